@@ -1,0 +1,303 @@
+# shellcheck shell=bash
+# The way into the sandbox: what bubblewrap mounts, which variables it keeps, and how signals
+# get to the command. Sourced by sandbox/run, which sets cache, checkout (its true path) and
+# checkout_link (its path as the caller knows it).
+# shellcheck disable=SC2154
+
+# Places inside. The virtual environment has one place for all checkouts; the checkout keeps
+# its own path, so that messages, editors and the command agree about file names.
+readonly VENV_INSIDE=/venv
+readonly HOME_INSIDE=/home/vine
+readonly PATH_INSIDE=$VENV_INSIDE/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+# --- variables -------------------------------------------------------------------------
+
+# Variables that go in as they are. The others stay outside: settings of the host's HTCondor,
+# Python or linker name things that the sandbox does not have.
+kept_variable() {
+    case $1 in
+        VINE_SHAREDPORT_* | VINE_SHARED_PORT_*) ;;
+        CI | TERM | COLORTERM | NO_COLOR | FORCE_COLOR | COLUMNS | LINES | TZ | SOURCE_DATE_EPOCH) ;;
+        http_proxy | https_proxy | ftp_proxy | all_proxy | no_proxy) ;;
+        HTTP_PROXY | HTTPS_PROXY | FTP_PROXY | ALL_PROXY | NO_PROXY) ;;
+        # These would send pip elsewhere than into a virtual environment and our cache.
+        PIP_TARGET | PIP_PREFIX | PIP_ROOT | PIP_PYTHON | PIP_CACHE_DIR | PIP_USER) return 1 ;;
+        PIP_*) ;;
+        SSL_CERT_FILE | SSL_CERT_DIR | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE | GIT_SSL_CAINFO) ;;
+        PYTEST_* | HYPOTHESIS_* | COVERAGE_* | RUFF_* | MYPY_* | GIT_AUTHOR_* | GIT_COMMITTER_*) ;;
+        PYTHONDEVMODE | PYTHONWARNINGS | PYTHONASYNCIODEBUG | PYTHONFAULTHANDLER) ;;
+        PYTHONUNBUFFERED | PYTHONDONTWRITEBYTECODE | PYTHONHASHSEED | PYTHONTRACEMALLOC) ;;
+        *) return 1 ;;
+    esac
+}
+
+environment_arguments() {
+    local name
+    bwrap_args+=(--clearenv)
+    while read -r name; do
+        if kept_variable "$name"; then
+            bwrap_args+=(--setenv "$name" "${!name}")
+        fi
+    done <<<"$(compgen -e)"
+    bwrap_args+=(
+        --setenv HOME "$HOME_INSIDE" --setenv USER vine --setenv LOGNAME vine
+        --setenv SHELL /bin/bash --setenv LANG C.UTF-8
+        --setenv PATH "$PATH_INSIDE" --setenv VIRTUAL_ENV "$VENV_INSIDE"
+        --setenv PIP_CACHE_DIR "$HOME_INSIDE/.cache/pip"
+        --setenv VINE_SHAREDPORT_SANDBOX 1
+    )
+}
+
+# --- files of the host -----------------------------------------------------------------
+
+# local_path PATH: mount a file or directory of the host read-only at its own path, unless it
+# is missing or lies where the sandbox has its own.
+local_path() {
+    local path=${1%/}
+    case $path in
+        '' | */../* | */.. | /proc/* | /sys/* | /dev/* | /etc/ssl/certs | /etc/ssl/certs/*) return ;;
+        /*/*) ;;
+        # Of the directories at the top only those that no Debian has.
+        /bin | /boot | /dev | /etc | /home | /lib* | /opt | /proc | /root | /run | /sbin | /srv | /sys | /tmp | /usr | /var) return ;;
+    esac
+    if [[ -e $path && -r $path ]]; then
+        bwrap_args+=(--ro-bind "$path" "$path")
+    fi
+}
+
+# pip_paths TEXT: the paths in a setting of pip: wheels, indexes made of files, certificates.
+pip_paths() {
+    local word words
+    read -r -d '' -a words <<<"$1" || true
+    for word in "${words[@]}"; do
+        case $word in
+            file:///*)
+                word=${word#file://}
+                word=${word%/}
+                # The pages of such an index link to the files beside it (../../files/...).
+                local_path "${word%/*}"
+                local_path "$word"
+                ;;
+            /*) local_path "$word" ;;
+        esac
+    done
+}
+
+pip_arguments() {
+    local name file text
+    while read -r name; do
+        [[ $name != PIP_* ]] || pip_paths "${!name}"
+    done <<<"$(compgen -e)"
+    local -A places=(
+        [/etc/pip.conf]=/etc/pip.conf
+        [/etc/xdg/pip/pip.conf]=/etc/xdg/pip/pip.conf
+        ["$HOME/.pip/pip.conf"]=$HOME_INSIDE/.pip/pip.conf
+        ["${XDG_CONFIG_HOME:-$HOME/.config}/pip/pip.conf"]=$HOME_INSIDE/.config/pip/pip.conf
+    )
+    if [[ ${PIP_CONFIG_FILE:-} == /*/* ]]; then
+        places[$PIP_CONFIG_FILE]=$PIP_CONFIG_FILE
+    fi
+    for file in "${!places[@]}"; do
+        if [[ -f $file && -r $file ]]; then
+            text=$(<"$file")
+            pip_paths "${text//=/ }"
+            bwrap_args+=(--ro-bind "$file" "${places[$file]}")
+        fi
+    done
+}
+
+certificate_arguments() {
+    local name
+    # The host's bundle, since it may hold the certificate of a proxy that opens TLS
+    # connections. The links in the first directory point to the other two.
+    if [[ -s /etc/ssl/certs/ca-certificates.crt ]]; then
+        for name in /etc/ssl/certs /usr/share/ca-certificates /usr/local/share/ca-certificates; do
+            [[ ! -d $name ]] || bwrap_args+=(--ro-bind "$name" "$name")
+        done
+    fi
+    for name in SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO; do
+        [[ ${!name:-} != /* ]] || local_path "${!name}"
+    done
+}
+
+# The host's own name must resolve: HTCondor waits 15 s and more for one that does not. It
+# leads to the loopback address, where a personal pool listens.
+hosts_file() {
+    local line word others='' names=''
+    while IFS= read -r line || [[ -n $line ]]; do
+        line=${line%%#*}
+        case " ${line//$'\t'/ } " in
+            *" $HOSTNAME "*)
+                # Its other names stay its names, the domain's first as it is there.
+                for word in ${line#*[$' \t']}; do
+                    [[ " $names localhost " == *" $word "* ]] || names+="${names:+ }$word"
+                done
+                ;;
+            *" localhost "*) ;;
+            *) others+=$line$'\n' ;;
+        esac
+    done < <(cat /etc/hosts 2>/dev/null)
+    printf '127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n'
+    [[ $HOSTNAME == localhost ]] || printf '127.0.0.1 %s\n' "${names:-$HOSTNAME}"
+    printf '%s' "$others"
+}
+
+# --- all of it -------------------------------------------------------------------------
+
+# sandbox_arguments ROOT VENV: set bwrap_args. ROOT is writable, VENV is not; an empty VENV is
+# none. The caller adds "--remount-ro /" when all mount points are made, and calls
+# close_data when bubblewrap has been started.
+sandbox_arguments() {
+    local root=$1 venv=$2 fd site
+    data_fds=()
+    bwrap_args=(
+        --die-with-parent --unshare-user --uid 1000 --gid 1000 --unshare-pid --unshare-ipc
+        --bind "$root" / --proc /proc --dev /dev
+        --perms 1777 --tmpfs /tmp --perms 1777 --tmpfs /var/tmp --tmpfs /run --dir /run/lock
+        --tmpfs "$HOME_INSIDE" --dir "$HOME_INSIDE/.cache"
+        --bind "$cache/pip" "$HOME_INSIDE/.cache/pip"
+    )
+    exec {fd}<<<"$(hosts_file)"
+    data_fds+=("$fd")
+    bwrap_args+=(--ro-bind-data "$fd" /etc/hosts)
+    [[ ! -e /etc/resolv.conf ]] || bwrap_args+=(--ro-bind /etc/resolv.conf /etc/resolv.conf)
+    certificate_arguments
+    pip_arguments
+    if [[ -n $venv ]]; then
+        site=("$venv"/lib/python3*/site-packages)
+        # The checkout's code is what runs: one line in a .pth file, made for each call.
+        exec {fd}<<<"$checkout"
+        data_fds+=("$fd")
+        bwrap_args+=(
+            --ro-bind "$venv" "$VENV_INSIDE"
+            --ro-bind-data "$fd" "$VENV_INSIDE${site[0]#"$venv"}/vine_sharedport_checkout.pth"
+        )
+    fi
+    bwrap_args+=(--bind "$checkout" "$checkout")
+    # The path by which the caller knows it, when a directory above is a symbolic link.
+    [[ $checkout_link == "$checkout" ]] || bwrap_args+=(--bind "$checkout" "$checkout_link")
+    environment_arguments
+}
+
+close_data() {
+    local fd
+    for fd in "${data_fds[@]}"; do
+        exec {fd}<&-
+    done
+}
+
+# check_namespaces: say why bubblewrap cannot work here, if it cannot.
+check_namespaces() {
+    local answer name value found='' bad=''
+    answer=$(bwrap --unshare-user --uid 1000 --gid 1000 --unshare-pid --ro-bind / / \
+        --proc /proc --dev /dev true 2>&1) && return
+    for name in kernel.apparmor_restrict_unprivileged_userns=0 kernel.unprivileged_userns_clone=1 \
+        user.max_user_namespaces=10000; do
+        value=/proc/sys/${name%=*}
+        value=${value//./\/}
+        [[ -r $value ]] || continue
+        value=$(<"$value")
+        found+="; ${name%=*} = $value"
+        case $name:$value in
+            *apparmor*:1 | *clone*:0 | *max*:0) bad+=" $name" ;;
+        esac
+    done
+    if [[ -n $bad ]]; then
+        fail "this system does not let bubblewrap make a user namespace" "$answer$found" \
+            "ask an administrator for: sysctl -w$bad"
+    fi
+    fail "this system does not let bubblewrap make a sandbox" "$answer$found" \
+        "in a container: start it with --privileged, or lift its seccomp, AppArmor and" \
+        "masked-path restrictions; elsewhere ask an administrator to allow user namespaces"
+}
+
+# --- running the command ---------------------------------------------------------------
+
+# The pid of COMMAND as we see it: the first child of the sandbox's process 1.
+command_pid() {
+    local pids=''
+    { read -r pids <"/proc/$sandbox_pid/task/$sandbox_pid/children"; } 2>/dev/null || true
+    printf '%s' "${pids%% *}"
+}
+
+# pass_on SIGNAL: let COMMAND have a signal that came to us.
+pass_on() {
+    local pid
+    interrupted=1
+    pid=$(command_pid)
+    [[ -z $pid ]] || kill -s "$1" "$pid" 2>/dev/null || true
+}
+
+# Whether the sandbox's process 1 lives. When it is a zombie, all the others have ended; who
+# reaps it, and how soon, is the host's affair.
+sandbox_lives() {
+    local stat=''
+    [[ -n $sandbox_pid ]] || return 1
+    { stat=$(<"/proc/$sandbox_pid/stat"); } 2>/dev/null || return 1
+    [[ ${stat##*) } != [ZX]* ]]
+}
+
+# run_inside COMMAND...: run it in the sandbox of bwrap_args and exit as it does.
+#
+# bubblewrap itself passes no signals on: one that ended it would take COMMAND along with
+# SIGKILL, before it could tidy up. So it ignores them, COMMAND gets them from the terminal
+# or from us, and we stay until COMMAND has ended. The kernel ends what it leaves behind.
+run_inside() {
+    local in out report args pid line status signal signals='' result='' new_session=()
+    interrupted='' sandbox_pid=''
+    for signal in HUP INT QUIT TERM; do
+        # One that we were started without, as by nohup, stays ignored.
+        [[ $(trap -p "$signal") == "trap -- '' "* ]] || signals+=${signals:+,}$signal
+    done
+    if { : </dev/tty; } 2>/dev/null; then
+        # Ctrl-C and Ctrl-\ reach COMMAND from the terminal, as a member of its foreground
+        # group. To pass them on as well would interrupt its tidying up.
+        [[ $signals != *HUP* ]] || trap 'pass_on HUP' HUP
+        trap 'interrupted=1' INT QUIT
+    else
+        # A group of its own: a signal to our whole group would come to COMMAND twice.
+        new_session=(setsid)
+        [[ $signals != *HUP* ]] || trap 'pass_on HUP' HUP
+        trap 'pass_on INT' INT
+        trap 'pass_on QUIT' QUIT
+    fi
+    trap 'pass_on TERM' TERM
+    # The arguments go through a pipe: proxy variables may hold passwords, and everybody can
+    # read a command line.
+    exec {args}< <(printf '%s\0' "${bwrap_args[@]}")
+    exec {in}<&0 {out}>&1
+    # bubblewrap's report is what we read here: the sandbox's pid, later the exit status.
+    exec {report}< <(
+        trap '' HUP INT QUIT TERM
+        exec {status}>&1 >&"$out" <&"$in" {in}<&- {out}>&- {in_use}<&-
+        exec "${new_session[@]}" bwrap --json-status-fd "$status" --args "$args" -- \
+            env ${signals:+"--default-signal=$signals"} -- "$@"
+    )
+    pid=$!
+    exec {in}<&- {out}>&- {args}<&-
+    close_data
+    if read -r line <&"$report" && [[ $line =~ \"child-pid\":\ ([0-9]+) ]]; then
+        sandbox_pid=${BASH_REMATCH[1]}
+    fi
+    while :; do
+        interrupted=''
+        status=0
+        wait "$pid" || status=$?
+        [[ -n $interrupted ]] || break
+    done
+    while read -r line <&"$report"; do
+        [[ ! $line =~ \"exit-code\":\ ([0-9]+) ]] || result=${BASH_REMATCH[1]}
+    done
+    if [[ -z $result ]]; then
+        # bubblewrap has ended before COMMAND began; its message stands above.
+        check_namespaces
+        fail "the sandbox did not start" "bubblewrap's message above, exit status $status" \
+            "correct the cause; if a mount point could not be made, make $cache writable;" \
+            "if the root is damaged: sandbox/run --rebuild"
+    fi
+    # The kernel ends what COMMAND left behind, within milliseconds.
+    while sandbox_lives; do
+        sleep 0.01
+    done
+    exit "$result"
+}

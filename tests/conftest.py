@@ -1,0 +1,104 @@
+"""What every test gets: a check that no descriptor is left open, and the real pool."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Stable on every machine: the same examples each time, and no verdict by the clock.
+settings.register_profile("stable", derandomize=True, deadline=None)
+settings.load_profile("stable")
+
+_REQUIRED = {tier for tier in os.environ.get("VINE_SHAREDPORT_REQUIRE", "").split(",") if tier}
+
+
+def _open_descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:  # the listing's own descriptor
+            continue
+    return found
+
+
+@pytest.fixture(autouse=True)
+def _no_descriptor_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "pool" in request.fixturenames:
+        request.getfixturevalue("pool")  # its own descriptors stay for the session
+    gc.collect()
+    before = _open_descriptors()
+    yield
+    gc.collect()
+    # A thread or a child that is just ending may hold one for a moment.
+    until = time.monotonic() + 2.0
+    left = _new(before)
+    while left and time.monotonic() < until:
+        time.sleep(0.01)
+        left = _new(before)
+    assert not left, f"descriptors left open: {left}"
+
+
+def _new(before: dict[int, str]) -> dict[int, str]:
+    return {fd: what for fd, what in _open_descriptors().items() if fd not in before}
+
+
+@pytest.fixture
+def short_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a fresh directory whose path leaves room for a socket's name."""
+    import tempfile
+
+    path = Path(tempfile.mkdtemp(prefix="vsp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def missing_for_daemon_tests() -> str | None:
+    """Return what keeps the daemon tests from running here; None if nothing does."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    for program in ("condor_master", "vine_worker"):
+        if shutil.which(program, path=path) is None:
+            return f"{program} not found"
+    if shutil.which("condor_shared_port", path=path) is None and not any(
+        Path(directory, "condor_shared_port").exists()
+        for directory in ("/usr/lib/condor/libexec", "/usr/libexec/condor", "/usr/sbin")
+    ):
+        return "condor_shared_port not found"
+    for module in ("htcondor2", "ndcctools.taskvine"):
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except ImportError:
+            found = False
+        if not found:
+            return f"Python module {module} not found"
+    if os.geteuid() == 0:
+        return "running as root, whose jobs HTCondor refuses"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, or fail it where the caller requires the tier."""
+    reason = missing_for_daemon_tests()
+    if reason is None:
+        return
+    for item in items:
+        if item.get_closest_marker("daemon"):
+            if "daemon" in _REQUIRED:
+                item.add_marker(pytest.mark.usefixtures("_required_tier_is_missing"))
+            else:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def _required_tier_is_missing() -> None:
+    pytest.fail(
+        f"VINE_SHAREDPORT_REQUIRE names daemon, but {missing_for_daemon_tests()}", pytrace=False
+    )

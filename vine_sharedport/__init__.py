@@ -1,0 +1,125 @@
+"""TaskVine and Work Queue managers behind HTCondor's shared port.
+
+``import vine_sharedport as vine`` gives everything of ``ndcctools.taskvine``, with a
+``Manager`` that workers reach through condor_shared_port::
+
+    import vine_sharedport as vine
+
+    m = vine.Manager(name="sweep", shared_port=True)
+    vine.submit_workers(m, count=10, cores=1)
+
+Importing this package imports nothing else: names are looked up when they are first
+used, so the parts that need neither HTCondor nor TaskVine run on a bare machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vine_sharedport.errors import (
+        CedarError,
+        DialError,
+        DialTimeout,
+        DiscoveryError,
+        EndpointError,
+        HandOffError,
+        HandOffTimeout,
+        HookError,
+        LaunchError,
+        MissingDependencyError,
+        PoolError,
+        SharedPortError,
+        SinfulError,
+    )
+    from vine_sharedport.htcondor_shared_link import Endpoint, attach, connect
+    from vine_sharedport.manager.settings import SharedPort
+    from vine_sharedport.manager.taskvine import Manager
+    from vine_sharedport.pool.discovery import discover
+    from vine_sharedport.pool.personal import PersonalPool
+    from vine_sharedport.pool.submit import submit_workers
+    from vine_sharedport.wire.sinful import Sinful
+
+# Ours; everything else is ndcctools.taskvine's.
+_HOME = {
+    "Endpoint": "htcondor_shared_link",
+    "Manager": "manager.taskvine",
+    "PersonalPool": "pool.personal",
+    "SharedPort": "manager.settings",
+    "Sinful": "wire.sinful",
+    "attach": "htcondor_shared_link",
+    "connect": "htcondor_shared_link",
+    "discover": "pool.discovery",
+    "submit_workers": "pool.submit",
+    **dict.fromkeys(
+        (
+            "CedarError",
+            "DialError",
+            "DialTimeout",
+            "DiscoveryError",
+            "EndpointError",
+            "HandOffError",
+            "HandOffTimeout",
+            "HookError",
+            "LaunchError",
+            "MissingDependencyError",
+            "PoolError",
+            "SharedPortError",
+            "SinfulError",
+        ),
+        "errors",
+    ),
+}
+
+__all__ = [  # noqa: F822 - resolved by __getattr__
+    "CedarError",
+    "DialError",
+    "DialTimeout",
+    "DiscoveryError",
+    "Endpoint",
+    "EndpointError",
+    "HandOffError",
+    "HandOffTimeout",
+    "HookError",
+    "LaunchError",
+    "Manager",
+    "MissingDependencyError",
+    "PersonalPool",
+    "PoolError",
+    "SharedPort",
+    "SharedPortError",
+    "Sinful",
+    "SinfulError",
+    "attach",
+    "connect",
+    "discover",
+    "submit_workers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Find a name of ours, or else of ``ndcctools.taskvine``."""
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name.startswith("__"):
+        # Asked for by the import system and by tools; never TaskVine's.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    else:
+        from vine_sharedport.manager import taskvine
+
+        value = taskvine.stock_attribute(name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List our names and, where TaskVine is installed, its."""
+    from vine_sharedport.errors import MissingDependencyError
+
+    names = {*globals(), *_HOME}
+    try:
+        from vine_sharedport.manager import taskvine
+    except MissingDependencyError:
+        return sorted(names)
+    return sorted(names | set(taskvine.stock_names()))

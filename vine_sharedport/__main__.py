@@ -1,0 +1,7 @@
+"""``python -m vine_sharedport``."""
+
+import sys
+
+from vine_sharedport.cli import main
+
+sys.exit(main())

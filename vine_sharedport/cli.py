@@ -1,0 +1,153 @@
+"""The ``vine_sharedport`` command."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import sys
+from typing import Sequence
+
+from vine_sharedport.errors import SharedPortError, SinfulError
+
+__all__ = ["main"]
+
+_USAGE_ERROR = 2
+_FAILURE = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="vine_sharedport: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        return int(options.run(options))
+    except SinfulError as error:
+        print(f"vine_sharedport: {error}", file=sys.stderr)
+        return _USAGE_ERROR
+    except SharedPortError as error:
+        print(f"vine_sharedport: {error}", file=sys.stderr)
+        return _FAILURE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vine_sharedport",
+        description="TaskVine and Work Queue workers reach their manager through HTCondor's "
+        "shared port.",
+        epilog="'vine_sharedport NOUN --help' tells about each.",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log every step on stderr")
+    nouns = parser.add_subparsers(title="nouns", metavar="NOUN", required=True)
+    _add_worker(nouns)
+    _add_pool(nouns)
+    return parser
+
+
+def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
+
+    parser = nouns.add_parser(
+        "worker",
+        help="run a worker whose manager is behind a shared port",
+        description="Run an unmodified vine_worker (or work_queue_worker) whose manager is "
+        "behind a shared port. Ends with the worker, with its exit status.",
+        epilog="example: vine_sharedport worker --address '<192.0.2.7:9618?sock=vine_42>' "
+        "-- --cores 4 --timeout 600",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="SINFUL",
+        default=os.environ.get(ADDRESS_VARIABLE),
+        help="the manager's address, as manager.shared_port.address tells it; keep the shell "
+        f"away from its < and & by single quotes (default: ${ADDRESS_VARIABLE})",
+    )
+    parser.add_argument(
+        "--worker", metavar="PROGRAM", default="vine_worker", help="default: vine_worker"
+    )
+    parser.add_argument(
+        "--connect-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=30.0,
+        help="for each connection (default: 30)",
+    )
+    parser.add_argument(
+        "options", nargs="*", metavar="-- OPTION", help="the worker's own options, after --"
+    )
+    parser.set_defaults(run=_run_worker, parser=parser)
+
+
+def _run_worker(options: argparse.Namespace) -> int:
+    from vine_sharedport.worker.launch import ADDRESS_VARIABLE, run_worker
+
+    if not options.address:
+        options.parser.error(f"no address: give --address or set {ADDRESS_VARIABLE}")
+    return run_worker(
+        options.address,
+        options.options,
+        worker=options.worker,
+        timeout=options.connect_timeout,
+    )
+
+
+def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = nouns.add_parser(
+        "pool",
+        help="start, look at or stop an HTCondor pool of your own",
+        description="A personal HTCondor pool on this machine, with a shared port, for trying "
+        "things out where there is no HTCondor. Needs HTCondor's programs and no rights.",
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    start = verbs.add_parser("start", help="start one; it runs until 'pool stop'")
+    start.add_argument("--cpus", type=int, help="cores that its slots offer (default: 4 or more)")
+    start.add_argument("--memory", type=int, metavar="MB", help="memory that its slots offer")
+    start.set_defaults(run=_start_pool)
+    status = verbs.add_parser("status", help="show what runs; exit status 1 if nothing does")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status.set_defaults(run=_show_pool)
+    stop = verbs.add_parser("stop", help="stop it and its jobs, and wait for their end")
+    stop.set_defaults(run=_stop_pool)
+    for verb in (start, status, stop):
+        verb.add_argument(
+            "--directory", help="the pool's directory (default: one for each user in $TMPDIR)"
+        )
+
+
+def _start_pool(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool import personal
+
+    pool = personal.start_pool(options.directory, cpus=options.cpus, memory=options.memory)
+    print(personal.usage_text(pool))
+    return 0
+
+
+def _show_pool(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool import personal
+
+    status = personal.pool_status(options.directory)
+    if options.json:
+        print(json.dumps(dataclasses.asdict(status)))
+    else:
+        print(status)
+    return 0 if status.running else _FAILURE
+
+
+def _stop_pool(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool import personal
+
+    directory = options.directory or personal.default_directory()
+    if personal.stop_pool(directory):
+        print(f"The pool in {directory} has ended.")
+    else:
+        print(f"No pool runs in {directory}.")
+    return 0

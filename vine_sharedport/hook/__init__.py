@@ -1,0 +1,1 @@
+"""The only code that writes to memory we do not own: one library's import slots."""

@@ -1,0 +1,208 @@
+"""The C functions the hook calls, with their prototypes, and the loaded libraries.
+
+An undeclared ``restype`` would cut pointers to 32 bits, so every function is
+declared here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import struct
+import sys
+from ctypes import CFUNCTYPE, c_int, c_size_t, c_uint64, c_void_p
+from dataclasses import dataclass
+from typing import Any
+
+from vine_sharedport.errors import HookError
+from vine_sharedport.hook.elf import MACHINES, Machine, ProgramHeader, parse_program_headers
+
+__all__ = [
+    "ACCEPT_FUNCTION",
+    "CLOSE_FUNCTION",
+    "GETSOCKNAME_FUNCTION",
+    "LoadedLibrary",
+    "address_of",
+    "check_platform",
+    "find_library",
+    "function_address",
+    "read_memory",
+    "real_accept",
+    "real_close",
+    "real_getpeername",
+    "real_getsockname",
+    "read_pointer",
+    "write_pointer",
+]
+
+# int accept(int, struct sockaddr *, socklen_t *)
+ACCEPT_FUNCTION = CFUNCTYPE(c_int, c_int, c_void_p, c_void_p, use_errno=True)
+# int getsockname(int, struct sockaddr *, socklen_t *)
+GETSOCKNAME_FUNCTION = CFUNCTYPE(c_int, c_int, c_void_p, c_void_p, use_errno=True)
+# int close(int)
+CLOSE_FUNCTION = CFUNCTYPE(c_int, c_int, use_errno=True)
+
+# The global scope: what the library's own imports were, or will be, bound to.
+_process = ctypes.CDLL(None, use_errno=True)
+
+
+def function_address(name: str) -> int:
+    """Return the address to which the process binds a function's name.
+
+    Raises:
+        HookError: No loaded library has it.
+    """
+    try:
+        return ctypes.cast(getattr(_process, name), c_void_p).value or 0
+    except AttributeError as error:
+        raise HookError(f"no loaded library has a function {name}") from error
+
+
+def address_of(function: Any) -> int:
+    """Return the C address behind a ctypes function or callback."""
+    return ctypes.cast(function, c_void_p).value or 0
+
+
+# We call the functions themselves and never the slot's old value: that may be the
+# lazy-binding stub, which on its first call writes the slot and so removes the hook.
+real_accept = ACCEPT_FUNCTION(function_address("accept"))
+real_getsockname = GETSOCKNAME_FUNCTION(function_address("getsockname"))
+real_getpeername = GETSOCKNAME_FUNCTION(function_address("getpeername"))
+real_close = CLOSE_FUNCTION(function_address("close"))
+
+# int mprotect(void *, size_t, int)
+_mprotect = _process.mprotect
+_mprotect.argtypes = [c_void_p, c_size_t, c_int]
+_mprotect.restype = c_int
+
+
+@dataclass(frozen=True)
+class LoadedLibrary:
+    """One library as the dynamic loader knows it."""
+
+    path: str
+    base: int
+    headers: tuple[ProgramHeader, ...]
+
+
+def check_platform() -> Machine:
+    """Return the processor's relocation types.
+
+    Raises:
+        HookError: The processor or the C library is one the hook was not tested on.
+    """
+    name = platform.machine()
+    machine = MACHINES.get(name)
+    if machine is None or struct.calcsize("P") != 8 or sys.byteorder != "little":
+        raise HookError(
+            f"the accept hook was not tested on processor {name!r} "
+            f"({8 * struct.calcsize('P')} bits, {sys.byteorder} endian); "
+            f"it knows {', '.join(sorted(MACHINES))}, 64 bits, little endian"
+        )
+    if not hasattr(_process, "gnu_get_libc_version"):
+        raise HookError("the accept hook was tested on glibc only, and this process has another libc")
+    return machine
+
+
+@dataclass(frozen=True)
+class _Mapping:
+    """One line of /proc/self/maps."""
+
+    start: int
+    end: int
+    protection: int
+    offset: int
+    path: str
+
+
+def _mappings() -> list[_Mapping]:
+    """Return the process's memory map, as the kernel lists it (proc(5))."""
+    found = []
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        for line in maps:
+            fields = line.rstrip("\n").split(None, 5)
+            start, end = (int(part, 16) for part in fields[0].split("-"))
+            bits = fields[1]
+            protection = (
+                (mmap.PROT_READ if bits[0] == "r" else 0)
+                | (mmap.PROT_WRITE if bits[1] == "w" else 0)
+                | (mmap.PROT_EXEC if bits[2] == "x" else 0)
+            )
+            path = fields[5] if len(fields) > 5 else ""
+            found.append(_Mapping(start, end, protection, int(fields[2], 16), path))
+    return found
+
+
+def _same_file(path: str, wanted: os.stat_result) -> bool:
+    try:
+        return path.startswith("/") and os.path.samestat(os.stat(path), wanted)
+    except OSError:
+        return False
+
+
+def find_library(path: str) -> LoadedLibrary:
+    """Find a loaded library by the file it was loaded from.
+
+    Reads the kernel's memory map. ``dl_iterate_phdr`` would call Python with the
+    loader's lock held: a thread that imports meanwhile, holding the GIL, and this
+    one would wait for each other.
+
+    Args:
+        path: The library's file, such as a Python extension's ``__file__``.
+
+    Raises:
+        HookError: It is not loaded, or it is loaded more than once.
+    """
+    try:
+        wanted = os.stat(path)
+    except OSError as error:
+        raise HookError(f"the library {path} cannot be examined: {error.strerror}") from error
+    first = [m for m in _mappings() if m.offset == 0 and _same_file(m.path, wanted)]
+    if len(first) != 1:
+        count = "not loaded" if not first else f"loaded {len(first)} times"
+        raise HookError(f"{path} is {count} in this process; the hook needs it exactly once")
+    start, size = first[0].start, first[0].end - first[0].start
+    headers = parse_program_headers(read_memory(start, min(size, mmap.PAGESIZE)))
+    low = min((h.vaddr for h in headers if h.is_load), default=0)
+    return LoadedLibrary(path, start - (low & -mmap.PAGESIZE), tuple(headers))
+
+
+def read_memory(address: int, size: int) -> bytes:
+    """Copy bytes out of this process's memory; the caller has checked the range."""
+    return ctypes.string_at(address, size)
+
+
+def read_pointer(address: int) -> int:
+    """Return the pointer that stands at an aligned address."""
+    return c_uint64.from_address(address).value
+
+
+def _protection(address: int) -> int:
+    """Return the PROT_* bits of the page at an address."""
+    for mapping in _mappings():
+        if mapping.start <= address < mapping.end:
+            return mapping.protection
+    raise HookError(f"address {address:#x} is not mapped")
+
+
+def write_pointer(address: int, value: int) -> None:
+    """Write one pointer, lending the page write permission where it has none (RELRO).
+
+    Raises:
+        HookError: The page cannot be made writable (nothing is written), or the
+            value does not read back.
+    """
+    before = _protection(address)
+    page = address & -mmap.PAGESIZE
+    if not before & mmap.PROT_WRITE and _mprotect(page, mmap.PAGESIZE, before | mmap.PROT_WRITE):
+        code = ctypes.get_errno()
+        raise HookError(f"the page at {page:#x} cannot be made writable: {os.strerror(code)}")
+    try:
+        c_uint64.from_address(address).value = value  # one aligned store
+    finally:
+        if not before & mmap.PROT_WRITE:
+            _mprotect(page, mmap.PAGESIZE, before)
+    if read_pointer(address) != value:
+        raise HookError(f"the slot at {address:#x} did not keep the value written")

@@ -1,0 +1,1 @@
+"""Sockets: everything between the shared port and the manager, standard library only."""

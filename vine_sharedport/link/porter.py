@@ -1,0 +1,279 @@
+"""The porter: a small process beside the manager that takes hand-offs at any moment.
+
+The manager's interpreter is frozen while it waits for tasks (the bindings keep the
+GIL), and its loop may be away for minutes, but condor_shared_port resets whatever finds
+the endpoint's backlog full. So a process of its own drains the endpoint, holds each
+client back until its first bytes are there, and passes the client's TCP socket on over
+a socket pair, as fast as the manager takes them. It never reads a byte of a workflow.
+
+It ends with the manager, however that ends: by the word ``stop``, when the pair's other
+end has closed, or when the manager's process is gone. It ignores the terminal's Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from vine_sharedport.errors import EndpointError
+from vine_sharedport.link import fdpass
+from vine_sharedport.link.counters import Counters, Gauge, Refusal
+from vine_sharedport.link.endpoint import Endpoint, Limits
+
+__all__ = ["READY_MARK", "STOP", "Settings", "main"]
+
+log = logging.getLogger("vine_sharedport.porter")
+
+STOP = b"stop"
+READY_MARK = b"c"
+"""The byte that carries a client to the manager."""
+
+_KEEP_ALIVE = 15 * 60.0  # HTCondor's own interval for touching its sockets
+_CHECK_FILE = 10.0  # a vanished socket file loses every new worker, so look often
+_CHECK_PARENT = 1.0  # only where the kernel has no pidfd (before Linux 5.3)
+_RESERVED_FDS = 64
+_RETRY_FULL = 0.05
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the manager tells its porter at the start.
+
+    Attributes:
+        sock_id: Name of the endpoint.
+        directory: ``DAEMON_SOCKET_DIR``.
+        log_file: Absolute path, or None for no log.
+        delay: Seconds to wait before serving (a porter that died again and again).
+        persist: Go on trying when the endpoint cannot be made, instead of ending with
+            the error: set for every porter but a manager's first.
+        limits: Bounds of the endpoint.
+        manager_pid: Process to end with; the one that writes these settings.
+    """
+
+    sock_id: str
+    directory: str
+    log_file: str | None = None
+    delay: float = 0.0
+    persist: bool = False
+    limits: Limits = Limits()
+    manager_pid: int = field(default_factory=os.getpid)
+
+    def encode(self) -> bytes:
+        """Return the settings as one message."""
+        content = dict(self.__dict__, limits=self.limits.__dict__)
+        return json.dumps(content).encode()
+
+    @classmethod
+    def decode(cls, message: bytes) -> Settings:
+        """Read what ``encode`` wrote."""
+        content = json.loads(message)
+        return cls(**dict(content, limits=Limits(**content["limits"])))
+
+
+class _ManagerGone(Exception):
+    """The manager has ended, or wants the porter to end."""
+
+
+class _Porter:
+    """Moves ready clients from the endpoint to the manager.
+
+    Owns everything it is given, and the clients until they are sent.
+    """
+
+    def __init__(
+        self, settings: Settings, clients: socket.socket, control: socket.socket, counters: Counters
+    ) -> None:
+        self._settings = settings
+        self._clients = clients
+        self._control = control
+        self._counters = counters
+        self._queue: deque[socket.socket] = deque()
+        self._epoll = select.epoll()
+        self._epoll.register(control, select.EPOLLIN)
+        self._pidfd = _open_pidfd(settings.manager_pid)
+        if self._pidfd is not None:
+            self._epoll.register(self._pidfd, select.EPOLLIN)
+        # Nothing to read there; EPOLLHUP comes by itself when the manager closes its end.
+        self._epoll.register(clients, 0)
+        self._max_fds = _raise_descriptor_limit() - _RESERVED_FDS
+        self._seen: dict[Refusal, int] = {reason: counters[reason] for reason in Refusal}
+
+    def run(self) -> None:
+        """Serve until the manager is gone."""
+        self._sleep(self._settings.delay)
+        endpoint = self._make_endpoint()
+        if endpoint is None:
+            return
+        try:
+            self._epoll.register(endpoint.fileno(), select.EPOLLIN)
+            inode = os.stat(endpoint.path).st_ino
+            self._say({"ready": {"path": endpoint.path, "inode": inode}})
+            log.info("serving sock_id=%s path=%s", endpoint.sock_id, endpoint.path)
+            self._serve(endpoint)
+        finally:
+            endpoint.close()
+            log.info("closed sock_id=%s", endpoint.sock_id)
+
+    def _make_endpoint(self) -> Endpoint | None:
+        """Open the endpoint; None after having reported that it cannot be opened."""
+        settings, pause = self._settings, 0.5
+        while True:
+            try:
+                return Endpoint(settings.sock_id, settings.directory, limits=settings.limits)
+            except EndpointError as error:
+                if not settings.persist:
+                    self._say({"error": str(error)})
+                    return None
+                log.warning("%s; trying again in %.1f s", error, pause)
+                self._sleep(pause)
+                pause = min(2 * pause, 30.0)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, but end with the manager."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for fd, _ in self._epoll.poll(min(_CHECK_PARENT, until - time.monotonic())):
+                self._check_manager(fd)
+            self._check_parent()
+
+    def _serve(self, endpoint: Endpoint) -> None:
+        next_touch = time.monotonic() + _KEEP_ALIVE
+        next_check = time.monotonic() + _CHECK_FILE
+        while True:
+            for fd, mask in self._epoll.poll(self._timeout(endpoint, next_check)):
+                if fd == self._clients.fileno() and mask & ~select.EPOLLOUT:
+                    raise _ManagerGone("the manager has closed its end")
+                self._check_manager(fd)
+            self._queue.extend(endpoint.poll(0.0))
+            self._send_ready()
+            self._count(endpoint)
+            self._check_parent()
+            now = time.monotonic()
+            if now >= next_check:
+                next_check = now + _CHECK_FILE
+                if now >= next_touch or not os.path.exists(endpoint.path):
+                    next_touch = now + _KEEP_ALIVE
+                    try:
+                        endpoint.keep_alive()
+                    except EndpointError as error:
+                        log.error("%s", error)
+
+    def _timeout(self, endpoint: Endpoint, next_check: float) -> float:
+        deadlines = [next_check]
+        if endpoint.next_deadline is not None:
+            deadlines.append(endpoint.next_deadline)
+        timeout = max(0.0, min(deadlines) - time.monotonic())
+        if self._pidfd is None:
+            timeout = min(timeout, _CHECK_PARENT)
+        return timeout
+
+    def _send_ready(self) -> None:
+        """Hand on as many clients as the manager's end takes now."""
+        full = False
+        while self._queue and not full:
+            try:
+                fdpass.send_fd(self._clients, self._queue[0].fileno(), READY_MARK)
+            except BlockingIOError:
+                full = True
+            except OSError as error:
+                # Too many of our descriptors are under way already (unix(7)).
+                if error.errno == errno.ETOOMANYREFS:
+                    self._sleep(_RETRY_FULL)
+                    full = True
+                else:
+                    raise _ManagerGone(error.strerror) from error
+            else:
+                self._queue.popleft().close()
+                self._counters[Gauge.HANDED_OVER] += 1
+        self._epoll.modify(self._clients, select.EPOLLOUT if full else 0)
+
+    def _count(self, endpoint: Endpoint) -> None:
+        self._counters[Gauge.PENDING] = endpoint.pending
+        self._counters[Gauge.READY] = len(self._queue)
+        for reason, count in endpoint.refused.items():
+            total = self._seen[reason] + count
+            if total != self._counters[reason]:
+                new = total - self._counters[reason]
+                log.warning("refused %d: %s", new, reason.value)
+                self._counters[reason] = total
+        endpoint.pause(endpoint.pending + len(self._queue) >= self._max_fds)
+
+    def _check_manager(self, fd: int) -> None:
+        if fd == self._control.fileno():
+            try:
+                word = self._control.recv(64)
+            except BlockingIOError:
+                return
+            except OSError:  # closed with something of ours unread
+                word = b""
+            raise _ManagerGone("asked to stop" if word == STOP else "the manager has gone")
+        elif fd == self._pidfd:
+            raise _ManagerGone("the manager's process has ended")
+
+    def _check_parent(self) -> None:
+        if self._pidfd is None and os.getppid() != self._settings.manager_pid:
+            raise _ManagerGone("the manager's process has ended")
+
+    def _say(self, content: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            self._control.send(json.dumps(content).encode())
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that is readable when the process has ended; None on old kernels."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError as error:
+        raise _ManagerGone("the manager's process has ended") from error
+    except (OSError, AttributeError):
+        return None
+
+
+def _raise_descriptor_limit() -> int:
+    """Lift the soft limit to the hard one; return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = 1_048_576  # fs.nr_open's default
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def main() -> None:
+    """Run a porter: ``argv`` is the sock id and three descriptors (clients, control, counters)."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # What `ps` shows; only a convenience.
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write("vine_porter")
+    clients_fd, control_fd, counters_fd = (int(text) for text in sys.argv[-3:])
+    clients, control = socket.socket(fileno=clients_fd), socket.socket(fileno=control_fd)
+    settings = Settings.decode(control.recv(65536))
+    clients.setblocking(False)
+    control.setblocking(False)
+    if settings.log_file:
+        logging.basicConfig(
+            filename=settings.log_file,
+            level=logging.INFO,
+            format="%(asctime)s porter[%(process)d] %(levelname)s %(message)s",
+        )
+    try:
+        _Porter(settings, clients, control, Counters(counters_fd)).run()
+    except _ManagerGone as reason:
+        log.info("ending: %s", reason)
+    except Exception:
+        log.exception("the porter failed; the manager starts another")
+        raise

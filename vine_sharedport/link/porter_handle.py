@@ -1,0 +1,242 @@
+"""The manager's side of its porter: start it, take clients from it, outlive it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import vine_sharedport
+from vine_sharedport.errors import EndpointError, HandOffError, LaunchError
+from vine_sharedport.link import fdpass
+from vine_sharedport.link.counters import Counters, Gauge, Refusal
+from vine_sharedport.link.porter import STOP, Settings
+
+__all__ = ["PorterHandle"]
+
+log = logging.getLogger(__name__)
+
+_START_TIMEOUT = 20.0
+_STOP_TIMEOUT = 3.0
+# A porter that lived shorter than this before it died is restarted with a delay.
+_SETTLED = 5.0
+_FIRST_DELAY, _LAST_DELAY = 0.1, 30.0
+
+# The package's own root goes first on the path: -I and -S keep the user's environment
+# and site packages out of a process that needs the standard library only.
+_PROGRAM = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from vine_sharedport.link.porter import main; main()"
+)
+
+
+class PorterHandle:
+    """One manager's porter, restarted for as long as the handle is open.
+
+    A source for the accept hook. Owns the process, the socket pairs and the counters.
+
+    Args:
+        settings: What the porter serves.
+
+    Raises:
+        EndpointError: The endpoint cannot be made; the message says why.
+        LaunchError: The process did not start.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._epoll = select.epoll()
+        self._clients: socket.socket | None = None
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended: list[subprocess.Popen[bytes]] = []
+        self._delay = 0.0
+        self._started = 0.0
+        self._socket_file: tuple[str, int] | None = None
+        self._is_open = True
+        self.counters = Counters()
+        try:
+            self._start(settings)
+            self._wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the porter now at work."""
+        return self._process.pid if self._process else None
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when ``receive`` has work."""
+        return self._epoll.fileno()
+
+    def receive(self) -> int | None:
+        """Take one client without waiting; start another porter if this one has died.
+
+        Returns:
+            The client's descriptor, non-blocking and close-on-exec, the caller's; None
+            if there is none now.
+        """
+        if self._clients is None:
+            self.tend()
+            return None
+        try:
+            data, fd = fdpass.receive_fd(self._clients)
+        except BlockingIOError:
+            return None
+        except HandOffError:
+            self.counters[Refusal.DESCRIPTORS] += 1
+            return None
+        except OSError:
+            data, fd = b"", None
+        if not data:
+            self._replace()
+        return fd
+
+    def tend(self) -> None:
+        """Start a porter if there is none, and reap those that have ended. Never waits."""
+        if self._is_open and self._clients is None:
+            self._replace()
+        self._ended = [process for process in self._ended if process.poll() is None]
+
+    def release(self) -> None:
+        """Let the porter go without waiting for it; ``close()`` waits."""
+        self._is_open = False
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.send(STOP)
+            with contextlib.suppress(OSError, ValueError):
+                self._note_ready(json.loads(self._control.recv(65536)))
+        self._drop_sockets()
+
+    def close(self) -> None:
+        """End the porter and see to it that its socket file is gone. Idempotent."""
+        self.release()
+        if self._process is not None:
+            self._ended.append(self._process)
+            self._process = None
+        for process in self._ended:
+            _end(process)
+        self._ended.clear()
+        if self._socket_file is not None:  # left behind only by a porter that was killed
+            path, inode = self._socket_file
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        self._epoll.close()
+        self.counters.close()
+
+    def drop_in_child(self) -> None:
+        """Close a forked child's copies; the porter and its socket stay the parent's."""
+        self._is_open = False
+        self._socket_file = None
+        self._drop_sockets(shared=True)
+        for process in (self._process, *self._ended):
+            if process is not None:
+                process.returncode = 0  # not the child's to wait for
+        self._process = None
+        self._ended.clear()
+        self._epoll.close()
+        self.counters.close()
+
+    # ---- starting ----
+
+    def _start(self, settings: Settings) -> None:
+        if not sys.executable:
+            raise LaunchError("this Python does not know its own program (sys.executable is empty)")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = os.path.dirname(os.path.dirname(os.path.abspath(vine_sharedport.__file__)))
+        fds = (theirs.fileno(), their_control.fileno(), self.counters.fileno())
+        try:
+            with theirs, their_control:
+                # The command line is public (ps, SHARED_PORT_AUDIT_LOG); the settings are not.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-c", _PROGRAM, root, settings.sock_id]
+                    + [str(fd) for fd in fds],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    pass_fds=fds,
+                    start_new_session=True,  # Ctrl-C in the terminal is the manager's
+                )
+            control.send(settings.encode())
+        except OSError as error:
+            ours.close()
+            control.close()
+            raise LaunchError(f"cannot start the porter: {error}") from error
+        ours.setblocking(False)
+        self._clients, self._control = ours, control
+        self._epoll.register(ours, select.EPOLLIN)
+        self._started = time.monotonic()
+        self.counters[Gauge.STARTS] += 1
+
+    def _wait_until_ready(self) -> None:
+        assert self._control is not None
+        self._control.settimeout(_START_TIMEOUT)
+        try:
+            answer = self._control.recv(65536)
+        except OSError as error:
+            raise LaunchError(f"the porter did not answer within {_START_TIMEOUT:g} s") from error
+        if not answer:
+            where = self._settings.log_file or "set a log file to see why"
+            raise LaunchError(f"the porter ended at once; see {where}")
+        content = json.loads(answer)
+        if "error" in content:
+            raise EndpointError(content["error"])
+        self._control.setblocking(False)
+        self._note_ready(content)
+
+    def _note_ready(self, content: dict[str, Any]) -> None:
+        """Remember which socket file is the porter's, in case it is killed."""
+        if "ready" in content:
+            self._socket_file = (content["ready"]["path"], content["ready"]["inode"])
+
+    def _replace(self) -> None:
+        """Start a successor with the same name; called from the manager's own loop."""
+        self._drop_sockets()
+        if self._process is not None:
+            self._ended.append(self._process)
+            self._process = None
+        if not self._is_open:
+            return
+        lived = time.monotonic() - self._started
+        self._delay = 0.0 if lived > _SETTLED else min(max(2 * self._delay, _FIRST_DELAY), _LAST_DELAY)
+        log.warning("the porter of %s has ended; starting another", self._settings.sock_id)
+        try:
+            self._start(replace(self._settings, persist=True, delay=self._delay))
+        except LaunchError as error:
+            log.error("%s; workers cannot come in by the shared port for now", error)
+
+    def _drop_sockets(self, *, shared: bool = False) -> None:
+        if self._clients is not None:
+            if not shared:
+                # A forked child may keep the other end of the set's entry alive.
+                with contextlib.suppress(OSError, ValueError):
+                    self._epoll.unregister(self._clients)
+            self._clients.close()
+            self._clients = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a porter that was told to stop; insist if it does not."""
+    for insist in (process.terminate, process.kill):
+        try:
+            process.wait(_STOP_TIMEOUT)
+            return
+        except subprocess.TimeoutExpired:
+            insist()
+    process.wait()

@@ -1,0 +1,140 @@
+"""A local port behind which stands the manager: for programs that can only do TCP.
+
+Plain copying between two sockets, a thread for each direction; an end of stream is
+passed on as such, so a half-closed connection stays half-open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import socket
+import threading
+import time
+from typing import Callable, Iterator
+
+from vine_sharedport.errors import SharedPortError
+
+__all__ = ["Relay"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK = 256 * 1024
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
+
+
+class Relay:
+    """Accept on a loopback port; connect each client onward and copy both ways.
+
+    Owns its listener, its threads and every connection until ``close()``.
+
+    Args:
+        dial: Opens one connection to the far side, the relay's from then on. May raise
+            ``SharedPortError``.
+    """
+
+    def __init__(self, dial: Callable[[], socket.socket]) -> None:
+        self._dial = dial
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._pause = _FIRST_PAUSE
+        self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        """The loopback port to connect to."""
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        """Stop accepting and end every connection. Idempotent."""
+        self._closing.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        self._thread.join()
+        self._listener.close()
+        with self._lock:
+            for sock in self._open:
+                _shut(sock, socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                if self._closing.is_set():
+                    return
+                time.sleep(0.1)  # out of descriptors: they come back
+                continue
+            threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+
+    def _carry(self, near: socket.socket) -> None:
+        """Carry one connection from its start to its end."""
+        with near:
+            try:
+                far = self._dial()
+            except SharedPortError as error:
+                log.warning("%s", error)
+                self._hold_back()
+                return
+            with far, self._registered(near, far):
+                back = threading.Thread(target=_copy, args=(near, far), daemon=True)
+                back.start()
+                received = _copy(far, near)
+                if not received and not self._closing.is_set():
+                    log.warning(
+                        "the shared port closed the connection without a byte: no manager "
+                        "serves this sock id (any more), or it is too busy; trying again"
+                    )
+                    self._hold_back()
+                    _shut(near, socket.SHUT_RDWR)
+                else:
+                    self._pause = _FIRST_PAUSE
+                back.join()
+
+    def _hold_back(self) -> None:
+        """Let some time pass before the client learns of a failure and comes again.
+
+        TCP to a shared port always succeeds, so a client's own back-off never starts.
+        """
+        pause = self._pause * random.uniform(0.5, 1.0)
+        self._pause = min(2 * self._pause, _LAST_PAUSE)
+        self._closing.wait(pause)
+
+    @contextlib.contextmanager
+    def _registered(self, *socks: socket.socket) -> Iterator[None]:
+        with self._lock:
+            self._open.update(socks)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.difference_update(socks)
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> int:
+    """Copy until the source ends, then end the sink's stream; return the bytes copied."""
+    copied = 0
+    buffer = memoryview(bytearray(_CHUNK))
+    try:
+        while True:
+            size = source.recv_into(buffer)
+            if not size:
+                break
+            sink.sendall(buffer[:size])
+            copied += size
+    except OSError:
+        # Either side broke: neither direction can go on.
+        _shut(source, socket.SHUT_RDWR)
+        _shut(sink, socket.SHUT_RDWR)
+    _shut(sink, socket.SHUT_WR)
+    return copied
+
+
+def _shut(sock: socket.socket, how: int) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(how)

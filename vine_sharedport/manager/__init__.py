@@ -1,0 +1,1 @@
+"""The users' managers, with a shared port: the only place that imports ndcctools."""

@@ -1,0 +1,415 @@
+"""The process above a personal pool's ``condor_master``.
+
+It starts the master, and stops the pool when the program that wanted it ends,
+however that happens; every process of the pool is its descendant, and it ends
+when none is left. A pool without such a program runs until SIGTERM.
+
+Run as a script, by its path and isolated (``python -I -S``), so that it needs
+nothing of the program's environment: standard library only, no import of ours.
+
+How a process is known to belong to a pool: the master gets ``POOL_VARIABLE`` with
+a random token in its environment, daemons inherit it, and the pool's
+configuration gives it to every job. ``CONDOR_CONFIG`` would not do: the user's own
+shell has it too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
+
+POOL_VARIABLE = "VINE_SHAREDPORT_POOL"
+STATE_FILE = "pool.json"
+
+# Directories whose contents end with the pool: its jobs' and its sockets'.
+EPHEMERAL = ("execute", "lock", "run", "spool")
+
+# In seconds. A fast shutdown takes 0.02 s on an idle machine; daemons under load
+# and jobs that ignore SIGTERM get this long before SIGKILL.
+SHUTDOWN_TIMEOUT = 10.0
+_KILL_TIMEOUT = 10.0
+
+# How often to look whether the program is still the parent, in seconds. The
+# control pipe says so at once, unless a forked child keeps its other end open.
+_PARENT_INTERVAL = 0.5
+
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Process(NamedTuple):
+    """One process; the start time tells it from a later one with its pid.
+
+    Attributes:
+        pid: Its number.
+        start: Clock ticks since boot, field 22 of ``/proc/PID/stat``.
+    """
+
+    pid: int
+    start: int
+
+
+def find_process(pid: int) -> Process | None:
+    """Return the process that has this pid now, None without one (or a zombie)."""
+    fields = _stat_fields(pid)
+    if fields is None or fields[0] in ("Z", "X"):
+        return None
+    return Process(pid, int(fields[19]))
+
+
+def is_alive(process: Process) -> bool:
+    """Whether this very process still runs."""
+    return find_process(process.pid) == process
+
+
+def pool_processes(token: str) -> list[Process]:
+    """Return the processes of the pool with this token, the calling one left out.
+
+    Those that carry the token, and their descendants.
+    """
+    wanted = f"{POOL_VARIABLE}={token}".encode()
+    parents: dict[int, int] = {}
+    members: set[int] = set()
+    for pid in _pids():
+        fields = _stat_fields(pid)
+        if fields is None or fields[0] in ("Z", "X"):
+            continue
+        parents[pid] = int(fields[1])
+        # Another user's, or gone.
+        with contextlib.suppress(OSError):
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                members.add(pid)
+    return _with_descendants(members, parents)
+
+
+def descendants(ancestor: int) -> list[Process]:
+    """Return the processes below this one."""
+    parents = {}
+    for pid in _pids():
+        fields = _stat_fields(pid)
+        if fields is not None and fields[0] not in ("Z", "X"):
+            parents[pid] = int(fields[1])
+    return [p for p in _with_descendants({ancestor}, parents) if p.pid != ancestor]
+
+
+def send_signal(process: Process, number: int) -> bool:
+    """Send a signal to this very process; False if it has ended.
+
+    The pid cannot be given to another process between check and signal, where
+    Python and the kernel know process descriptors (Linux 5.3).
+    """
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except (AttributeError, OSError):
+        fd = -1
+    try:
+        if not is_alive(process):
+            return False
+        if fd >= 0:
+            signal.pidfd_send_signal(fd, number)
+        else:
+            os.kill(process.pid, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return True
+
+
+def kill_pool(token: str, *, timeout: float = _KILL_TIMEOUT) -> list[Process]:
+    """Kill every process of the pool; return those that are left after the timeout.
+
+    Args:
+        token: The pool's.
+        timeout: How long to wait for them to be gone, in seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        # Again and again: a daemon may start another process meanwhile.
+        left = pool_processes(token)
+        if not left or time.monotonic() > deadline:
+            return left
+        for process in left:
+            send_signal(process, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def read_state(directory: str) -> dict[str, Any]:
+    """Return what the pool's starter and guardian noted down, ``{}`` without a pool."""
+    try:
+        state = json.loads(Path(directory, STATE_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def write_state(directory: str, state: dict[str, Any]) -> None:
+    """Replace the notes in one step."""
+    path = Path(directory, STATE_FILE)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(state, indent=1) + "\n")
+    fresh.replace(path)
+
+
+def noted_process(state: dict[str, Any], name: str) -> Process | None:
+    """Return the process noted under this name if it still runs."""
+    try:
+        pid, start = state[name]
+        process = Process(int(pid), int(start))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return process if is_alive(process) else None
+
+
+def remove_tree(directory: str) -> None:
+    """Remove a directory of ours, even where a job has made its own read-only."""
+
+    def unlock(_function: object, path: str, _error: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), stat.S_IRWXU)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, stat.S_IRWXU)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(directory, onexc=unlock)
+    else:
+        shutil.rmtree(directory, onerror=unlock)
+
+
+def clean_up(directory: str, state: dict[str, Any]) -> None:
+    """Remove what a stopped pool leaves in the file system.
+
+    The jobs and sockets with the notes, and all directories that were made for this
+    pool alone. Its log and configuration stay in a directory that the user named.
+    """
+    for name in (STATE_FILE, *EPHEMERAL):
+        path = os.path.join(directory, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            remove_tree(path)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+    for made in state.get("remove", []):
+        if os.path.isdir(made) and os.stat(made).st_uid == os.geteuid():
+            remove_tree(made)
+
+
+class _Guardian:
+    """One running pool, seen from above its master."""
+
+    def __init__(self, parent: int | None) -> None:
+        self._parent = parent
+        self._master = 0
+        self._master_status: int | None = None
+        # Signals arrive as bytes in this pipe, so that the one poll() sees them.
+        self._awake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        # Whatever loses its parent in the pool becomes our child: when wait() says
+        # that we have none, the pool has none.
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def start(self, program: str) -> Process | None:
+        """Start ``condor_master`` so that it also ends if we are killed."""
+        own = os.getpid()
+        self._master = os.fork()
+        if self._master == 0:
+            try:
+                signal.set_wakeup_fd(-1)
+                # Python ignores these two, and exec() hands that on.
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+                signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+                _prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+                os.chdir("/")
+                if os.getppid() == own:
+                    os.execv(program, [program, "-f"])
+            finally:
+                os._exit(127)
+        return find_process(self._master)
+
+    def wait(self) -> bool:
+        """Wait for the order to stop (False) or the master's own end (True)."""
+        poll = select.poll()
+        poll.register(self._awake, select.POLLIN)
+        timeout = None
+        if self._parent is not None:
+            poll.register(0, select.POLLIN)
+            timeout = int(_PARENT_INTERVAL * 1000)
+        while True:
+            known_to_have_ended = self._master_status is not None
+            self._reap()
+            if self._master_status is not None and not known_to_have_ended:
+                log.error("condor_master ended by itself, status %s", self._master_status)
+                return True
+            if self._parent is not None and os.getppid() != self._parent:
+                return False
+            for fd, _ in poll.poll(timeout):
+                if fd == 0:
+                    return False  # The program closed it, or ended.
+                if set(os.read(self._awake, 4096)) - {signal.SIGCHLD}:
+                    return False
+
+    def stop(self) -> None:
+        """End the master and all that descends from us, by force after a while."""
+        if self._master_status is None:
+            # The fast shutdown: jobs are killed, not waited for.
+            os.kill(self._master, signal.SIGQUIT)
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
+        while time.monotonic() < deadline and self._daemons_left():
+            if not self._reap():
+                return
+            time.sleep(0.01)
+        deadline = time.monotonic() + _KILL_TIMEOUT
+        while self._reap() and time.monotonic() < deadline:
+            for process in descendants(os.getpid()):
+                log.warning("killing process %s of the pool", process.pid)
+                send_signal(process, signal.SIGKILL)
+            time.sleep(0.02)
+
+    def _reap(self) -> bool:
+        """Collect ended children; return whether any is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self._master:
+                self._master_status = status
+
+    def _daemons_left(self) -> bool:
+        """Whether a daemon may still be ending its jobs in an orderly way."""
+        if self._master_status is None:
+            return True
+        for process in descendants(os.getpid()):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{process.pid}/comm").read_text().startswith("condor_"):
+                    return True
+        return False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Guard one pool; return 0 if it was stopped, 1 if its master ended by itself."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--directory", required=True)
+    parser.add_argument("--master", required=True)
+    # What lock_directory() returned; ours until we end, and no daemon's.
+    parser.add_argument("--lock-fd", type=int, required=True)
+    # The program the pool belongs to; without one the pool stands alone.
+    parser.add_argument("--parent", type=int)
+    options = parser.parse_args(argv)
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    os.set_inheritable(options.lock_fd, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    if options.parent is None:
+        _leave_the_terminal()
+    guardian = _Guardian(options.parent)
+    state = read_state(options.directory)
+    state["guardian"] = find_process(os.getpid())
+    state["master"] = guardian.start(options.master)
+    write_state(options.directory, state)
+    by_itself = guardian.wait()
+    guardian.stop()
+    if by_itself and options.parent is not None:
+        # A broken pool's logs stay until the program that has it goes.
+        guardian.wait()
+    if not by_itself or options.parent is not None:
+        clean_up(options.directory, state)
+    return 1 if by_itself else 0
+
+
+def _leave_the_terminal() -> None:
+    """Become a daemon: no parent to be waited for, no terminal, no open directory."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    os.chdir("/")
+
+
+def _prctl(option: int, value: int) -> None:
+    """Call prctl(2)."""
+    # int prctl(int option, unsigned long arg2, ...);
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    libc.prctl.restype = ctypes.c_int
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+
+
+def _pids() -> Iterator[int]:
+    """Iterate over the numbers of all visible processes."""
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """Return the fields of ``/proc/PID/stat`` from the third (state) on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The second is the name in parentheses, which may contain anything.
+    return text.rpartition(")")[2].split()
+
+
+def _with_descendants(members: set[int], parents: dict[int, int]) -> list[Process]:
+    """Return these and all below them, the calling process left out."""
+    grown = True
+    while grown:
+        below = {pid for pid, parent in parents.items() if parent in members}
+        grown = not below <= members
+        members = members | below
+    found = (find_process(pid) for pid in sorted(members - {os.getpid()}))
+    return [process for process in found if process is not None]
+
+
+def lock_directory(directory: str) -> int:
+    """Return a descriptor that locks the directory as long as it is open anywhere.
+
+    The lock says that a pool runs there. It also keeps ``systemd-tmpfiles`` from
+    removing old files of a pool under ``/tmp``.
+
+    Raises:
+        BlockingIOError: Somebody else has it.
+        OSError: The file system has no such locks.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(fd), os.stat(directory)):
+            # A pool that was ending has removed the directory under our hands.
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), directory)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What runs on the execute point; standard library only, from one file."""
