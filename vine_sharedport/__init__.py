@@ -72,7 +72,7 @@ _HOME = {
     ),
 }
 
-__all__ = [  # noqa: F822 - resolved by __getattr__
+__all__ = [
     "CedarError",
     "DialError",
     "DialTimeout",
@@ -102,8 +102,8 @@ def __getattr__(name: str) -> Any:
     """Find a name of ours, or else of ``ndcctools.taskvine``."""
     if name in _HOME:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    elif name.startswith("__"):
-        # Asked for by the import system and by tools; never TaskVine's.
+    elif name.startswith("_"):
+        # Asked for by the import system and by tools; never TaskVine's public names.
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     else:
         from vine_sharedport.manager import taskvine

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from typing import Sequence
+from collections.abc import Sequence
 
 from vine_sharedport.errors import SharedPortError, SinfulError
 
@@ -109,7 +109,9 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     start = verbs.add_parser("start", help="start one; it runs until 'pool stop'")
-    start.add_argument("--cpus", type=int, help="cores that its slots offer (default: 4 or more)")
+    start.add_argument(
+        "--cpus", type=int, help="cores that its slots offer (default: 4 or more)"
+    )
     start.add_argument("--memory", type=int, metavar="MB", help="memory that its slots offer")
     start.set_defaults(run=_start_pool)
     status = verbs.add_parser("status", help="show what runs; exit status 1 if nothing does")

@@ -54,7 +54,11 @@ class Link:
     """
 
     def __init__(
-        self, address: Sinful, sock_id: str, porter: PorterHandle, hooked: accept_hook.Attachment
+        self,
+        address: Sinful,
+        sock_id: str,
+        porter: PorterHandle,
+        hooked: accept_hook.Attachment,
     ) -> None:
         self.address = address
         self.sock_id = sock_id
@@ -89,6 +93,15 @@ class Link:
                 self._hooked.by_source, self._hooked.by_tcp, shared.refused(), pending
             )
         return self._last
+
+    def brought(self, addrport: str) -> bool:
+        """Whether a worker came in by the shared port.
+
+        Args:
+            addrport: The worker's address as the manager tells it, such as
+                ``task.addrport``.
+        """
+        return addrport in self._hooked.from_source
 
     def check(self) -> None:
         """Call when a C call of the manager has returned: see to the porter, raise Ctrl-C.

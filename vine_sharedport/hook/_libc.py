@@ -29,11 +29,11 @@ __all__ = [
     "find_library",
     "function_address",
     "read_memory",
+    "read_pointer",
     "real_accept",
     "real_close",
     "real_getpeername",
     "real_getsockname",
-    "read_pointer",
     "write_pointer",
 ]
 
@@ -102,7 +102,9 @@ def check_platform() -> Machine:
             f"it knows {', '.join(sorted(MACHINES))}, 64 bits, little endian"
         )
     if not hasattr(_process, "gnu_get_libc_version"):
-        raise HookError("the accept hook was tested on glibc only, and this process has another libc")
+        raise HookError(
+            "the accept hook was tested on glibc only, and this process has another libc"
+        )
     return machine
 
 
@@ -196,7 +198,9 @@ def write_pointer(address: int, value: int) -> None:
     """
     before = _protection(address)
     page = address & -mmap.PAGESIZE
-    if not before & mmap.PROT_WRITE and _mprotect(page, mmap.PAGESIZE, before | mmap.PROT_WRITE):
+    if not before & mmap.PROT_WRITE and _mprotect(
+        page, mmap.PAGESIZE, before | mmap.PROT_WRITE
+    ):
         code = ctypes.get_errno()
         raise HookError(f"the page at {page:#x} cannot be made writable: {os.strerror(code)}")
     try:

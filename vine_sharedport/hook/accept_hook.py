@@ -26,8 +26,9 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Generator
 from types import SimpleNamespace
-from typing import Any, Callable, Generator, Protocol
+from typing import Any, Callable, Protocol
 
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook import _libc
@@ -41,9 +42,12 @@ NOTHING = 0x7FFFFFFF
 """What ``accept()`` answers when no connection is there.
 
 Above every possible descriptor, so each call on it fails with EBADF and the manager
-goes on at once. −1 with EAGAIN would make its ``link_accept`` wait up to 5 s, and a
+goes on at once. A -1 with EAGAIN would make its ``link_accept`` wait up to 5 s, and a
 real descriptor would be closed twice on its failure path (``link.c``).
 """
+
+# Far more than a manager can have connected.
+_MAX_REMEMBERED = 100_000
 
 _SYMBOLS = ("accept", "getsockname", "close")
 
@@ -74,12 +78,14 @@ class Attachment:
         listen_fd: The manager's descriptor.
         by_tcp: Connections accepted by TCP so far.
         by_source: Connections taken from the source so far.
+        from_source: Peer addresses (``host:port``) of the latest of those.
     """
 
     def __init__(self, listen_fd: int, source: Source, hook: _LibraryHook) -> None:
         self.listen_fd = listen_fd
         self.by_tcp = 0
         self.by_source = 0
+        self.from_source: dict[str, None] = {}  # an ordered set
         self._source = source
         self._hook = hook
         self._source_first = True
@@ -121,7 +127,7 @@ class Attachment:
     def _from_tcp(self, found: int) -> int:
         if found != NOTHING:
             return found
-        client = _libc.real_accept(self._listener_fd, None, None)
+        client: int = _libc.real_accept(self._listener_fd, None, None)
         if client < 0:  # EAGAIN, or a client that has gone: the loop comes again
             return NOTHING
         self.by_tcp += 1
@@ -134,7 +140,21 @@ class Attachment:
         if client is None:
             return NOTHING
         self.by_source += 1
+        self._remember(client)
         return client
+
+    def _remember(self, client: int) -> None:
+        """Note the client's address as the manager will write it; forget the oldest."""
+        with contextlib.suppress(OSError):
+            sock = socket.socket(fileno=client)
+            try:
+                host, port = sock.getpeername()[:2]
+            finally:
+                sock.detach()  # the number is the manager's
+            self.from_source.pop(f"{host}:{port}", None)
+            self.from_source[f"{host}:{port}"] = None
+            if len(self.from_source) > _MAX_REMEMBERED:
+                del self.from_source[next(iter(self.from_source))]
 
     def was_closed(self) -> bool:
         """Whether the manager has closed its descriptor."""
@@ -144,7 +164,7 @@ class Attachment:
             return True
 
     def detach(self) -> None:
-        """Give the manager its TCP listener back, or clean up after it closed it. Idempotent."""
+        """Give the manager its TCP listener back, if it has not closed it. Idempotent."""
         with _lock:
             if not self._open:
                 return
@@ -222,11 +242,14 @@ def raise_deferred() -> None:
 def _check_listener(fd: int) -> None:
     """Refuse anything but a listening, non-blocking TCP socket."""
     try:
-        with socket.socket(fileno=os.dup(fd)) as sock:
-            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+        sock = socket.socket(fileno=fd)
     except OSError as error:
         raise HookError(f"descriptor {fd} is no socket: {error.strerror}") from error
+    try:
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
+    finally:
+        sock.detach()  # the number is the manager's
     if not listens or not is_tcp:
         raise HookError(f"descriptor {fd} is not a listening TCP socket")
     if os.get_blocking(fd):
@@ -402,7 +425,9 @@ _CALLBACKS = {
         _redirect(_libc.real_close, _unchanged, _resumed(_after_close, lambda: 0))
     ),
 }
-_CALLBACK_ADDRESSES = {name: _libc.address_of(callback) for name, callback in _CALLBACKS.items()}
+_CALLBACK_ADDRESSES = {
+    name: _libc.address_of(callback) for name, callback in _CALLBACKS.items()
+}
 
 
 def _detach_all() -> None:

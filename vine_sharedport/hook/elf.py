@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator
+from typing import Callable
 
 from vine_sharedport.errors import HookError
 
@@ -66,7 +67,9 @@ MACHINES = {
 }
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
-_PHDR = struct.Struct("<IIQQQQQQ")  # p_type p_flags p_offset p_vaddr p_paddr p_filesz p_memsz p_align
+_PHDR = struct.Struct(
+    "<IIQQQQQQ"
+)  # p_type p_flags p_offset p_vaddr p_paddr p_filesz p_memsz p_align
 _DYN = struct.Struct("<qQ")  # d_tag d_val
 _RELA = struct.Struct("<QQq")  # r_offset r_info r_addend
 _SYM = struct.Struct("<IBBHQQ")  # st_name st_info st_other st_shndx st_value st_size
@@ -122,7 +125,9 @@ def parse_program_headers(image: bytes) -> list[ProgramHeader]:
     if ident[:6] != b"\x7fELF\x02\x01" or kind != 3:
         raise HookError("the library is no 64-bit little-endian ELF shared object")
     if phentsize != _PHDR.size or not phnum or phoff + phnum * phentsize > len(image):
-        raise HookError(f"{phnum} program headers of {phentsize} bytes at {phoff} are not plausible")
+        raise HookError(
+            f"{phnum} program headers of {phentsize} bytes at {phoff} are not plausible"
+        )
     return [
         ProgramHeader(kind, flags, vaddr, memsz)
         for kind, flags, _, vaddr, _, _, memsz, _ in _PHDR.iter_unpack(
@@ -194,7 +199,9 @@ class ElfImage:
 
     def _check(self, address: int, size: int) -> None:
         """Refuse whatever is not wholly inside one loaded segment of the library."""
-        if size < 0 or not any(low <= address and address + size <= high for low, high, _ in self._loads):
+        if size < 0 or not any(
+            low <= address and address + size <= high for low, high, _ in self._loads
+        ):
             raise HookError(f"{size} bytes at {address:#x} are outside the library's segments")
 
     def _parse_dynamic(self, address: int, size: int) -> dict[int, int]:

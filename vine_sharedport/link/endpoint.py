@@ -143,8 +143,12 @@ class Endpoint:
     def next_deadline(self) -> float | None:
         """Monotonic time at which ``poll()`` has to drop something, if nothing comes."""
         # Each state has one length, so the oldest entry is the first to expire.
-        oldest = [next(iter(d.values())).deadline for d in (self._arrivals, self._held) if d]
-        return min(oldest, default=None)
+        deadlines = []
+        if self._arrivals:
+            deadlines.append(next(iter(self._arrivals.values())).deadline)
+        if self._held:
+            deadlines.append(next(iter(self._held.values())).deadline)
+        return min(deadlines, default=None)
 
     def accept(self, timeout: float | None = None) -> socket.socket:
         """Wait for one client.
@@ -168,7 +172,9 @@ class Endpoint:
             if left == 0.0:
                 raise HandOffTimeout(f"no client came to {self.sock_id} within {timeout} s")
 
-    def poll(self, timeout: float | None = 0.0, *, most: int | None = None) -> list[socket.socket]:
+    def poll(
+        self, timeout: float | None = 0.0, *, most: int | None = None
+    ) -> list[socket.socket]:
         """Advance every connection by what has arrived for it.
 
         Args:
@@ -370,7 +376,9 @@ def _as_tcp(fd: int) -> socket.socket | None:
     except OSError:
         os.close(fd)
         return None
-    is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+    is_tcp = (
+        sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+    )
     if not is_tcp:
         sock.close()
         return None

@@ -67,7 +67,7 @@ class Settings:
     log_file: str | None = None
     delay: float = 0.0
     persist: bool = False
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     manager_pid: int = field(default_factory=os.getpid)
 
     def encode(self) -> bytes:
@@ -93,7 +93,11 @@ class _Porter:
     """
 
     def __init__(
-        self, settings: Settings, clients: socket.socket, control: socket.socket, counters: Counters
+        self,
+        settings: Settings,
+        clients: socket.socket,
+        control: socket.socket,
+        counters: Counters,
     ) -> None:
         self._settings = settings
         self._clients = clients
@@ -219,7 +223,7 @@ class _Porter:
             except OSError:  # closed with something of ours unread
                 word = b""
             raise _ManagerGone("asked to stop" if word == STOP else "the manager has gone")
-        elif fd == self._pidfd:
+        if fd == self._pidfd:
             raise _ManagerGone("the manager's process has ended")
 
     def _check_parent(self) -> None:
@@ -252,7 +256,7 @@ def _raise_descriptor_limit() -> int:
 
 
 def main() -> None:
-    """Run a porter: ``argv`` is the sock id and three descriptors (clients, control, counters)."""
+    """Run a porter; the last arguments are its descriptors: clients, control, counters."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

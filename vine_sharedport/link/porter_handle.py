@@ -152,7 +152,9 @@ class PorterHandle:
 
     def _start(self, settings: Settings) -> None:
         if not sys.executable:
-            raise LaunchError("this Python does not know its own program (sys.executable is empty)")
+            raise LaunchError(
+                "this Python does not know its own program (sys.executable is empty)"
+            )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = os.path.dirname(os.path.dirname(os.path.abspath(vine_sharedport.__file__)))
@@ -187,7 +189,9 @@ class PorterHandle:
         try:
             answer = self._control.recv(65536)
         except OSError as error:
-            raise LaunchError(f"the porter did not answer within {_START_TIMEOUT:g} s") from error
+            raise LaunchError(
+                f"the porter did not answer within {_START_TIMEOUT:g} s"
+            ) from error
         if not answer:
             where = self._settings.log_file or "set a log file to see why"
             raise LaunchError(f"the porter ended at once; see {where}")
@@ -211,7 +215,9 @@ class PorterHandle:
         if not self._is_open:
             return
         lived = time.monotonic() - self._started
-        self._delay = 0.0 if lived > _SETTLED else min(max(2 * self._delay, _FIRST_DELAY), _LAST_DELAY)
+        self._delay = (
+            0.0 if lived > _SETTLED else min(max(2 * self._delay, _FIRST_DELAY), _LAST_DELAY)
+        )
         log.warning("the porter of %s has ended; starting another", self._settings.sock_id)
         try:
             self._start(replace(self._settings, persist=True, delay=self._delay))

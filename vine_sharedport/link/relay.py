@@ -12,7 +12,8 @@ import random
 import socket
 import threading
 import time
-from typing import Callable, Iterator
+from collections.abc import Iterator
+from typing import Callable
 
 from vine_sharedport.errors import SharedPortError
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
+import stat
 
 from vine_sharedport.errors import HookError
 
@@ -20,21 +20,29 @@ def find_listener(port: int) -> int:
     Raises:
         HookError: There is none, or more than one.
     """
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        # A duplicate, so that the number itself is never closed; the directory's own
-        # descriptor is gone by now.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as sock:
-            if (
-                sock.family in (socket.AF_INET, socket.AF_INET6)
-                and sock.type == socket.SOCK_STREAM
-                and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                and sock.getsockname()[1] == port
-            ):
-                found.append(int(name))
+    found = [fd for fd in map(int, os.listdir("/proc/self/fd")) if _listens_on(fd, port)]
     if len(found) != 1:
         raise HookError(
             f"{len(found)} descriptors of this process listen on TCP port {port}, not one: "
             "cannot tell which is the manager's"
         )
     return found[0]
+
+
+def _listens_on(fd: int, port: int) -> bool:
+    """Whether the descriptor, which stays its owner's, is a TCP socket listening there."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return False
+        sock = socket.socket(fileno=fd)
+    except OSError:  # closed meanwhile, as the directory's own descriptor
+        return False
+    try:
+        return (
+            sock.family in (socket.AF_INET, socket.AF_INET6)
+            and sock.type == socket.SOCK_STREAM
+            and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+            and sock.getsockname()[1] == port
+        )
+    finally:
+        sock.detach()

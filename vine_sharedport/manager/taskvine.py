@@ -54,7 +54,9 @@ class Manager(_stock.Manager):  # type: ignore[misc]  # ndcctools has no types
 
     _link: Link | None = None
 
-    def __init__(self, *args: Any, shared_port: bool | SharedPort = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, shared_port: bool | SharedPort = False, **kwargs: Any
+    ) -> None:
         if not shared_port:
             super().__init__(*args, **kwargs)
             return

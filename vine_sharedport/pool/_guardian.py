@@ -280,9 +280,9 @@ class _Guardian:
             # The fast shutdown: jobs are killed, not waited for.
             os.kill(self._master, signal.SIGQUIT)
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT
-        while time.monotonic() < deadline and self._daemons_left():
-            if not self._reap():
-                return
+        # The master ends last; what is there without it, nobody ends.
+        while time.monotonic() < deadline and self._master_status is None:
+            self._reap()
             time.sleep(0.01)
         deadline = time.monotonic() + _KILL_TIMEOUT
         while self._reap() and time.monotonic() < deadline:
@@ -302,16 +302,6 @@ class _Guardian:
                 return True
             if pid == self._master:
                 self._master_status = status
-
-    def _daemons_left(self) -> bool:
-        """Whether a daemon may still be ending its jobs in an orderly way."""
-        if self._master_status is None:
-            return True
-        for process in descendants(os.getpid()):
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{process.pid}/comm").read_text().startswith("condor_"):
-                    return True
-        return False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -101,7 +101,9 @@ class WorkerJobs:
             held=held,
             ended=self.count - len(numbers) + gone,
             hold_reasons=tuple(
-                sorted({str(ad.get("HoldReason")) for ad in ads if int(ad["JobStatus"]) == _HELD})
+                sorted(
+                    {str(ad.get("HoldReason")) for ad in ads if int(ad["JobStatus"]) == _HELD}
+                )
             ),
         )
 
@@ -294,4 +296,6 @@ def _schedd_errors(htcondor2: Any, what: str) -> Any:
     except LaunchError:
         raise
     except _htcondor.failures(htcondor2) as error:
-        raise LaunchError(f"cannot {what}: {error}; is the schedd running ('condor_q')?") from error
+        raise LaunchError(
+            f"cannot {what}: {error}; is the schedd running ('condor_q')?"
+        ) from error

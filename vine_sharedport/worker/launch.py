@@ -7,10 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
-from typing import Iterator, Sequence
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.dial import connect
@@ -28,7 +28,11 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def run_worker(
-    address: str, options: Sequence[str] = (), *, worker: str = "vine_worker", timeout: float = 30.0
+    address: str,
+    options: Sequence[str] = (),
+    *,
+    worker: str = "vine_worker",
+    timeout: float = 30.0,
 ) -> int:
     """Run a worker until it ends, through a relay on this machine.
 
@@ -54,7 +58,9 @@ def run_worker(
             f"there is no worker program {worker!r}; give its path with --worker, "
             "or put the directory of vine_worker on PATH"
         )
-    relay = Relay(partial(connect, sinful, timeout=timeout, client_name=os.path.basename(worker)))
+    relay = Relay(
+        partial(connect, sinful, timeout=timeout, client_name=os.path.basename(worker))
+    )
     try:
         command = [program, *options, "127.0.0.1", str(relay.port)]
         with _passing_signals_on() as worker_started:

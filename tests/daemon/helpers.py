@@ -1,0 +1,118 @@
+"""Small things that several daemon tests do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def wait_until(what: Callable[[], Any], *, timeout: float = 30.0) -> Any:
+    """Poll until ``what()`` is true; return its value."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        value = what()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout} s: {what}")
+
+
+def run_tasks(manager: Any, tasks: list[Any], *, timeout: float = 60.0) -> list[Any]:
+    """Submit the tasks and return them when all have ended well."""
+    for task in tasks:
+        manager.submit(task)
+    done: list[Any] = []
+    until = time.monotonic() + timeout
+    while len(done) < len(tasks):
+        task = manager.wait(1)
+        if task is not None:
+            assert task.successful(), task.result
+            done.append(task)
+        assert time.monotonic() < until, (
+            f"{len(done)} of {len(tasks)} tasks ended in {timeout} s"
+        )
+    return done
+
+
+@contextmanager
+def worker_process(*command: str, **kwargs: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker for the length of the block."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **kwargs
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def relay_worker(address: object, *options: str, **kwargs: Any) -> Any:
+    """Run a real vine_worker by ``vine_sharedport worker``."""
+    return worker_process(
+        sys.executable, "-m", "vine_sharedport", "worker", "--address", str(address),
+        "--", "--cores", "1", "--memory", "500", "--disk", "500", *options,
+        cwd=ROOT, **kwargs,
+    )  # fmt: skip
+
+
+def tcp_worker(port: int, *options: str) -> Any:
+    """Run a real vine_worker that connects by plain TCP."""
+    return worker_process(
+        "vine_worker", "--cores", "1", "--memory", "500", "--disk", "500",
+        *options, "127.0.0.1", str(port),
+    )  # fmt: skip
+
+
+def socket_inodes(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process holds."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(f"/proc/{pid}/fd/{fd}")
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            found.add(target[8:-1])
+    return found
+
+
+def tcp_inode(local_port: int, remote: str) -> str:
+    """Return the inode of the one established IPv4 connection local_port <- remote."""
+    host, port = remote.rsplit(":", 1)
+    wanted = (
+        "".join(f"{int(part):02X}" for part in reversed(host.split("."))) + f":{int(port):04X}"
+    )
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[2] == wanted and int(fields[1].split(":")[1], 16) == local_port:
+            found.append(fields[9])
+    assert len(found) == 1, f"{len(found)} connections {local_port} <- {remote}"
+    return found[0]
+
+
+def pids_named(*names: str) -> dict[int, str]:
+    """Return the processes whose command name is one of these."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                name = Path(f"/proc/{entry}/comm").read_text().strip()
+            except OSError:
+                continue
+            if name in names:
+                found[int(entry)] = name
+    return found

@@ -1,0 +1,81 @@
+"""The first thing a newcomer runs."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import helpers
+
+pytestmark = pytest.mark.daemon
+
+
+def _run(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "examples/quickstart.py", *options],
+        cwd=helpers.ROOT,
+        env=dict(environment, PYTHONPATH=str(helpers.ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def _count_words_here() -> Counter[str]:
+    """Count the same texts in another way than the workflow does."""
+    import re
+
+    sys.path.insert(0, str(helpers.ROOT / "examples"))
+    try:
+        import quickstart
+    finally:
+        sys.path.pop(0)
+    paths = {
+        os.path.realpath(path)
+        for pattern in quickstart.TEXTS
+        for path in glob.glob(pattern, recursive=True)
+        if os.path.isfile(path) and os.access(path, os.R_OK)
+    }
+    words: Counter[str] = Counter()
+    for path in paths:
+        words.update(re.findall(rb"[a-z]+", Path(path).read_bytes().lower()))
+    return Counter({word.decode(): number for word, number in words.items()})
+
+
+@pytest.mark.parametrize("where", ["found", "personal"])
+def test_every_task_came_through_the_shared_port(pool: Any, where: str, tmp_path: Path) -> None:
+    environment = dict(os.environ, TMPDIR=tempfile.mkdtemp(prefix="qs"))
+    if where == "personal":
+        # A configuration of another name than the pool's: no HTCondor is found.
+        environment["CONDOR_CONFIG"] = str(tmp_path / "none")
+    before = helpers.pids_named("vine_porter", "condor_master", "vine_worker")
+    result = _run(environment, "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    expected = _count_words_here()
+    assert found["words"] == sum(expected.values())
+    assert found["distinct"] == len(expected)
+    assert dict(found["most_common"]) == dict(expected.most_common(10))
+    assert found["by_shared_port"] == found["tasks"] > 20
+    assert {worker["came_by"] for worker in found["workers"]} == {"shared port"}
+    # Afterwards nothing is left.
+    assert helpers.pids_named("vine_porter", "condor_master", "vine_worker") == before
+    assert os.listdir(environment["TMPDIR"]) == []
+    os.rmdir(environment["TMPDIR"])
+
+
+def test_the_text_for_people_says_so_too(pool: Any) -> None:
+    result = _run(dict(os.environ), "--tasks", "5")
+    assert result.returncode == 0, result.stderr
+    assert "6 tasks in" in result.stdout
+    assert "every task came through the shared port" in result.stdout
