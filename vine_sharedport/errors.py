@@ -13,6 +13,7 @@ __all__ = [
     "DialTimeout",
     "DiscoveryError",
     "EndpointError",
+    "GateError",
     "HandOffError",
     "HandOffTimeout",
     "HookError",
@@ -34,6 +35,10 @@ class SinfulError(SharedPortError, ValueError):
 
 class CedarError(SharedPortError):
     """The peer's bytes break the protocol."""
+
+
+class GateError(SharedPortError):
+    """The other side does not hold the manager's secret; drop the connection."""
 
 
 class HandOffError(SharedPortError):
