@@ -9,7 +9,7 @@ readonly KEYRING=/usr/share/keyrings/debian-archive-keyring
 readonly DEFAULT_MIRROR=http://deb.debian.org/debian
 readonly ROOT_MEGABYTES=1500 # with the downloads; 0.9 GB stay
 readonly VENV_MEGABYTES=500
-readonly UNUSED_DAYS=14
+readonly UNUSED_DAYS=7
 
 log=$cache/build.log
 
@@ -37,16 +37,20 @@ explain_failure() {
     local what=$1 line network
     network='[Cc]ould not resolve|failure resolving|[Cc]ould not connect|Unable to connect'
     network+='|Network is unreachable|[Tt]imed out|NewConnectionError|ConnectionError|SSLError'
-    network+='|ProxyError|Failed to fetch|Connection (refused|failed)|Certificate verification'
+    network+='|ProxyError|Failed to fetch|Connection (refused|failed)'
     if line=$(in_log 'No space left on device|Disk quota exceeded|enough free space'); then
         fail "$what: the disk is full" "$line ($(free_megabytes) MB free in $cache now)" \
             "free some space, or set XDG_CACHE_HOME to a directory on a larger disk"
-    elif line=$(in_log 'NO_PUBKEY|EXPKEYSIG|is not signed'); then
+    elif line=$(in_log 'GPG error|NO_PUBKEY|EXPKEYSIG' || in_log 'is not signed'); then
         fail "$what: the mirror's signature cannot be checked" "$line" \
             "upgrade the package debian-archive-keyring (Debian 12's is new enough)"
     elif line=$(in_log 'Unable to locate package|no installation candidate|unmet dependencies'); then
         fail "$what: the suite $suite lacks a package" "$line" \
             "change sandbox/packages.txt, or use VINE_SHAREDPORT_SUITE=trixie"
+    elif line=$(in_log 'CERTIFICATE_VERIFY_FAILED|[Cc]ertificate verification failed'); then
+        fail "$what: a server's certificate is not trusted" "$line" \
+            "where a proxy opens TLS connections, its certificate must be in the system's bundle" \
+            "(/usr/local/share/ca-certificates, update-ca-certificates) or in PIP_CERT"
     elif line=$(in_log "$network"); then
         fail "$what: no connection" "$line" \
             "check the network and the proxy variables (http_proxy, https_proxy), then run the" \
@@ -155,7 +159,7 @@ choose_mirror() {
         fi
     done
     fail "no Debian mirror with the suite $suite answers" \
-        "tried $tried; the last answer: $(in_log '^(E|W|Err):?' || in_log . || echo none)" \
+        "tried $tried; the last answer: $(in_log '^E: Failed to fetch' || echo 'not a Debian archive')${http_proxy:+; http_proxy is set}" \
         "check the network, the proxy variables (http_proxy, https_proxy) and /etc/apt, or name" \
         "a mirror, as in VINE_SHAREDPORT_MIRROR=http://mirror.example.org/debian"
 }
@@ -163,13 +167,16 @@ choose_mirror() {
 # How the host's apt reaches its mirrors: proxies, certificates, time limits.
 host_apt_options() {
     apt-config dump 2>/dev/null |
-        grep -E '^Acquire::(https?(::|$)|ForceIPv|Check-|Retries|AllowInsecure)' | grep -v ' "";$' || true
+        grep -E '^Acquire::(https?(::|$)|ForceIPv|Check-|Retries)' | grep -v ' "";$' || true
 }
 
 extract_packages() {
     local packages line keyring=$KEYRING.gpg options=()
     [[ -r $keyring ]] || keyring=$KEYRING.pgp
-    packages=$(grep -v '^#' "$here/packages.txt" | xargs | tr ' ' ',')
+    packages=$(awk -v only="$suite:" '
+        /^#/ { next }
+        NF == 1 || $1 == only { printf "%s%s", separator, $NF; separator = "," }
+    ' "$here/packages.txt")
     while IFS= read -r line; do
         [[ -z $line ]] || options+=(--aptopt="$line")
     done <<<"$(host_apt_options)"
@@ -343,7 +350,8 @@ build() {
     mask=$(umask)
     umask 022
     step_pid=''
-    exec {lock}>"$cache/lock"
+    { [[ -w $cache ]] && : >>"$cache/lock"; } 2>/dev/null || unwritable_cache
+    exec {lock}>>"$cache/lock"
     if ! flock -n "$lock"; then
         say "another call is making the sandbox; waiting for it"
         flock "$lock"
@@ -365,6 +373,8 @@ build() {
     if [[ -n $rebuild || ! -d $venv ]]; then
         build_venv
     fi
+    : >"$root.used"
+    : >"$venv.used"
     trap - EXIT INT TERM HUP
     remove_unfinished
     remove_unused

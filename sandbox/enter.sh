@@ -213,19 +213,35 @@ check_namespaces() {
 
 # --- running the command ---------------------------------------------------------------
 
-# The pid of COMMAND as we see it: the first child of the sandbox's process 1.
-command_pid() {
-    local pids=''
+# Set command_pid to COMMAND's pid as we see it, the first child of the sandbox's process 1;
+# fails while COMMAND does not run.
+find_command() {
+    local pids='' name=''
     { read -r pids <"/proc/$sandbox_pid/task/$sandbox_pid/children"; } 2>/dev/null || true
-    printf '%s' "${pids%% *}"
+    command_pid=${pids%% *}
+    [[ -n $command_pid ]] || return 1
+    # bubblewrap and env have still to become COMMAND, and ignore signals until then.
+    { read -r name <"/proc/$command_pid/comm"; } 2>/dev/null || true
+    [[ $name != bwrap && $name != env ]]
 }
 
 # pass_on SIGNAL: let COMMAND have a signal that came to us.
 pass_on() {
-    local pid
-    interrupted=1
-    pid=$(command_pid)
-    [[ -z $pid ]] || kill -s "$1" "$pid" 2>/dev/null || true
+    local command_pid='' tries
+    interrupted=$1
+    for ((tries = 0; tries < 50; tries++)); do
+        if find_command; then
+            break
+        fi
+        [[ -d /proc/$bwrap_pid ]] || return 0
+        sleep 0.01
+    done
+    # Without a COMMAND to decide, the signal ends what is there.
+    if [[ -n $command_pid ]]; then
+        kill -s "$1" "$command_pid" 2>/dev/null || true
+    else
+        kill -s KILL "$bwrap_pid" 2>/dev/null || true
+    fi
 }
 
 # Whether the sandbox's process 1 lives. When it is a zombie, all the others have ended; who
@@ -243,8 +259,8 @@ sandbox_lives() {
 # SIGKILL, before it could tidy up. So it ignores them, COMMAND gets them from the terminal
 # or from us, and we stay until COMMAND has ended. The kernel ends what it leaves behind.
 run_inside() {
-    local in out report args pid line status signal signals='' result='' new_session=()
-    interrupted='' sandbox_pid=''
+    local in out report args line status signal signals='' result='' new_session=()
+    local bwrap_pid='' sandbox_pid='' interrupted=''
     for signal in HUP INT QUIT TERM; do
         # One that we were started without, as by nohup, stays ignored.
         [[ $(trap -p "$signal") == "trap -- '' "* ]] || signals+=${signals:+,}$signal
@@ -253,7 +269,7 @@ run_inside() {
         # Ctrl-C and Ctrl-\ reach COMMAND from the terminal, as a member of its foreground
         # group. To pass them on as well would interrupt its tidying up.
         [[ $signals != *HUP* ]] || trap 'pass_on HUP' HUP
-        trap 'interrupted=1' INT QUIT
+        trap 'interrupted=INT' INT QUIT
     else
         # A group of its own: a signal to our whole group would come to COMMAND twice.
         new_session=(setsid)
@@ -273,22 +289,27 @@ run_inside() {
         exec "${new_session[@]}" bwrap --json-status-fd "$status" --args "$args" -- \
             env ${signals:+"--default-signal=$signals"} -- "$@"
     )
-    pid=$!
+    bwrap_pid=$!
     exec {in}<&- {out}>&- {args}<&-
     close_data
     if read -r line <&"$report" && [[ $line =~ \"child-pid\":\ ([0-9]+) ]]; then
         sandbox_pid=${BASH_REMATCH[1]}
     fi
-    while :; do
-        interrupted=''
+    # A signal ends the wait, not the process.
+    status=0
+    wait "$bwrap_pid" || status=$?
+    while ((status > 128)) && [[ -d /proc/$bwrap_pid ]]; do
         status=0
-        wait "$pid" || status=$?
-        [[ -n $interrupted ]] || break
+        wait "$bwrap_pid" || status=$?
     done
     while read -r line <&"$report"; do
         [[ ! $line =~ \"exit-code\":\ ([0-9]+) ]] || result=${BASH_REMATCH[1]}
     done
-    if [[ -z $result ]]; then
+    if [[ -z $result && -n $interrupted ]]; then
+        exit $((128 + $(kill -l "$interrupted")))
+    elif [[ -z $result ]] && ((status > 128)); then
+        exit "$status" # somebody killed bubblewrap
+    elif [[ -z $result ]]; then
         # bubblewrap has ended before COMMAND began; its message stands above.
         check_namespaces
         fail "the sandbox did not start" "bubblewrap's message above, exit status $status" \

@@ -7,7 +7,7 @@ checkout on the path, so nothing is ever built in or written to the checkout.
 Usage: python venv.py PYPROJECT
 """
 
-from __future__ import annotations
+from __future__ import annotations  # noqa: I001 (tomllib is in this Python's library)
 
 import re
 import stat
