@@ -54,7 +54,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
+    from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
 
     parser = nouns.add_parser(
         "worker",
@@ -70,6 +70,13 @@ def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default=os.environ.get(ADDRESS_VARIABLE),
         help="the manager's address, as manager.shared_port.address tells it; keep the shell "
         f"away from its < and & by single quotes (default: ${ADDRESS_VARIABLE})",
+    )
+    parser.add_argument(
+        "--secret-file",
+        metavar="FILE",
+        default=os.environ.get(SECRET_VARIABLE),
+        help="file with the manager's secret, as manager.shared_port.secret_file tells it "
+        f"(default: ${SECRET_VARIABLE})",
     )
     parser.add_argument(
         "--worker", metavar="PROGRAM", default="vine_worker", help="default: vine_worker"
@@ -95,6 +102,7 @@ def _run_worker(options: argparse.Namespace) -> int:
     return run_worker(
         options.address,
         options.options,
+        secret_file=options.secret_file,
         worker=options.worker,
         timeout=options.connect_timeout,
     )

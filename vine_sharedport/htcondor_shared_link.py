@@ -11,18 +11,23 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import weakref
 from dataclasses import dataclass
 
+from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
+from vine_sharedport.link.ad_file import parse_my_address
 from vine_sharedport.link.counters import Gauge
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.endpoint import Endpoint, Limits
 from vine_sharedport.link.porter import Settings
 from vine_sharedport.link.porter_handle import PorterHandle
+from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["Counts", "Endpoint", "Limits", "Link", "attach", "connect"]
+__all__ = ["Counts", "Endpoint", "Limits", "Link", "attach", "connect", "relay_to"]
 
 
 @dataclass(frozen=True)
@@ -43,38 +48,59 @@ class Counts:
 
 
 class Link:
-    """One manager's way in through the shared port; made by ``attach()``.
+    """One manager's way in through the shared port; made by ``attach()`` or ``relay_to()``.
 
     Owns the porter and the accept hook's attachment until ``close()``, which also
     happens when the manager closes its port or the interpreter ends.
 
     Attributes:
         sock_id: The endpoint's name.
-        address: Where workers connect, ``sock`` included.
+        secret_file: File that workers must hold a copy of; None without a gate.
+        mode: ``direct`` or ``relay``.
     """
 
     def __init__(
         self,
         address: Sinful,
-        sock_id: str,
         porter: PorterHandle,
-        hooked: accept_hook.Attachment,
+        hooked: accept_hook.Attachment | None,
+        *,
+        ad_file: str | None,
+        secret_file: str | None,
     ) -> None:
-        self.address = address
-        self.sock_id = sock_id
+        self.sock_id = porter.sock_id
+        self.secret_file = secret_file
+        self.mode = "direct" if hooked is not None else "relay"
         self._porter = porter
         self._hooked = hooked
+        self._is_open = True
         self._last = Counts(0, 0, {}, 0)
+        self._address = address.with_sock(self.sock_id)
+        self._ad_file = ad_file
+        self._ad_time = 0
         _links.add(self)
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
-        return f"<Link {self.address} {state}>"
+        return f"<Link {self._address} {self.mode} {state}>"
+
+    @property
+    def address(self) -> Sinful:
+        """Where workers connect now, ``sock`` included; follows a restarted shared port."""
+        if self._ad_file is not None:
+            # The file is absent for a moment in restarts; the address stays meanwhile.
+            with contextlib.suppress(OSError, SinfulError):
+                changed = os.stat(self._ad_file).st_mtime_ns
+                if changed != self._ad_time:
+                    with open(self._ad_file, encoding="utf-8", errors="replace") as file:
+                        self._address = parse_my_address(file.read()).with_sock(self.sock_id)
+                    self._ad_time = changed
+        return self._address
 
     @property
     def is_open(self) -> bool:
         """Whether workers can still come in."""
-        return self._hooked.is_open
+        return self._is_open and (self._hooked is None or self._hooked.is_open)
 
     @property
     def porter_pid(self) -> int | None:
@@ -83,25 +109,32 @@ class Link:
 
     @property
     def counters(self) -> Counts:
-        """The numbers now; after ``close()`` the last ones."""
+        """The numbers now; after ``close()`` the last ones.
+
+        With ``mode="relay"`` the manager's own port is not counted.
+        """
         if self.is_open:
             shared = self._porter.counters
-            # Those between porter and manager are in the socket pair.
-            under_way = shared[Gauge.HANDED_OVER] - self._hooked.by_source
-            pending = shared[Gauge.PENDING] + shared[Gauge.READY] + max(0, under_way)
-            self._last = Counts(
-                self._hooked.by_source, self._hooked.by_tcp, shared.refused(), pending
-            )
+            accepted, by_tcp, under_way = shared[Gauge.HANDED_OVER], 0, 0
+            if self._hooked is not None:
+                # Those between porter and manager are in the socket pair.
+                under_way = max(0, accepted - self._hooked.by_source)
+                accepted, by_tcp = self._hooked.by_source, self._hooked.by_tcp
+            pending = shared[Gauge.PENDING] + shared[Gauge.READY] + under_way
+            self._last = Counts(accepted, by_tcp, shared.refused(), pending)
         return self._last
 
     def brought(self, addrport: str) -> bool:
         """Whether a worker came in by the shared port.
 
+        With ``mode="relay"`` every worker has the relay's address, and is none of ours
+        by this measure.
+
         Args:
             addrport: The worker's address as the manager tells it, such as
                 ``task.addrport``.
         """
-        return addrport in self._hooked.from_source
+        return self._hooked is not None and addrport in self._hooked.from_source
 
     def check(self) -> None:
         """Call when a C call of the manager has returned: see to the porter, raise Ctrl-C.
@@ -116,7 +149,9 @@ class Link:
     def close(self) -> None:
         """Leave the manager with its TCP port alone, end the porter. Idempotent."""
         _ = self.counters
-        self._hooked.detach()
+        self._is_open = False
+        if self._hooked is not None:
+            self._hooked.detach()
         self._porter.close()
         _links.discard(self)
 
@@ -128,6 +163,9 @@ def attach(
     address: Sinful,
     sock_id: str,
     directory: str,
+    tcp: str = "all",
+    secret_file: str | None = None,
+    ad_file: str | None = None,
     log_file: str | None = None,
     limits: Limits | None = None,
 ) -> Link:
@@ -139,23 +177,70 @@ def attach(
         address: The shared port's own address.
         sock_id: Name to serve under, at most 41 characters.
         directory: HTCondor's ``DAEMON_SOCKET_DIR``.
+        tcp: Where the TCP port listens from now on: ``all``, ``loopback`` or ``off``.
+        secret_file: Clients must hold the secret in this file; None lets everybody in.
+        ad_file: The shared port's ad file, by which changes of ``address`` are followed.
         log_file: Absolute path for the porter's log.
         limits: How long and how many connections may wait.
 
     Raises:
         EndpointError: The name or the directory cannot be used.
+        GateError: The secret file cannot be used.
         HookError: The library is not as expected; it is untouched.
         LaunchError: The porter did not start.
     """
-    porter = PorterHandle(
-        Settings(sock_id, directory, log_file=log_file, limits=limits or Limits())
-    )
+    porter = _start_porter(sock_id, directory, secret_file, log_file, limits)
     try:
-        hooked = accept_hook.attach(library, listen_fd, porter)
+        hooked = accept_hook.attach(library, listen_fd, porter, tcp=tcp)
     except BaseException:
         porter.close()
         raise
-    return Link(address.with_sock(sock_id), sock_id, porter, hooked)
+    return Link(address, porter, hooked, ad_file=ad_file, secret_file=secret_file)
+
+
+def relay_to(
+    port: int,
+    *,
+    address: Sinful,
+    sock_id: str,
+    directory: str,
+    secret_file: str | None = None,
+    ad_file: str | None = None,
+    log_file: str | None = None,
+    limits: Limits | None = None,
+) -> Link:
+    """Relay clients of the shared port to a TCP port of this machine.
+
+    For servers that ``attach()`` cannot extend. Every byte is copied, and the server
+    sees 127.0.0.1 as every client's address. The caller must call ``check()`` now and
+    then, which restarts the porter if it has died.
+
+    Args:
+        port: The server's TCP port on the loopback interface. The others are those of
+            ``attach()``.
+    """
+    porter = _start_porter(sock_id, directory, secret_file, log_file, limits, relay_port=port)
+    return Link(address, porter, None, ad_file=ad_file, secret_file=secret_file)
+
+
+def _start_porter(
+    sock_id: str,
+    directory: str,
+    secret_file: str | None,
+    log_file: str | None,
+    limits: Limits | None,
+    relay_port: int | None = None,
+) -> PorterHandle:
+    secret = None if secret_file is None else read_secret_file(secret_file, private=True).hex()
+    settings = Settings(
+        sock_id,
+        directory,
+        log_file=log_file,
+        limits=limits or Limits(),
+        secret=secret,
+        relay_port=relay_port,
+    )
+    return PorterHandle(settings)
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()

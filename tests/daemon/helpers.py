@@ -59,10 +59,12 @@ def worker_process(*command: str, **kwargs: Any) -> Iterator[subprocess.Popen[by
             process.wait()
 
 
-def relay_worker(address: object, *options: str, **kwargs: Any) -> Any:
-    """Run a real vine_worker by ``vine_sharedport worker``."""
+def relay_worker(link: Any, *options: str, worker: str = "vine_worker", **kwargs: Any) -> Any:
+    """Run a real worker by ``vine_sharedport worker``."""
+    secret = ["--secret-file", link.secret_file] if link.secret_file else []
     return worker_process(
-        sys.executable, "-m", "vine_sharedport", "worker", "--address", str(address),
+        sys.executable, "-m", "vine_sharedport", "worker", "--address", str(link.address),
+        *secret, "--worker", worker,
         "--", "--cores", "1", "--memory", "500", "--disk", "500", *options,
         cwd=ROOT, **kwargs,
     )  # fmt: skip

@@ -30,7 +30,7 @@ def test_the_workers_socket_is_in_the_manager_and_in_no_process_of_ours(
 ) -> None:
     manager = make_manager()
     link = manager.shared_port
-    with helpers.relay_worker(link.address) as worker:
+    with helpers.relay_worker(link) as worker:
         (task,) = helpers.run_tasks(manager, _tasks(1))
         inode = helpers.tcp_inode(link.address.port, task.addrport)
         assert inode in helpers.socket_inodes(os.getpid())
@@ -49,7 +49,7 @@ def test_the_workers_socket_is_in_the_manager_and_in_no_process_of_ours(
 
 def test_tcp_workers_work_beside_those_by_the_shared_port(make_manager: Any) -> None:
     manager = make_manager()
-    with helpers.relay_worker(manager.shared_port.address), helpers.tcp_worker(manager.port):
+    with helpers.relay_worker(manager.shared_port), helpers.tcp_worker(manager.port):
         tasks: list[Any] = []
         for _ in range(20):  # until each of the two has had a task
             batch = [vine.Task("sleep 0.2") for _ in range(2)]
@@ -139,7 +139,7 @@ def test_settings_choose_the_name(make_manager: Any) -> None:
     manager = make_manager(shared_port=vine.SharedPort(name="sweep-1"))
     assert manager.shared_port.sock_id == "sweep-1"
     assert manager.shared_port.address.sock == "sweep-1"
-    with helpers.relay_worker(manager.shared_port.address):
+    with helpers.relay_worker(manager.shared_port):
         helpers.run_tasks(manager, _tasks(1))
 
 
@@ -147,15 +147,15 @@ def test_a_name_in_use_is_refused_and_leaves_no_manager(make_manager: Any) -> No
     first = make_manager(shared_port=vine.SharedPort(name="taken"))
     with pytest.raises(vine.EndpointError, match="'taken' is served by a living process"):
         make_manager(shared_port=vine.SharedPort(name="taken"))
-    with helpers.relay_worker(first.shared_port.address):
+    with helpers.relay_worker(first.shared_port):
         helpers.run_tasks(first, _tasks(1))
 
 
 def test_two_managers_in_one_process_have_workers_of_their_own(make_manager: Any) -> None:
     first, second = make_manager(), make_manager()
-    with helpers.relay_worker(first.shared_port.address):
+    with helpers.relay_worker(first.shared_port):
         helpers.run_tasks(first, _tasks(2))
-    with helpers.relay_worker(second.shared_port.address):
+    with helpers.relay_worker(second.shared_port):
         helpers.run_tasks(second, _tasks(2))
     assert first.shared_port.counters.accepted == second.shared_port.counters.accepted == 1
 
@@ -200,21 +200,21 @@ def test_a_killed_managers_porter_removes_the_socket_and_ends(
 def test_a_killed_porter_is_replaced_and_connected_workers_stay(make_manager: Any) -> None:
     manager = make_manager()
     link = manager.shared_port
-    with helpers.relay_worker(link.address):
+    with helpers.relay_worker(link):
         helpers.run_tasks(manager, _tasks(1))
         before = link.porter_pid
         os.kill(before, signal.SIGKILL)
         helpers.wait_until(lambda: manager.wait(1) or link.porter_pid not in (None, before))
         helpers.run_tasks(manager, _tasks(2))
         assert link.counters.accepted == 1
-    with helpers.relay_worker(link.address):
+    with helpers.relay_worker(link):
         helpers.run_tasks(manager, _tasks(1))
     assert link.counters.accepted == 2
 
 
 def test_ctrl_c_during_wait_is_raised_when_the_wait_ends(make_manager: Any) -> None:
     manager = make_manager()
-    with helpers.relay_worker(manager.shared_port.address):
+    with helpers.relay_worker(manager.shared_port):
         # The task sends it while the manager waits; the handler then runs in one of the
         # hook's callbacks, or after the wait, and must reach the program either way.
         manager.submit(vine.Task(f"kill -INT {os.getpid()}"))
@@ -259,7 +259,7 @@ def test_held_workers_tell_their_reason(make_manager: Any) -> None:
 
 def test_the_worker_command_passes_sigterm_and_the_workers_status(make_manager: Any) -> None:
     manager = make_manager()
-    with helpers.relay_worker(manager.shared_port.address) as worker:
+    with helpers.relay_worker(manager.shared_port) as worker:
         helpers.run_tasks(manager, _tasks(1))
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0  # vine_worker's own status when it is told to go

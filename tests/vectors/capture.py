@@ -4,8 +4,8 @@
 
 Captures whatever can be captured here: with the daemons and tools on PATH, all
 kinds; with the ``htcondor2`` bindings alone, CONNECT messages. Each kind goes to
-``<kind>-<HTCondor version>.json``. Nothing of ``vine_sharedport`` is imported:
-the vectors are there to judge it.
+``<kind>-<HTCondor version>.json``; ``-bindings`` is added in the second case.
+Nothing of ``vine_sharedport`` is imported: the vectors are there to judge it.
 
 Everything listens on loopback, on the ports below. To keep the machine's name
 out of the files, run it where the host name is ``ap.example.org`` and the ports
@@ -246,18 +246,16 @@ def capture_connect() -> list[dict]:
         (directory / "ad").write_text(LONG_AD)
         add(
             "condor_advertise",
-            f"-pool {ADDRESS} -tcp UPDATE_AD_GENERIC, SEC_CLIENT_NEGOTIATION = NEVER; an ad of "
-            "4.6 kB follows, so one message has several frames",
-            ["condor_advertise", "-pool", ADDRESS, "-tcp", "UPDATE_AD_GENERIC"]
-            + [str(directory / "ad")],
+            f"-tcp UPDATE_AD_GENERIC, COLLECTOR_HOST = {ADDRESS}, SEC_CLIENT_NEGOTIATION = "
+            "NEVER; an ad of 4.6 kB follows, so one message has several frames",
+            ["condor_advertise", "-tcp", "UPDATE_AD_GENERIC", str(directory / "ad")],
             keep_all=True,
         )
         del os.environ["_CONDOR_SEC_CLIENT_NEGOTIATION"]
         add(
             "condor_schedd",
             f"-f -p {SHARED_PORT}, COLLECTOR_HOST = {ADDRESS}, USE_SHARED_PORT = False",
-            ["env", "_CONDOR_USE_SHARED_PORT=False", "condor_schedd", "-f"]
-            + ["-p", str(SHARED_PORT)],
+            f"env _CONDOR_USE_SHARED_PORT=False condor_schedd -f -p {SHARED_PORT}".split(),
         )
     return vectors
 
@@ -265,10 +263,10 @@ def capture_connect() -> list[dict]:
 @contextlib.contextmanager
 def shared_port(extra: str = IPV4, port: int = SHARED_PORT):
     """Run condor_shared_port without a master; gives its directory."""
-    with configured(extra, port) as directory:
-        with daemon(f"{LIBEXEC}/condor_shared_port", "-f", "-p", str(port)):
-            wait_for((directory / "shared_port_ad").exists)
-            yield directory
+    program = f"{LIBEXEC}/condor_shared_port"
+    with configured(extra, port) as directory, daemon(program, "-f", "-p", str(port)):
+        wait_for((directory / "shared_port_ad").exists)
+        yield directory
 
 
 def exchange(directory: pathlib.Path, sock_id: bytes, data: bytes) -> dict:
@@ -445,18 +443,18 @@ def main() -> None:
     """Capture what can be captured here."""
     target = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(__file__))
     with configured():
+        ask = [sys.executable, "-c", "import htcondor2; print(htcondor2.version())"]
         if shutil.which("condor_version"):
-            text = subprocess.check_output(["condor_version"], text=True)
-        else:
-            text = subprocess.check_output(
-                [sys.executable, "-c", "import htcondor2; print(htcondor2.version())"], text=True
-            )
+            ask = ["condor_version"]
+        text = subprocess.check_output(ask, text=True)
     version = re.search(r"CondorVersion: (\S+)", text)[1]
+    label = version if shutil.which("condor_schedd") else f"{version}-bindings"
 
     def write(kind: str, vectors: list[dict]) -> None:
         month = datetime.date.today().strftime("%Y-%m")
-        head = {"kind": kind, "htcondor": version, "captured": month, "vectors": vectors}
-        path = target / f"{kind}-{version}.json"
+        head = {"kind": kind, "htcondor": text.split("$")[1].strip(), "captured": month}
+        head["vectors"] = vectors
+        path = target / f"{kind}-{label}.json"
         path.write_text(json.dumps(head, indent=1) + "\n")
         print(f"{path}: {len(vectors)} vectors")
 

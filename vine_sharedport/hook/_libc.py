@@ -10,9 +10,10 @@ import ctypes
 import mmap
 import os
 import platform
+import socket
 import struct
 import sys
-from ctypes import CFUNCTYPE, c_int, c_size_t, c_uint64, c_void_p
+from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int, c_size_t, c_uint64, c_void_p
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +29,12 @@ __all__ = [
     "check_platform",
     "find_library",
     "function_address",
+    "getpeername_keeping_errno",
+    "peer_name",
     "read_memory",
     "read_pointer",
     "real_accept",
     "real_close",
-    "real_getpeername",
     "real_getsockname",
     "write_pointer",
 ]
@@ -60,6 +62,22 @@ def function_address(name: str) -> int:
         raise HookError(f"no loaded library has a function {name}") from error
 
 
+def peer_name(fd: int) -> str | None:
+    """Return ``host:port`` of a connection's other end, None if it has none or has gone.
+
+    Makes no socket object: that would close ``fd`` if a signal's handler raised in here.
+    """
+    raw = ctypes.create_string_buffer(128)  # struct sockaddr_storage
+    length = ctypes.c_uint32(len(raw))
+    if getpeername_keeping_errno(fd, ctypes.byref(raw), ctypes.byref(length)):
+        return None
+    (family,) = _FAMILY.unpack_from(raw)
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    port, host = (_IN if family == socket.AF_INET else _IN6).unpack_from(raw)
+    return f"{socket.inet_ntop(family, host)}:{port}"
+
+
 def address_of(function: Any) -> int:
     """Return the C address behind a ctypes function or callback."""
     return ctypes.cast(function, c_void_p).value or 0
@@ -69,8 +87,16 @@ def address_of(function: Any) -> int:
 # lazy-binding stub, which on its first call writes the slot and so removes the hook.
 real_accept = ACCEPT_FUNCTION(function_address("accept"))
 real_getsockname = GETSOCKNAME_FUNCTION(function_address("getsockname"))
-real_getpeername = GETSOCKNAME_FUNCTION(function_address("getpeername"))
 real_close = CLOSE_FUNCTION(function_address("close"))
+
+# Called with the GIL held, and without ctypes' copy of errno.
+getpeername_keeping_errno = PYFUNCTYPE(c_int, c_int, c_void_p, c_void_p)(
+    function_address("getpeername")
+)
+
+_FAMILY = struct.Struct("=H")  # sa_family_t
+_IN = struct.Struct("!2xH4s")  # struct sockaddr_in: sin_port, sin_addr
+_IN6 = struct.Struct("!2xH4x16s")  # struct sockaddr_in6: sin6_port, sin6_addr
 
 # int mprotect(void *, size_t, int)
 _mprotect = _process.mprotect
@@ -161,14 +187,24 @@ def find_library(path: str) -> LoadedLibrary:
         wanted = os.stat(path)
     except OSError as error:
         raise HookError(f"the library {path} cannot be examined: {error.strerror}") from error
-    first = [m for m in _mappings() if m.offset == 0 and _same_file(m.path, wanted)]
-    if len(first) != 1:
-        count = "not loaded" if not first else f"loaded {len(first)} times"
+    found: list[LoadedLibrary] = []
+    end = 0
+    for mapping in _mappings():
+        # A small library's data comes from its file's first page too: look behind it.
+        if mapping.offset or mapping.start < end or not mapping.protection & mmap.PROT_READ:
+            continue
+        if _same_file(mapping.path, wanted):
+            size = min(mapping.end - mapping.start, mmap.PAGESIZE)
+            headers = parse_program_headers(read_memory(mapping.start, size))
+            loads = [header for header in headers if header.is_load]
+            low = min((h.vaddr for h in loads), default=0)
+            base = mapping.start - (low & -mmap.PAGESIZE)
+            end = base + max((h.vaddr + h.memsz for h in loads), default=0)
+            found.append(LoadedLibrary(path, base, tuple(headers)))
+    if len(found) != 1:
+        count = "not loaded" if not found else f"loaded {len(found)} times"
         raise HookError(f"{path} is {count} in this process; the hook needs it exactly once")
-    start, size = first[0].start, first[0].end - first[0].start
-    headers = parse_program_headers(read_memory(start, min(size, mmap.PAGESIZE)))
-    low = min((h.vaddr for h in headers if h.is_load), default=0)
-    return LoadedLibrary(path, start - (low & -mmap.PAGESIZE), tuple(headers))
+    return found[0]
 
 
 def read_memory(address: int, size: int) -> bytes:

@@ -5,14 +5,6 @@ A manager waits with ``poll()`` for its one listening descriptor and then calls
 descriptor's place and redirects the calls ``accept``, ``getsockname`` and ``close``
 of the one library that holds the manager. Its loop, compiled as it is, then takes
 connections from both.
-
-**Callbacks and signals.** A signal's Python handler runs at the first instruction of
-a Python function, outside any ``try`` block in it. Ctrl-C would leave the callback,
-and C would take a leftover number for a descriptor. So the callbacks here are C
-objects all the way: a ctypes function that calls the real C function, with a
-*suspended generator* behind one of its conversions. A generator is resumed inside its
-``try`` block, so it catches whatever the handler raises; it is kept in ``_deferred``
-and raised again by ``raise_deferred()`` once the C call has returned to Python.
 """
 
 from __future__ import annotations
@@ -20,19 +12,20 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import fcntl
+import functools
 import logging
+import operator
 import os
 import select
 import socket
 import threading
-from collections.abc import Generator
-from types import SimpleNamespace
-from typing import Any, Callable, Protocol
+from typing import Any, Protocol
 
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook import _libc
+from vine_sharedport.hook._callback import PerThread, answer_with, deferred, redirect, store
 from vine_sharedport.hook.elf import ElfImage, Slot
+from vine_sharedport.hook.tcp_listener import TcpListener
 
 __all__ = ["NOTHING", "Attachment", "Source", "attach", "raise_deferred"]
 
@@ -59,10 +52,14 @@ class Source(Protocol):
         """Return a descriptor that is readable while ``receive`` has work."""
 
     def receive(self) -> int | None:
-        """Return the next client's descriptor, the caller's from then on, or None."""
+        """Return the next client's descriptor, the caller's from then on, or None.
+
+        A signal's handler may raise in it at any moment; it is then called once more,
+        and answers with the client it may have begun to take.
+        """
 
     def release(self) -> None:
-        """Stop bringing clients: the manager has closed its port. Must not wait."""
+        """Stop bringing clients: the manager has closed its port. Idempotent, never waits."""
 
     def drop_in_child(self) -> None:
         """Close what a forked child inherited, without a word to anybody."""
@@ -81,7 +78,7 @@ class Attachment:
         from_source: Peer addresses (``host:port``) of the latest of those.
     """
 
-    def __init__(self, listen_fd: int, source: Source, hook: _LibraryHook) -> None:
+    def __init__(self, listen_fd: int, source: Source, hook: _LibraryHook, tcp: str) -> None:
         self.listen_fd = listen_fd
         self.by_tcp = 0
         self.by_source = 0
@@ -89,70 +86,67 @@ class Attachment:
         self._source = source
         self._hook = hook
         self._source_first = True
+        self._from_source = False
         self._pid = os.getpid()
         self._open = True
-        self._listener_fd = fcntl.fcntl(listen_fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        self._done = False
+        self._epoll = select.epoll()
         try:
-            self._epoll = select.epoll()
-        except BaseException:
-            os.close(self._listener_fd)
-            raise
-        try:
-            self._epoll.register(self._listener_fd, select.EPOLLIN)
-            self._epoll.register(source.fileno(), select.EPOLLIN)
-            # From here on the manager's poll() wakes for either.
-            os.dup2(self._epoll.fileno(), listen_fd, inheritable=False)
+            self._listener = TcpListener(listen_fd, tcp)
         except BaseException:
             self._epoll.close()
-            os.close(self._listener_fd)
             raise
 
     @property
     def listener_fd(self) -> int:
         """The TCP listener itself; this object's."""
-        return self._listener_fd
+        return self._listener.fileno()
 
     @property
     def is_open(self) -> bool:
         """Whether the manager still accepts through this attachment."""
         return self._open
 
-    def next_client(self) -> int:
-        """Take one connection from either source, in turns; ``NOTHING`` if none is there."""
+    def install(self) -> None:
+        """Redirect the library and put the set in the listener's place."""
+        self._listener.narrow()
+        if self._listener.accepts_on is not None:
+            self._epoll.register(self._listener.accepts_on, select.EPOLLIN)
+        self._epoll.register(self._source.fileno(), select.EPOLLIN)
+        self._hook.acquire(self)
+        # From here on the manager's poll() wakes for either.
+        os.dup2(self._epoll.fileno(), self.listen_fd, inheritable=False)
+
+    def take(self, taken: list[int]) -> None:
+        """Take one client from either source, in turns, into ``taken``, if there is one."""
         self._source_first = not self._source_first
-        if self._source_first:
-            return self._from_source(self._from_tcp(NOTHING))
-        return self._from_tcp(self._from_source(NOTHING))
+        for from_source in (self._source_first, not self._source_first):
+            self._from_source = from_source
+            if from_source:
+                self._ask_source(taken)
+            elif self._listener.accepts_on is not None:
+                # Not wanted: -1, nobody there or a client that has gone.
+                listener = self._listener.accepts_on
+                store(taken, (-1).__lt__, _libc.real_accept, listener, None, None)
+            if taken:
+                return
 
-    def _from_tcp(self, found: int) -> int:
-        if found != NOTHING:
-            return found
-        client: int = _libc.real_accept(self._listener_fd, None, None)
-        if client < 0:  # EAGAIN, or a client that has gone: the loop comes again
-            return NOTHING
-        self.by_tcp += 1
-        return client
+    def _ask_source(self, taken: list[int]) -> None:
+        try:
+            store(taken, _is_there, self._source.receive)
+        except Exception as error:  # the manager's loop goes on
+            _failures.append(error)
 
-    def _from_source(self, found: int) -> int:
-        if found != NOTHING:
-            return found
-        client = self._source.receive()
-        if client is None:
-            return NOTHING
+    def count(self, client: int) -> None:
+        """Count the client that ``take()`` has just taken."""
+        if not self._from_source:
+            self.by_tcp += 1
+            return
         self.by_source += 1
-        self._remember(client)
-        return client
-
-    def _remember(self, client: int) -> None:
-        """Note the client's address as the manager will write it; forget the oldest."""
-        with contextlib.suppress(OSError):
-            sock = socket.socket(fileno=client)
-            try:
-                host, port = sock.getpeername()[:2]
-            finally:
-                sock.detach()  # the number is the manager's
-            self.from_source.pop(f"{host}:{port}", None)
-            self.from_source[f"{host}:{port}"] = None
+        name = _libc.peer_name(client)  # as the manager will write it
+        if name is not None:
+            self.from_source.pop(name, None)
+            self.from_source[name] = None
             if len(self.from_source) > _MAX_REMEMBERED:
                 del self.from_source[next(iter(self.from_source))]
 
@@ -164,43 +158,71 @@ class Attachment:
             return True
 
     def detach(self) -> None:
-        """Give the manager its TCP listener back, if it has not closed it. Idempotent."""
+        """Give the manager its TCP listener back, or clean up after it closed it.
+
+        Idempotent. Once begun, also by a call that a signal has ended, it is carried
+        through by the next call, by ``raise_deferred()``, or at the interpreter's end.
+        """
+        if os.getpid() != self._pid:
+            return  # a child that C has forked: nothing here is its own
         with _lock:
-            if not self._open:
+            if self._done:
                 return
-            self._open = False
-            if _attachments.get(self.listen_fd) is self:
-                del _attachments[self.listen_fd]
-            if os.getpid() != self._pid:
-                return  # drop_in_child() closed our numbers; the set is the parent's
-            if not self.was_closed():
-                os.dup2(self._listener_fd, self.listen_fd, inheritable=False)
-            # A forked child may hold the set open: take the sources out, so that it
-            # does not go on listening for us.
-            for fd in (self._listener_fd, self._source.fileno()):
-                with contextlib.suppress(OSError, ValueError):
-                    self._epoll.unregister(fd)
-            self._epoll.close()
-            os.close(self._listener_fd)
-            self._source.release()
-            self._hook.release()
+            self.uninstall()
+            try:
+                self._source.release()
+            except Exception as error:
+                _failures.append(error)
+            self.forget()
+
+    def detach_if_closed(self) -> None:
+        """Clean up if the manager has closed its descriptor, or if ``detach()`` has begun."""
+        if os.getpid() != self._pid or (self._open and not self.was_closed()):
+            return
+        with _lock:  # by which another thread's attach() has come to its end
+            if not self._open or self.was_closed():
+                self.detach()
+
+    def uninstall(self) -> None:
+        """Undo ``install()``, however far it came; may be called again."""
+        self._open = False
+        # A forked child may hold the set open: take the sources out, so that it does not
+        # go on listening for us.
+        for fd in (self._listener.accepts_on, self._source.fileno()):
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.unregister(-1 if fd is None else fd)
+        if self.listener_fd >= 0 and not self.was_closed():
+            self._listener.restore()
+            os.dup2(self.listener_fd, self.listen_fd, inheritable=False)
+        self._hook.release(self)
+        self._epoll.close()
+        self._listener.close()
+
+    def forget(self) -> None:
+        """Note that ``uninstall()`` has come to its end."""
+        if _attachments.get(self.listen_fd) is self:
+            del _attachments[self.listen_fd]
+        self._done = True
 
     def drop_in_child(self) -> None:
         """Forget everything in a forked child, which must not touch the shared epoll set."""
         self._open = False
-        for fd in (self._listener_fd, self._epoll.fileno()):
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        self._done = True
+        self._hook.release(self)
+        self._epoll.close()
+        self._listener.close()
         self._source.drop_in_child()
 
 
-def attach(library: str, listen_fd: int, source: Source) -> Attachment:
+def attach(library: str, listen_fd: int, source: Source, *, tcp: str = "all") -> Attachment:
     """Make a manager accept connections from ``source`` beside its TCP listener.
 
     Args:
         library: File of the loaded library that holds the manager's code.
         listen_fd: The manager's listening TCP descriptor. Stays the manager's.
         source: The second source. Stays the caller's, and must outlive the attachment.
+        tcp: Where the manager's TCP port listens meanwhile: ``all`` interfaces as
+            before, ``loopback``, or ``off``. The port stays the manager's either way.
 
     Returns:
         The attachment. It ends by ``detach()``, when the manager closes its
@@ -210,50 +232,54 @@ def attach(library: str, listen_fd: int, source: Source) -> Attachment:
         HookError: Something is not as expected; library and descriptor are untouched.
     """
     with _lock:
+        _detach_closed()
         if listen_fd in _attachments:
             raise HookError(f"descriptor {listen_fd} has a shared port already")
         _check_listener(listen_fd)
         hook = _hook_for(library)
-        hook.acquire()
         try:
-            attachment = Attachment(listen_fd, source, hook)
-        except BaseException as error:
-            hook.release()
-            if isinstance(error, OSError):
-                raise HookError(f"cannot set up the epoll set: {error.strerror}") from error
-            raise
-        _attachments[listen_fd] = attachment
+            attachment = Attachment(listen_fd, source, hook, tcp)
+            try:
+                _attachments[listen_fd] = attachment
+                attachment.install()
+            except BaseException:  # Ctrl-C included
+                attachment.uninstall()
+                attachment.forget()
+                raise
+        except (OSError, ValueError) as error:
+            raise HookError(f"cannot set up the epoll set: {error}") from error
         return attachment
 
 
 def raise_deferred() -> None:
     """Raise what a callback had to hold back, such as KeyboardInterrupt.
 
-    Call it whenever a C call that may have accepted connections has returned.
+    Call it whenever a C call that may have accepted connections has returned. What a
+    source has raised is logged.
     """
-    while _deferred:
-        error = _deferred.pop(0)
-        if isinstance(error, Exception):
-            log.error("the accept hook failed and went on", exc_info=error)
-        else:
-            raise error
+    while _failures:
+        log.error("the accept hook failed and went on", exc_info=_failures.pop(0))
+    if deferred:
+        _detach_closed()  # the look that was interrupted
+        raise deferred.pop(0)
 
 
 def _check_listener(fd: int) -> None:
     """Refuse anything but a listening, non-blocking TCP socket."""
     try:
-        sock = socket.socket(fileno=fd)
+        # First: a socket object may make it non-blocking (socket.setdefaulttimeout).
+        blocks = os.get_blocking(fd)
+        if not blocks:
+            # With a family given, the object is made for any descriptor, and closes its copy.
+            with socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as sock:
+                listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                family = sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
     except OSError as error:
         raise HookError(f"descriptor {fd} is no socket: {error.strerror}") from error
-    try:
-        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
-    finally:
-        sock.detach()  # the number is the manager's
-    if not listens or not is_tcp:
-        raise HookError(f"descriptor {fd} is not a listening TCP socket")
-    if os.get_blocking(fd):
+    if blocks:
         raise HookError(f"descriptor {fd} blocks; a manager's listener never does")
+    if not listens or family not in (socket.AF_INET, socket.AF_INET6):
+        raise HookError(f"descriptor {fd} is not a listening TCP socket")
 
 
 class _LibraryHook:
@@ -276,27 +302,26 @@ class _LibraryHook:
             if value != _libc.function_address(symbol) and not image.is_code(value):
                 raise HookError(f"{symbol}() of {library} is already redirected to {value:#x}")
         self._before: dict[str, int] = {}
-        self._users = 0
+        self._users: set[Attachment] = set()
 
-    def acquire(self) -> None:
-        """Install the redirections for the first user; all of them or none."""
-        if not self._users:
-            try:
-                for symbol, slot in self._slots.items():
-                    self._before[symbol] = _libc.read_pointer(slot.address)
-                    _libc.write_pointer(slot.address, _CALLBACK_ADDRESSES[symbol])
-            except BaseException:
-                self._restore()
-                raise
-        self._users += 1
+    @property
+    def in_use(self) -> bool:
+        """Whether the redirections are installed, or not wholly removed."""
+        return bool(self._users or self._before)
 
-    def release(self) -> None:
-        """Restore the library when its last user has gone."""
-        self._users -= 1
-        if not self._users:
-            self._restore()
+    def acquire(self, user: Attachment) -> None:
+        """Install the redirections, if ``user`` is the first."""
+        self._users.add(user)
+        for symbol, slot in self._slots.items():
+            value = _libc.read_pointer(slot.address)
+            if self._before.setdefault(symbol, value) == value:
+                _libc.write_pointer(slot.address, _CALLBACK_ADDRESSES[symbol])
 
-    def _restore(self) -> None:
+    def release(self, user: Attachment) -> None:
+        """Restore the library when its last user has gone; may be called again."""
+        self._users.discard(user)
+        if self._users:
+            return
         for symbol, before in self._before.items():
             slot = self._slots[symbol]
             # Somebody may have redirected it once more; then it is theirs to restore,
@@ -309,121 +334,100 @@ class _LibraryHook:
 _lock = threading.RLock()
 _attachments: dict[int, Attachment] = {}
 _hooks: dict[str, _LibraryHook] = {}
-_deferred: list[BaseException] = []
+_failures: list[Exception] = []
+_is_there = functools.partial(operator.is_not, None)
 
 
 def _hook_for(library: str) -> _LibraryHook:
-    hook = _hooks.get(library)
-    if hook is None or not hook._users:
-        hook = _hooks[library] = _LibraryHook(library)
+    path = os.path.realpath(library)
+    hook = _hooks.get(path)
+    if hook is None or not hook.in_use:
+        hook = _hooks[path] = _LibraryHook(library)
     return hook
 
 
-def _resumed(handle: Callable[[int], int], interrupted: Callable[[], int]) -> Any:
-    """Return a C-callable of one number whose Python code runs inside a try block.
-
-    Args:
-        handle: Maps the number to the answer.
-        interrupted: Gives the answer when anything was raised on the way.
-    """
-
-    def loop() -> Generator[int, int, None]:
-        answer = 0
-        while True:
-            try:
-                try:
-                    while True:
-                        answer = handle((yield answer))
-                except GeneratorExit:
-                    return
-                except BaseException as error:  # KeyboardInterrupt included
-                    _deferred.append(error)
-                    answer = interrupted()
-            except GeneratorExit:
-                return
-            except BaseException as error:  # a second Ctrl-C within the lines above
-                _deferred.append(error)
-
-    generator = loop()
-    next(generator)
-    return generator.send
+def _detach_closed() -> None:
+    """Detach what the manager has closed, and what was not detached to the end."""
+    for attachment in list(_attachments.values()):
+        attachment.detach_if_closed()
 
 
-def _redirect(
-    function: Any, first_argument: Callable[[int], int], result: Callable[[int], int]
-) -> Any:
-    """Return a C-level callable: the C function between two conversions of ours.
-
-    ctypes converts the first argument by ``first_argument``, calls the function and
-    hands its number to ``result``, all without a Python frame of its own.
-    """
-    wrapped = type(function)(_libc.address_of(function))
-    if first_argument is not _unchanged:
-        wrapped.argtypes = [SimpleNamespace(from_param=first_argument), *wrapped.argtypes[1:]]
-    if result is not _unchanged:
-        wrapped.restype = result
-    return wrapped
-
-
-def _unchanged(value: int) -> int:
-    return value
-
-
-# accept(): take a client, let the real getpeername() tell the caller its address, and
-# answer with the client. One thread at a time runs a callback: it holds the GIL.
-_taken = {"client": NOTHING, "errno": 0}
-
-
-def _take(fd: int) -> int:
+def _attachment_of(fd: int) -> Attachment | None:
     attachment = _attachments.get(fd)
-    if attachment is None:
-        _taken["client"] = _libc.real_accept(fd, None, None)
-    else:
-        _taken["client"] = attachment.next_client()
-    _taken["errno"] = ctypes.get_errno()
-    return _taken["client"]
+    return attachment if attachment is not None and attachment.is_open else None
 
 
-def _answer(_: int = 0) -> int:
-    # getpeername() has set errno: EFAULT, as the managers pass no address.
-    ctypes.set_errno(_taken["errno"])
-    client, _taken["client"] = _taken["client"], NOTHING  # a client is answered once
-    return client
+def _make_accept() -> Any:
+    """Return accept(): take a client, tell its address, answer with the client.
+
+    The real getpeername() stands between the two: it fills the caller's address.
+    """
+    taken: list[int] = []
+
+    def take(fd: int) -> int:
+        attachment = _attachment_of(fd)
+        if attachment is None:
+            store(taken, _is_there, _libc.real_accept, fd, None, None)
+            return settle()
+        try:
+            attachment.take(taken)
+        except BaseException as error:
+            deferred.append(error)
+            if not taken:  # the source may have had a client in its hands
+                attachment.take(taken)
+        if taken:
+            attachment.count(taken[0])
+        return settle()
+
+    def settle() -> int:
+        taken[:] = taken[-1:] or [NOTHING]
+        return taken[0]
+
+    # The answer goes from the list to C at once, so that a client is answered once and
+    # not lost: getpeername() returns 0 or -1, and both are the index of the only element.
+    # It does not touch ctypes' errno, which is accept()'s.
+    callback = redirect(
+        _libc.getpeername_keeping_errno,
+        first_argument=answer_with(take, settle),
+        result=taken.pop,
+    )
+    taken.clear()  # the generator has begun with an answer
+    return callback
 
 
-# getsockname(): the same call on the TCP listener.
 def _listener_of(fd: int) -> int:
-    attachment = _attachments.get(fd)
+    attachment = _attachment_of(fd)
     return fd if attachment is None else attachment.listener_fd
 
 
-# close(): the real call first, then a look at what it closed. Judged by the state and
-# not by the argument, so that the call is made and nothing is missed even when a signal
-# interrupts the look.
+def _make_getsockname() -> Any:
+    """Return getsockname(): the same call on the TCP listener."""
+    return redirect(
+        _libc.real_getsockname, first_argument=answer_with(_listener_of, lambda: -1)
+    )
+
+
 def _after_close(result: int) -> int:
     code = ctypes.get_errno()
-    for attachment in list(_attachments.values()):
-        if attachment.was_closed():
-            attachment.detach()
+    _detach_closed()
     ctypes.set_errno(code)
     return result
 
 
+def _make_close() -> Any:
+    """Return close(): the real call first, then a look at what it closed.
+
+    Judged by the state and not by the argument, so that the call is always made, and a
+    look that a signal interrupts can be made up for.
+    """
+    return redirect(_libc.real_close, result=answer_with(_after_close, lambda: 0))
+
+
 # These live as long as the process: a thread may be inside one while it is removed.
 _CALLBACKS = {
-    "accept": _libc.ACCEPT_FUNCTION(
-        _redirect(
-            _libc.real_getpeername,
-            _resumed(_take, lambda: NOTHING),
-            _resumed(_answer, _answer),
-        )
-    ),
-    "getsockname": _libc.GETSOCKNAME_FUNCTION(
-        _redirect(_libc.real_getsockname, _resumed(_listener_of, lambda: -1), _unchanged)
-    ),
-    "close": _libc.CLOSE_FUNCTION(
-        _redirect(_libc.real_close, _unchanged, _resumed(_after_close, lambda: 0))
-    ),
+    "accept": _libc.ACCEPT_FUNCTION(PerThread(_make_accept)),
+    "getsockname": _libc.GETSOCKNAME_FUNCTION(PerThread(_make_getsockname)),
+    "close": _libc.CLOSE_FUNCTION(PerThread(_make_close)),
 }
 _CALLBACK_ADDRESSES = {
     name: _libc.address_of(callback) for name, callback in _CALLBACKS.items()
@@ -437,6 +441,8 @@ def _detach_all() -> None:
 
 
 def _drop_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
     for attachment in list(_attachments.values()):
         attachment.drop_in_child()
     _attachments.clear()

@@ -21,10 +21,13 @@ class Refusal(enum.Enum):
     NOT_A_HAND_OFF = "no hand-off message"
     NO_DESCRIPTOR = "no TCP connection handed over"
     STALLED = "the hand-off did not finish in time"
+    WRONG_SECRET = "wrong secret at the gate"
+    GATE_TIMEOUT = "no answer at the gate in time"
     CLOSED_EARLY = "closed by the client before its first byte"
     SILENT = "no byte from the client in time"
     TOO_MANY = "too many waiting connections"
     DESCRIPTORS = "descriptor limit reached"
+    MANAGER_DESCRIPTORS = "the manager's descriptor limit reached"
 
 
 class Gauge(enum.Enum):
@@ -54,7 +57,11 @@ class Counters:
             fd = os.memfd_create("vine_sharedport", os.MFD_CLOEXEC)
             os.ftruncate(fd, mmap.PAGESIZE)
         self._fd = fd
-        self._page = mmap.mmap(fd, mmap.PAGESIZE)
+        try:
+            self._page = mmap.mmap(fd, mmap.PAGESIZE)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def fileno(self) -> int:
         """Return the descriptor to pass on; it stays this object's."""

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
 
-from vine_sharedport.errors import DialError, DialTimeout, SinfulError
+from vine_sharedport.errors import DialError, DialTimeout, GateError, SinfulError
+from vine_sharedport.wire.gate import NONCE_SIZE, GateClient, GateState
 from vine_sharedport.wire.handoff import encode_connect
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["candidates", "connect"]
+__all__ = ["NOBODY_THERE", "candidates", "connect"]
+
+NOBODY_THERE = (
+    "the shared port closed the connection without a byte: no manager serves this sock id "
+    "(any more), or it is too busy"
+)
 
 
 def connect(
-    address: Sinful | str, *, timeout: float = 30.0, client_name: str | None = None
+    address: Sinful | str,
+    *,
+    secret: bytes | None = None,
+    timeout: float = 30.0,
+    client_name: str | None = None,
 ) -> socket.socket:
     """Connect to whoever serves under the address's sock id.
 
@@ -25,7 +36,8 @@ def connect(
     Args:
         address: For example ``<192.0.2.7:9618?sock=vine_42>``. Without ``sock`` the
             connection is plain TCP.
-        timeout: Seconds for all candidates together.
+        secret: What a manager with a gate asks for, 32 bytes; None for one without.
+        timeout: Seconds for all candidates together, the gate included.
         client_name: How we call ourselves in the daemon's log; the process by default.
 
     Returns:
@@ -35,6 +47,7 @@ def connect(
         SinfulError: The text is no address.
         DialError: No candidate could be reached; the message names each and why.
         DialTimeout: The time was over first.
+        GateError: The manager has another secret, or no gate.
 
     Source: CEDAR 3.3; ``SharedPortClient`` in HTCondor.
     """
@@ -61,6 +74,8 @@ def connect(
                 # One write: daemons before 24.12.16 may drop a connection whose first
                 # bytes arrive in pieces (HTCONDOR-3420).
                 sock.sendall(encode_connect(sinful.sock, name, timeout=whole_seconds))
+                if secret is not None:
+                    _pass_gate(sock, secret, sinful.sock, deadline)
             sock.settimeout(None)
         except OSError as error:
             sock.close()
@@ -72,6 +87,25 @@ def connect(
         return sock
     kind = DialTimeout if time.monotonic() >= deadline else DialError
     raise kind(f"cannot reach {sinful}: " + "; ".join(failures))
+
+
+def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float) -> None:
+    """Prove that we hold the secret, and let the server prove that it does."""
+    gate = GateClient(secret, sock_id, os.urandom(NONCE_SIZE))
+    while gate.state is GateState.WAITING:
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        data = sock.recv(gate.wanted)
+        if data:
+            answer = gate.feed(data)
+            if answer:
+                sock.sendall(answer)
+        elif gate.greeted:
+            raise GateError(
+                f"the manager {sock_id} closed the connection at its gate: it has another "
+                "secret than this worker; submit new workers, or send them the present file"
+            )
+        else:
+            raise ConnectionResetError(errno.ECONNRESET, NOBODY_THERE)
 
 
 def candidates(address: Sinful) -> list[tuple[str, int]]:

@@ -5,6 +5,7 @@ ever waits for another:
 
     HEADER       13 bytes, exactly SHARED_PORT_PASS_SOCK
     DESCRIPTOR   one byte that carries the client's TCP connection
+    GATE         both sides prove that they hold the secret (``wire.gate``)
     HELD         until the client's first bytes are there
     ready        returned by ``poll()``
 
@@ -26,12 +27,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Callable
 
-from vine_sharedport.errors import CedarError, EndpointError, HandOffError, HandOffTimeout
+from vine_sharedport.errors import (
+    CedarError,
+    EndpointError,
+    GateError,
+    HandOffError,
+    HandOffTimeout,
+)
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Refusal
+from vine_sharedport.wire.gate import NONCE_SIZE, GateServer, GateState
 from vine_sharedport.wire.handoff import PASS_SOCK_SIZE, check_sock_id, decode_pass_sock
 
-__all__ = ["MAX_DIRECTORY", "MAX_PATH", "Endpoint", "Limits"]
+__all__ = ["MAX_DIRECTORY", "MAX_PATH", "Endpoint", "Limits", "is_served"]
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +63,13 @@ class Limits:
     Attributes:
         hand_off: From the shared port's connection to the descriptor it passes. Both
             come in one burst from a healthy daemon on this machine.
-        first_bytes: From the descriptor to the client's first byte.
+        gate: From the descriptor to the client's answer at the gate.
+        first_bytes: From there to the client's first byte.
         pending: Connections that have not become ready; beyond, the oldest goes.
     """
 
     hand_off: float = 10.0
+    gate: float = 30.0
     first_bytes: float = 30.0
     pending: int = 8192
 
@@ -76,13 +86,14 @@ class _Arrival:
 
 
 class _Held:
-    """A client that has not yet said anything."""
+    """A client that has not yet proven itself, or has not yet said anything."""
 
-    __slots__ = ("client", "deadline")
+    __slots__ = ("client", "deadline", "gate")
 
-    def __init__(self, client: socket.socket, deadline: float) -> None:
+    def __init__(self, client: socket.socket, deadline: float, gate: GateServer | None) -> None:
         self.client = client
         self.deadline = deadline
+        self.gate = gate
 
 
 class Endpoint:
@@ -94,6 +105,7 @@ class Endpoint:
     Args:
         sock_id: What stands behind ``sock=`` in the address.
         directory: HTCondor's ``DAEMON_SOCKET_DIR``.
+        secret: What clients must hold, 32 bytes; None lets everybody in.
         limits: How long and how many may wait.
         clock: Monotonic seconds.
 
@@ -107,6 +119,7 @@ class Endpoint:
         sock_id: str,
         directory: str,
         *,
+        secret: bytes | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -116,12 +129,20 @@ class Endpoint:
         self._limits = limits or Limits()
         self._clock = clock
         self._arrivals: dict[int, _Arrival] = {}  # by descriptor, the oldest first
+        self._secret = secret
+        self._gated: dict[int, _Held] = {}
         self._held: dict[int, _Held] = {}
         self._accepting = True
         self._uids = {0, os.geteuid()}
-        self._listener = _listen(self.path)
+        self._spare: int | None = None  # see _accept_batch
+        try:
+            self._epoll = select.epoll()
+            self._listener = _listen(self.path)
+        except OSError as error:  # no descriptor is left
+            raise EndpointError(
+                f"cannot create the socket {self.path}: {error.strerror}"
+            ) from error
         self._inode = os.stat(self.path).st_ino
-        self._epoll = select.epoll()
         self._epoll.register(self._listener, select.EPOLLIN)
 
     def __enter__(self) -> Endpoint:
@@ -137,7 +158,7 @@ class Endpoint:
     @property
     def pending(self) -> int:
         """Connections on their way that ``poll()`` has not returned."""
-        return len(self._arrivals) + len(self._held)
+        return len(self._arrivals) + len(self._gated) + len(self._held)
 
     @property
     def next_deadline(self) -> float | None:
@@ -146,6 +167,8 @@ class Endpoint:
         deadlines = []
         if self._arrivals:
             deadlines.append(next(iter(self._arrivals.values())).deadline)
+        if self._gated:
+            deadlines.append(next(iter(self._gated.values())).deadline)
         if self._held:
             deadlines.append(next(iter(self._held.values())).deadline)
         return min(deadlines, default=None)
@@ -193,12 +216,17 @@ class Endpoint:
         # judged by its own delay and never by how long its owner was away.
         now = self._clock()
         events = self._epoll.poll(timeout, self.pending + 1)
+        # Newcomers last: they may cost the oldest its place, but not before it was looked at.
+        listener = self._listener.fileno()
+        events.sort(key=lambda event: event[0] == listener)
         ready: list[socket.socket] = []
         for fd, _ in events:
             if most is not None and len(ready) >= most:
                 return ready  # epoll is level-triggered: what is left reports again
             if fd in self._arrivals:
                 self._advance(self._arrivals[fd], ready)
+            elif fd in self._gated:
+                self._challenge(self._gated[fd], ready)
             elif fd in self._held:
                 self._look(self._held[fd], ready)
             else:
@@ -242,11 +270,13 @@ class Endpoint:
                 os.unlink(self.path)
         self._epoll.close()
         self._listener.close()
+        self._release_spare()
         for arrival in self._arrivals.values():
             arrival.conn.close()
-        for held in self._held.values():
+        for held in (*self._gated.values(), *self._held.values()):
             held.client.close()
         self._arrivals.clear()
+        self._gated.clear()
         self._held.clear()
 
     # ---- the states ----
@@ -254,6 +284,11 @@ class Endpoint:
     def _accept_batch(self, ready: list[socket.socket], most: int | None) -> None:
         for _ in range(_BATCH if most is None else most - len(ready)):
             try:
+                # At the limit accept() fails and the connection waits, but the kernel drops
+                # a descriptor that is handed over. So there is one to spare for each that
+                # was accepted; its connection's own is free again with the next one.
+                if self._spare is None:
+                    self._spare = os.dup(self._listener.fileno())
                 conn, _address = self._listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
@@ -290,6 +325,7 @@ class Endpoint:
                 if len(arrival.header) < PASS_SOCK_SIZE:
                     return None
                 decode_pass_sock(arrival.header)
+            self._release_spare()
             data, fd = fdpass.receive_fd(conn)
         except BlockingIOError:
             return None
@@ -308,11 +344,53 @@ class Endpoint:
         if client is None:
             self.refused[Refusal.NO_DESCRIPTOR] += 1
             return None
-        held = _Held(client, self._clock() + self._limits.first_bytes)
-        self._held[client.fileno()] = held
         self._epoll.register(client, select.EPOLLIN | select.EPOLLRDHUP)
-        self._look(held, ready)
+        if self._secret is None:
+            self._hold(client, ready)
+        else:
+            self._greet(client, self._secret)
         return None
+
+    def _greet(self, client: socket.socket, secret: bytes) -> None:
+        """Open the gate's exchange: the server speaks first."""
+        gate = GateServer(secret, self.sock_id, os.urandom(NONCE_SIZE))
+        gated = _Held(client, self._clock() + self._limits.gate, gate)
+        self._gated[client.fileno()] = gated
+        self._say(gated, gate.greeting())
+
+    def _challenge(self, gated: _Held, ready: list[socket.socket]) -> None:
+        """GATE: read the answer and not one byte more; the rest is the manager's."""
+        assert gated.gate is not None
+        client = gated.client
+        try:
+            while gated.gate.state is GateState.WAITING:
+                data = client.recv(gated.gate.wanted)
+                if not data:
+                    return self._drop(gated, Refusal.CLOSED_EARLY)
+                proof = gated.gate.feed(data)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return self._drop(gated, Refusal.CLOSED_EARLY)
+        except GateError:
+            return self._drop(gated, Refusal.WRONG_SECRET)
+        if self._say(gated, proof):
+            del self._gated[client.fileno()]
+            self._hold(client, ready)
+        return None
+
+    def _say(self, gated: _Held, data: bytes) -> bool:
+        """Send the gate's few bytes, for which a new connection always has room."""
+        with contextlib.suppress(OSError):
+            if gated.client.send(data, socket.MSG_NOSIGNAL) == len(data):
+                return True
+        self._drop(gated, Refusal.CLOSED_EARLY)
+        return False
+
+    def _hold(self, client: socket.socket, ready: list[socket.socket]) -> None:
+        held = _Held(client, self._clock() + self._limits.first_bytes, None)
+        self._held[client.fileno()] = held
+        self._look(held, ready)
 
     def _look(self, held: _Held, ready: list[socket.socket]) -> None:
         """HELD: let the client go once it has said something."""
@@ -330,6 +408,11 @@ class Endpoint:
         else:
             self._refuse(client, Refusal.CLOSED_EARLY)
 
+    def _release_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
     def _end(self, arrival: _Arrival, reason: Refusal | None) -> None:
         """Close the shared port's connection."""
         del self._arrivals[arrival.conn.fileno()]
@@ -344,17 +427,22 @@ class Endpoint:
         sock.close()
 
     def _drop_oldest(self, reason: Refusal) -> bool:
-        """Make room; whether there was something to drop."""
-        for held in self._held.values():
-            self._drop_held(held, reason)
+        """Make room, at the cost of who has proven least; whether there was anybody."""
+        for gated in self._gated.values():
+            self._drop(gated, reason)
             return True
         for arrival in self._arrivals.values():
             self._end(arrival, reason)
             return True
+        for held in self._held.values():
+            self._drop(held, reason)
+            return True
         return False
 
-    def _drop_held(self, held: _Held, reason: Refusal) -> None:
-        del self._held[held.client.fileno()]
+    def _drop(self, held: _Held, reason: Refusal) -> None:
+        """Refuse a client that is gated or held."""
+        fd = held.client.fileno()
+        del (self._held if held.gate is None else self._gated)[fd]
         self._epoll.unregister(held.client)
         self._refuse(held.client, reason)
 
@@ -363,10 +451,14 @@ class Endpoint:
             if arrival.deadline > now:
                 break
             self._end(arrival, Refusal.STALLED)
-        for held in list(self._held.values()):
-            if held.deadline > now:
-                break
-            self._drop_held(held, Refusal.SILENT)
+        for waiting, reason in (
+            (self._gated, Refusal.GATE_TIMEOUT),
+            (self._held, Refusal.SILENT),
+        ):
+            for held in list(waiting.values()):
+                if held.deadline > now:
+                    break
+                self._drop(held, reason)
 
 
 def _as_tcp(fd: int) -> socket.socket | None:
@@ -408,7 +500,7 @@ def _checked_path(directory: str, sock_id: str) -> str:
     return path
 
 
-def _is_served(path: str) -> bool:
+def is_served(path: str) -> bool:
     """Whether a living process accepts connections on the socket file."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
@@ -437,13 +529,15 @@ def _listen(path: str) -> socket.socket:
         for attempt in (1, 2):
             try:
                 sock.bind(path)
+                # A umask may have taken our own rights away, too.
+                os.chmod(path, 0o600)
                 break
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or attempt == 2:
                     raise EndpointError(
                         f"cannot create the socket {path}: {error.strerror}"
                     ) from error
-            if _is_served(path):
+            if is_served(path):
                 raise EndpointError(
                     f"sock id {os.path.basename(path)!r} is served by a living process "
                     f"({path}); close that manager or choose another name"

@@ -21,7 +21,9 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ from vine_sharedport.errors import EndpointError
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.endpoint import Endpoint, Limits
+from vine_sharedport.link.relay import carry
 
 __all__ = ["READY_MARK", "STOP", "Settings", "main"]
 
@@ -45,6 +48,9 @@ _CHECK_FILE = 10.0  # a vanished socket file loses every new worker, so look oft
 _CHECK_PARENT = 1.0  # only where the kernel has no pidfd (before Linux 5.3)
 _RESERVED_FDS = 64
 _RETRY_FULL = 0.05
+# struct timeval of 1.5 s: more than a round trip around the earth takes, and so short
+# that the manager's other workers do not feel it.
+_HANDSHAKE_TIMEOUT = struct.pack("@ll", 1, 500_000)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,9 @@ class Settings:
         persist: Go on trying when the endpoint cannot be made, instead of ending with
             the error: set for every porter but a manager's first.
         limits: Bounds of the endpoint.
+        secret: What clients must hold, as hexadecimal text; None lets everybody in.
+        relay_port: Loopback TCP port to which clients are relayed, for a manager that
+            cannot take descriptors; None hands them over.
         manager_pid: Process to end with; the one that writes these settings.
     """
 
@@ -68,6 +77,8 @@ class Settings:
     delay: float = 0.0
     persist: bool = False
     limits: Limits = field(default_factory=Limits)
+    secret: str | None = field(default=None, repr=False)  # never in a log
+    relay_port: int | None = None
     manager_pid: int = field(default_factory=os.getpid)
 
     def encode(self) -> bytes:
@@ -135,7 +146,12 @@ class _Porter:
         settings, pause = self._settings, 0.5
         while True:
             try:
-                return Endpoint(settings.sock_id, settings.directory, limits=settings.limits)
+                return Endpoint(
+                    settings.sock_id,
+                    settings.directory,
+                    secret=bytes.fromhex(settings.secret) if settings.secret else None,
+                    limits=settings.limits,
+                )
             except EndpointError as error:
                 if not settings.persist:
                     self._say({"error": str(error)})
@@ -148,20 +164,23 @@ class _Porter:
         """Wait, but end with the manager."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            for fd, _ in self._epoll.poll(min(_CHECK_PARENT, until - time.monotonic())):
-                self._check_manager(fd)
+            for event in self._epoll.poll(
+                max(0.0, min(_CHECK_PARENT, until - time.monotonic()))
+            ):
+                self._check_manager(*event)
             self._check_parent()
 
     def _serve(self, endpoint: Endpoint) -> None:
         next_touch = time.monotonic() + _KEEP_ALIVE
         next_check = time.monotonic() + _CHECK_FILE
         while True:
-            for fd, mask in self._epoll.poll(self._timeout(endpoint, next_check)):
-                if fd == self._clients.fileno() and mask & ~select.EPOLLOUT:
-                    raise _ManagerGone("the manager has closed its end")
-                self._check_manager(fd)
+            for event in self._epoll.poll(self._timeout(endpoint, next_check)):
+                self._check_manager(*event)
             self._queue.extend(endpoint.poll(0.0))
-            self._send_ready()
+            if self._settings.relay_port is None:
+                self._send_ready()
+            else:
+                self._relay_ready(self._settings.relay_port)
             self._count(endpoint)
             self._check_parent()
             now = time.monotonic()
@@ -188,6 +207,7 @@ class _Porter:
         full = False
         while self._queue and not full:
             try:
+                _bound_blocking(self._queue[0])
                 fdpass.send_fd(self._clients, self._queue[0].fileno(), READY_MARK)
             except BlockingIOError:
                 full = True
@@ -203,6 +223,14 @@ class _Porter:
                 self._counters[Gauge.HANDED_OVER] += 1
         self._epoll.modify(self._clients, select.EPOLLOUT if full else 0)
 
+    def _relay_ready(self, port: int) -> None:
+        """Carry clients to the manager's TCP port, each by a thread of its own."""
+        while self._queue:
+            client = self._queue.popleft()
+            client.setblocking(True)
+            threading.Thread(target=_relay, args=(client, port), daemon=True).start()
+            self._counters[Gauge.HANDED_OVER] += 1
+
     def _count(self, endpoint: Endpoint) -> None:
         self._counters[Gauge.PENDING] = endpoint.pending
         self._counters[Gauge.READY] = len(self._queue)
@@ -214,7 +242,9 @@ class _Porter:
                 self._counters[reason] = total
         endpoint.pause(endpoint.pending + len(self._queue) >= self._max_fds)
 
-    def _check_manager(self, fd: int) -> None:
+    def _check_manager(self, fd: int, mask: int) -> None:
+        if fd == self._clients.fileno() and mask & ~select.EPOLLOUT:
+            raise _ManagerGone("the manager has closed its end")
         if fd == self._control.fileno():
             try:
                 word = self._control.recv(64)
@@ -233,6 +263,28 @@ class _Porter:
     def _say(self, content: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             self._control.send(json.dumps(content).encode())
+
+
+def _relay(client: socket.socket, port: int) -> None:
+    """Copy between a client and the manager's port until both have ended."""
+    with client:
+        try:
+            manager = socket.create_connection(("127.0.0.1", port))
+        except OSError as error:
+            log.warning("cannot reach the manager's TCP port %d: %s", port, error)
+            return
+        with manager:
+            carry(client, manager)
+
+
+def _bound_blocking(client: socket.socket) -> None:
+    """Bound the time for which one read or write of the manager can block.
+
+    With TLS the manager's handshake is blocking, and a client that stalls in it would
+    hold the whole manager without limit. Non-blocking calls, all others, do not feel it.
+    """
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        client.setsockopt(socket.SOL_SOCKET, option, _HANDSHAKE_TIMEOUT)
 
 
 def _open_pidfd(pid: int) -> int | None:
@@ -269,11 +321,13 @@ def main() -> None:
     clients.setblocking(False)
     control.setblocking(False)
     if settings.log_file:
-        logging.basicConfig(
-            filename=settings.log_file,
-            level=logging.INFO,
-            format="%(asctime)s porter[%(process)d] %(levelname)s %(message)s",
-        )
+        # Workers come in without a log, too.
+        with contextlib.suppress(OSError):
+            logging.basicConfig(
+                filename=settings.log_file,
+                level=logging.INFO,
+                format="%(asctime)s porter[%(process)d] %(levelname)s %(message)s",
+            )
     try:
         _Porter(settings, clients, control, Counters(counters_fd)).run()
     except _ManagerGone as reason:

@@ -18,6 +18,7 @@ import vine_sharedport
 from vine_sharedport.errors import EndpointError, HandOffError, LaunchError
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Counters, Gauge, Refusal
+from vine_sharedport.link.endpoint import is_served
 from vine_sharedport.link.porter import STOP, Settings
 
 __all__ = ["PorterHandle"]
@@ -53,7 +54,6 @@ class PorterHandle:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._epoll = select.epoll()
         self._clients: socket.socket | None = None
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -62,13 +62,22 @@ class PorterHandle:
         self._started = 0.0
         self._socket_file: tuple[str, int] | None = None
         self._is_open = True
-        self.counters = Counters()
+        try:
+            self._epoll = select.epoll()
+            self.counters = Counters()
+        except OSError as error:
+            raise LaunchError(f"cannot start the porter: {error}") from error
         try:
             self._start(settings)
             self._wait_until_ready()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def sock_id(self) -> str:
+        """Name under which the porter serves."""
+        return self._settings.sock_id
 
     @property
     def pid(self) -> int | None:
@@ -94,7 +103,7 @@ class PorterHandle:
         except BlockingIOError:
             return None
         except HandOffError:
-            self.counters[Refusal.DESCRIPTORS] += 1
+            self.counters[Refusal.MANAGER_DESCRIPTORS] += 1
             return None
         except OSError:
             data, fd = b"", None
@@ -104,7 +113,13 @@ class PorterHandle:
 
     def tend(self) -> None:
         """Start a porter if there is none, and reap those that have ended. Never waits."""
-        if self._is_open and self._clients is None:
+        # With a relay nobody waits for the pair's end. Without one, it is the end of the
+        # pair that counts, after the clients that still are in it.
+        relays = self._settings.relay_port is not None
+        died = relays and self._process is not None and self._process.poll() is not None
+        # What could not be started is not tried again after each of a thousand tasks.
+        due = self._clients is None and time.monotonic() >= self._started + self._delay
+        if self._is_open and (due or died):
             self._replace()
         self._ended = [process for process in self._ended if process.poll() is None]
 
@@ -114,8 +129,6 @@ class PorterHandle:
         if self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.send(STOP)
-            with contextlib.suppress(OSError, ValueError):
-                self._note_ready(json.loads(self._control.recv(65536)))
         self._drop_sockets()
 
     def close(self) -> None:
@@ -129,8 +142,9 @@ class PorterHandle:
         self._ended.clear()
         if self._socket_file is not None:  # left behind only by a porter that was killed
             path, inode = self._socket_file
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == inode:
+            with contextlib.suppress(OSError, EndpointError):
+                # The number may be another socket's by now, whose owner lives.
+                if os.stat(path).st_ino == inode and not is_served(path):
                     os.unlink(path)
         self._epoll.close()
         self.counters.close()
@@ -151,16 +165,25 @@ class PorterHandle:
     # ---- starting ----
 
     def _start(self, settings: Settings) -> None:
+        self._started = time.monotonic()
         if not sys.executable:
             raise LaunchError(
                 "this Python does not know its own program (sys.executable is empty)"
             )
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = os.path.dirname(os.path.dirname(os.path.abspath(vine_sharedport.__file__)))
-        fds = (theirs.fileno(), their_control.fileno(), self.counters.fileno())
-        try:
-            with theirs, their_control:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            try:
+                clients, their_clients = socket.socketpair(
+                    socket.AF_UNIX, socket.SOCK_SEQPACKET
+                )
+                ours.enter_context(clients)
+                theirs.enter_context(their_clients)
+                control, their_control = socket.socketpair(
+                    socket.AF_UNIX, socket.SOCK_SEQPACKET
+                )
+                ours.enter_context(control)
+                theirs.enter_context(their_control)
+                fds = (their_clients.fileno(), their_control.fileno(), self.counters.fileno())
                 # The command line is public (ps, SHARED_PORT_AUDIT_LOG); the settings are not.
                 self._process = subprocess.Popen(
                     [sys.executable, "-I", "-S", "-c", _PROGRAM, root, settings.sock_id]
@@ -172,15 +195,14 @@ class PorterHandle:
                     pass_fds=fds,
                     start_new_session=True,  # Ctrl-C in the terminal is the manager's
                 )
-            control.send(settings.encode())
-        except OSError as error:
-            ours.close()
-            control.close()
-            raise LaunchError(f"cannot start the porter: {error}") from error
-        ours.setblocking(False)
-        self._clients, self._control = ours, control
-        self._epoll.register(ours, select.EPOLLIN)
-        self._started = time.monotonic()
+                control.send(settings.encode())
+                self._epoll.register(clients, select.EPOLLIN)
+            except OSError as error:
+                raise LaunchError(f"cannot start the porter: {error}") from error
+            ours.pop_all()
+        clients.setblocking(False)
+        control.setblocking(False)
+        self._clients, self._control = clients, control
         self.counters[Gauge.STARTS] += 1
 
     def _wait_until_ready(self) -> None:
@@ -188,10 +210,12 @@ class PorterHandle:
         self._control.settimeout(_START_TIMEOUT)
         try:
             answer = self._control.recv(65536)
-        except OSError as error:
+        except socket.timeout as error:  # not TimeoutError before Python 3.10
             raise LaunchError(
                 f"the porter did not answer within {_START_TIMEOUT:g} s"
             ) from error
+        except OSError:  # it has left its settings unread
+            answer = b""
         if not answer:
             where = self._settings.log_file or "set a log file to see why"
             raise LaunchError(f"the porter ended at once; see {where}")
@@ -214,7 +238,9 @@ class PorterHandle:
             self._process = None
         if not self._is_open:
             return
-        lived = time.monotonic() - self._started
+        # What waited with it is gone.
+        self.counters[Gauge.PENDING] = self.counters[Gauge.READY] = 0
+        lived = time.monotonic() - self._started - self._delay
         self._delay = (
             0.0 if lived > _SETTLED else min(max(2 * self._delay, _FIRST_DELAY), _LAST_DELAY)
         )
@@ -233,6 +259,10 @@ class PorterHandle:
             self._clients.close()
             self._clients = None
         if self._control is not None:
+            if not shared:
+                self._control.setblocking(False)
+                with contextlib.suppress(OSError, ValueError):
+                    self._note_ready(json.loads(self._control.recv(65536)))
             self._control.close()
             self._control = None
 

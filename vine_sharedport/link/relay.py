@@ -16,8 +16,10 @@ from collections.abc import Iterator
 from typing import Callable
 
 from vine_sharedport.errors import SharedPortError
+from vine_sharedport.link.dial import NOBODY_THERE
+from vine_sharedport.wire.gate import MAGIC
 
-__all__ = ["Relay"]
+__all__ = ["Relay", "carry"]
 
 log = logging.getLogger(__name__)
 
@@ -83,19 +85,14 @@ class Relay:
                 self._hold_back()
                 return
             with far, self._registered(near, far):
-                back = threading.Thread(target=_copy, args=(near, far), daemon=True)
-                back.start()
-                received = _copy(far, near)
-                if not received and not self._closing.is_set():
-                    log.warning(
-                        "the shared port closed the connection without a byte: no manager "
-                        "serves this sock id (any more), or it is too busy; trying again"
-                    )
-                    self._hold_back()
-                    _shut(near, socket.SHUT_RDWR)
-                else:
+                if carry(near, far, failed=self._explain):
                     self._pause = _FIRST_PAUSE
-                back.join()
+
+    def _explain(self, reason: str) -> None:
+        """Say why no connection came about, and wait a little."""
+        if not self._closing.is_set():
+            log.warning("%s; trying again", reason)
+            self._hold_back()
 
     def _hold_back(self) -> None:
         """Let some time pass before the client learns of a failure and comes again.
@@ -117,8 +114,58 @@ class Relay:
                 self._open.difference_update(socks)
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> int:
-    """Copy until the source ends, then end the sink's stream; return the bytes copied."""
+def carry(
+    near: socket.socket, far: socket.socket, *, failed: Callable[[str], None] | None = None
+) -> int:
+    """Copy both ways until both sides have ended; an end of stream is passed on as such.
+
+    Args:
+        near: A connected, blocking socket. Stays the caller's, as does ``far``.
+        far: The other one.
+        failed: Called, before ``near`` learns of it, with what it means when ``far``, a
+            shared port, ends without a byte, or asks for a secret that we do not have.
+
+    Returns:
+        Bytes that came from ``far``; 0 when it failed.
+    """
+    there = threading.Thread(target=_copy, args=(near, far), daemon=True)
+    there.start()
+    received = 0
+    if failed is not None and (failure := _failure(far)) is not None:
+        failed(failure)
+        _shut(near, socket.SHUT_RDWR)
+        _shut(far, socket.SHUT_RDWR)
+    else:
+        received = _pump(far, near)
+        _shut(near, socket.SHUT_WR)
+    there.join()
+    return received
+
+
+def _failure(far: socket.socket) -> str | None:
+    """Wait for the far side's first bytes, leaving them there; tell what is wrong with them."""
+    try:
+        first = far.recv(len(MAGIC), socket.MSG_PEEK)
+    except OSError:
+        first = b""
+    if not first:
+        return NOBODY_THERE
+    if first == MAGIC:
+        return (
+            "the manager asks for its secret, and this worker has none: give --secret-file "
+            "with a copy of the file that manager.shared_port.secret_file names"
+        )
+    return None
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    """Copy until the source ends, then end the sink's stream."""
+    _pump(source, sink)
+    _shut(sink, socket.SHUT_WR)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> int:
+    """Copy until the source ends; return the bytes copied."""
     copied = 0
     buffer = memoryview(bytearray(_CHUNK))
     try:
@@ -132,7 +179,6 @@ def _copy(source: socket.socket, sink: socket.socket) -> int:
         # Either side broke: neither direction can go on.
         _shut(source, socket.SHUT_RDWR)
         _shut(sink, socket.SHUT_RDWR)
-    _shut(sink, socket.SHUT_WR)
     return copied
 
 

@@ -10,6 +10,9 @@ from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = ["SharedPort"]
 
+_MODES = ("auto", "direct", "relay")
+_TCP = ("all", "loopback", "off")
+
 
 @dataclass(frozen=True)
 class SharedPort:
@@ -19,23 +22,36 @@ class SharedPort:
 
     Attributes:
         name: The sock id, at most 41 letters, digits, ``.``, ``_`` or ``-``; a new one
-            for each manager by default. It is no secret.
+            for each manager by default. It is no secret. With a name of its own, a
+            manager that is started again is found by the workers of the one before.
         socket_dir: Directory of the endpoint's socket; HTCondor's
             ``DAEMON_SOCKET_DIR`` by default.
         address: The shared port's address, such as ``<192.0.2.7:9618>``; the running
             daemon's own by default.
+        gate: Let in only workers that hold the manager's secret.
+        mode: ``direct`` hands connections to the manager as they are; ``relay`` copies
+            their bytes to its TCP port, for a manager that cannot be extended; ``auto``
+            is direct where that is possible.
+        tcp: Where the manager's own TCP port listens: ``all`` interfaces, as stock;
+            ``loopback``; or ``off``.
     """
 
     name: str | None = None
     socket_dir: str | None = None
     address: str | None = None
+    gate: bool = True
+    mode: str = "auto"
+    tcp: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            check_sock_id(self.name)
+        for what, value, known in (("mode", self.mode, _MODES), ("tcp", self.tcp, _TCP)):
+            if value not in known:
+                raise ValueError(
+                    f"SharedPort({what}={value!r}): choose one of {', '.join(known)}"
+                )
 
     def sock_id(self) -> str:
-        """Return the name, or a new one.
-
-        Raises:
-            EndpointError: The name is no sock id.
-        """
-        if self.name is None:
-            return f"vine_{os.getpid()}_{secrets.token_hex(6)}"
-        return check_sock_id(self.name)
+        """Return the name, or a new one."""
+        return self.name or f"vine_{os.getpid()}_{secrets.token_hex(6)}"

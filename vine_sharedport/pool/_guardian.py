@@ -309,13 +309,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--directory", required=True)
     parser.add_argument("--master", required=True)
-    # What lock_directory() returned; ours until we end, and no daemon's.
-    parser.add_argument("--lock-fd", type=int, required=True)
+    # Descriptors that are ours until we end, and no daemon's: the directory's lock,
+    # the reserved port.
+    parser.add_argument("--keep", type=int, nargs="*", default=[])
     # The program the pool belongs to; without one the pool stands alone.
     parser.add_argument("--parent", type=int)
     options = parser.parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    os.set_inheritable(options.lock_fd, False)
+    for fd in options.keep:
+        os.set_inheritable(fd, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if options.parent is None:
         _leave_the_terminal()

@@ -136,6 +136,7 @@ def format_config(
     directory: str,
     lock_dir: str,
     *,
+    port: int,
     cpus: int,
     memory: int | None,
     job_environment: Mapping[str, str],
@@ -149,6 +150,8 @@ def format_config(
         installation: The programs.
         directory: The pool's own directory.
         lock_dir: Where the shared port's ad file and the socket directory are.
+        port: The shared port's TCP port. A fixed one: daemons do not find each other
+            again when the shared port restarts on another.
         cpus: Cores to offer; may be more than there are.
         memory: Megabytes to offer, as in ``request_memory``; None for all there is.
         job_environment: Variables for every job; plain words only.
@@ -180,8 +183,9 @@ def format_config(
         "MASTER_ADDRESS_FILE": "$(LOG)/.master_address",
         "COLLECTOR_ADDRESS_FILE": "$(LOG)/.collector_address",
         "SCHEDD_ADDRESS_FILE": "$(LOG)/.schedd_address",
-        # The network: this machine alone, on a port that the kernel chooses. With a
-        # name set, nobody looks the machine's own up, which may not resolve.
+        # The network: this machine alone. With a name set, nobody looks the machine's
+        # own up, which may not resolve.
+        "COLLECTOR_HOST": f"127.0.0.1:{port}",
         "NETWORK_INTERFACE": "127.0.0.1",
         "NETWORK_HOSTNAME": "localhost",
         "UID_DOMAIN": "localhost",
@@ -221,6 +225,8 @@ def format_config(
         "SINGULARITY": "/bin/false",
         # A pool of hours or days: nothing to restart, mail or keep.
         "MASTER_NEW_BINARY_RESTART": "NEVER",
+        # A daemon that crashed is back in 2 s, not in 10.
+        "MASTER_BACKOFF_CONSTANT": "1",
         "SHUTDOWN_FAST_TIMEOUT": "8",
         "MAIL": "/bin/true",
         "SENDMAIL": "/bin/true",

@@ -24,7 +24,7 @@ from vine_sharedport.link.ad_file import parse_my_address
 from vine_sharedport.pool import _htcondor
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["MAX_SOCKET_DIR", "SharedPortLocation", "discover"]
+__all__ = ["MAX_SOCKET_DIR", "SharedPortLocation", "discover", "tmpfiles_line"]
 
 # In characters: GetAltDaemonSocketDir() in shared_port_endpoint.cpp wants room for
 # 18 more in sun_path (108 with its NUL), and else gives file sockets up, silently.
@@ -303,10 +303,8 @@ def _check_socket_dir(path: str) -> None:
                 f"the socket directory {path} cannot be made: {error.strerror}; "
                 "make it, or set DAEMON_SOCKET_DIR to another place"
             ) from error
-    # The daemon follows links as we do; the administrator's line must not.
-    line = f"d {os.path.realpath(path)} 1733 root root -"
     remedy = (
-        f"ask the administrator to put the line '{line}' into "
+        f"ask the administrator to put the line '{tmpfiles_line(path)}' into "
         "/etc/tmpfiles.d/vine-sharedport.conf and to run 'systemd-tmpfiles --create', or to "
         "set DAEMON_SOCKET_DIR to such a directory"
     )
@@ -323,6 +321,15 @@ def _check_socket_dir(path: str) -> None:
             f"the socket directory {path} is not writable for user id {os.geteuid()} (mode "
             f"{info.st_mode & 0o7777:04o}, owner {info.st_uid}, wanted 1733); {remedy}"
         )
+
+
+def tmpfiles_line(path: str) -> str:
+    """Return the administrator's line for ``tmpfiles.d`` that makes the directory.
+
+    Users may make sockets in it, nobody can list it or remove another's.
+    """
+    # The daemon follows links; tmpfiles.d wants /run/lock, not /var/lock.
+    return f"d {os.path.realpath(path)} 1733 root root -"
 
 
 def _may_create(path: str) -> bool:

@@ -22,7 +22,7 @@ from vine_sharedport.pool.description import (
 )
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.bundle import write_package
-from vine_sharedport.worker.launch import ADDRESS_VARIABLE
+from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
 
 __all__ = ["JobStates", "WorkerJobs", "describe_workers", "submit_workers"]
 
@@ -143,9 +143,10 @@ def submit_workers(
     memory: int | None = None,
     disk: int | None = None,
     timeout: int | None = None,
-    worker: str = "vine_worker",
+    worker: str | None = None,
     worker_options: Sequence[str] = (),
     password_file: str | None = None,
+    secret_file: str | None = None,
     directory: str | None = None,
     commands: Mapping[str, str | int] | None = None,
 ) -> WorkerJobs:
@@ -162,9 +163,12 @@ def submit_workers(
         memory: MB of each worker and of its slot; the pool's default for the slot.
         disk: MB of each worker and of its slot; the pool's default for the slot.
         timeout: Seconds without work after which a worker ends.
-        worker: Program to run, a path or a name on PATH.
+        worker: Program to run, a path or a name on PATH; ``work_queue_worker`` for a
+            Work Queue, else ``vine_worker``, by default.
         worker_options: Further options of the worker.
         password_file: The manager's password file, sent along as a file.
+        secret_file: The manager's secret, sent along as a file; known to the manager,
+            needed only where its address stands in its place.
         directory: For the jobs' logs; below the manager's own logs by default.
         commands: Further submit commands, such as ``{"requirements": "..."}``; they
             win over ours.
@@ -189,6 +193,7 @@ def submit_workers(
         worker=worker,
         worker_options=worker_options,
         password_file=password_file,
+        secret_file=secret_file,
         commands=commands,
     )
     if count < 1:
@@ -209,9 +214,10 @@ def describe_workers(
     memory: int | None = None,
     disk: int | None = None,
     timeout: int | None = None,
-    worker: str = "vine_worker",
+    worker: str | None = None,
     worker_options: Sequence[str] = (),
     password_file: str | None = None,
+    secret_file: str | None = None,
     commands: Mapping[str, str | int] | None = None,
 ) -> str:
     """Return the submit description that ``submit_workers`` uses; submits nothing.
@@ -219,11 +225,13 @@ def describe_workers(
     The arguments are those of ``submit_workers``.
     """
     address = _address_of(manager)
+    if worker is None:
+        worker = "work_queue_worker" if hasattr(manager, "_work_queue") else "vine_worker"
     program = shutil.which(worker)
     if program is None:
         raise LaunchError(
             f"there is no worker program {worker!r} here to send along; give its path with "
-            "worker=, or put the directory of vine_worker on PATH"
+            "worker=, or put its directory on PATH"
         )
     inputs = [os.path.join(directory, _PACKAGE), os.path.realpath(program)]
     cores = 1 if cores is None else cores
@@ -242,6 +250,13 @@ def describe_workers(
     if password_file is not None:
         inputs.append(os.path.abspath(password_file))
         options += ["--password", os.path.basename(password_file)]
+    environment = {ADDRESS_VARIABLE: str(address)}
+    link = getattr(manager, "shared_port", None)
+    secret_file = secret_file or getattr(link, "secret_file", None)
+    if secret_file is not None:
+        # The job's environment is public; a file of mode 0600 stays so on the way.
+        inputs.append(os.path.abspath(secret_file))
+        environment[SECRET_VARIABLE] = os.path.basename(secret_file)
     launcher = os.path.join(os.path.dirname(vine_sharedport.worker.__file__), "launcher.sh")
     arguments = [_PACKAGE, os.path.basename(inputs[1]), *options, *worker_options]
     logs = os.path.join(directory, "$(Cluster).$(Process)")
@@ -249,7 +264,7 @@ def describe_workers(
         "universe": "vanilla",
         "executable": launcher,
         "arguments": quote_arguments(arguments),
-        "environment": quote_environment({ADDRESS_VARIABLE: str(address)}),
+        "environment": quote_environment(environment),
         "transfer_input_files": ", ".join(inputs),
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",

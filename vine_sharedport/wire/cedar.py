@@ -87,7 +87,8 @@ def encode_int(value: int) -> bytes:
         return _INT.pack(value)
     except struct.error as error:
         raise CedarError(
-            f"integer {value} cannot be sent; the wire carries 64 bits with a sign"
+            f"integer of {value.bit_length()} bits cannot be sent; the wire carries 64 with "
+            "the sign"
         ) from error
 
 

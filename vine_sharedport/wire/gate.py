@@ -27,6 +27,7 @@ from vine_sharedport.errors import GateError
 
 __all__ = [
     "GREETING_SIZE",
+    "MAGIC",
     "NONCE_SIZE",
     "SECRET_SIZE",
     "GateClient",

@@ -47,8 +47,8 @@ _EXTRA_BUFFER = 512
 _MAX_EXTRA = 100
 _MAX_INT32 = 2**31 - 1
 
-_SOCK_ID = re.compile(r"[A-Za-z0-9._-]+\Z", re.ASCII)
-_PRINTABLE = re.compile(r"[ -~]*\Z", re.ASCII)
+_SOCK_ID = re.compile(r"[A-Za-z0-9._-]+\Z")
+_PRINTABLE = re.compile(r"[ -~]*\Z")
 
 PASS_SOCK = encode_message(encode_int(SHARED_PORT_PASS_SOCK))
 PASS_SOCK_SIZE = len(PASS_SOCK)
@@ -195,5 +195,5 @@ def decode_pass_sock(message: bytes) -> None:
 
 
 def _excerpt(text: str) -> str:
-    """Quote a value for a message, cut to a length that fits one."""
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    """Quote a value for a message: ASCII, cut to a length that fits one."""
+    return ascii(text if len(text) <= 60 else f"{text[:57]}...")

@@ -39,22 +39,22 @@ _UNESCAPED = frozenset(string.ascii_letters + string.digits + "._-:#[]+")
 # Raw text. A blank or comma would end the address in HTCondor's lists of
 # addresses ("at the very least, we need to escape &;> ,"), '<' and '>' end it
 # anywhere, and urlEncode() turns every byte above 0x7e into "%ff".
-_RAW = re.compile(r"[!-~]*\Z", re.ASCII)
+_RAW = re.compile(r"[!-~]*\Z")
 _RAW_PARAMS = re.compile(r"[^<>,]*\Z")
 
 # Decoded text. A NUL cuts a value short in getParam(); other control characters
 # have no use but to forge lines of logs and files.
-_DECODED = re.compile(r"[ -~]*\Z", re.ASCII)
+_DECODED = re.compile(r"[ -~]*\Z")
 
-_PORT = re.compile(r"[0-9]{1,5}\Z", re.ASCII)
+_PORT = re.compile(r"[0-9]{1,5}\Z")
 _PERCENT = re.compile(r"%(.{0,2})")
-_HEX_PAIR = re.compile(r"[0-9A-Fa-f]{2}\Z", re.ASCII)
+_HEX_PAIR = re.compile(r"[0-9A-Fa-f]{2}\Z")
 
 # Names of the DNS, with the underscore that some sites use. Python's resolver
 # raises UnicodeError for an empty label or one above 63 characters.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z", re.ASCII)
-_NUMBER = re.compile(r"(?:[0-9]+|0[Xx][0-9A-Fa-f]*)\Z", re.ASCII)
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\.?\Z")
+_NUMBER = re.compile(r"(?:[0-9]+|0[Xx][0-9A-Fa-f]*)\Z")
 
 
 @dataclass(frozen=True)
@@ -368,5 +368,5 @@ def _unescape(text: str) -> str:
 
 
 def _excerpt(text: str) -> str:
-    """Quote a value for a message, cut to a length that fits one."""
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+    """Quote a value for a message: ASCII, cut to a length that fits one."""
+    return ascii(text if len(text) <= 80 else f"{text[:77]}...")

@@ -15,14 +15,18 @@ from types import FrameType
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.relay import Relay
+from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["ADDRESS_VARIABLE", "run_worker"]
+__all__ = ["ADDRESS_VARIABLE", "SECRET_VARIABLE", "run_worker"]
 
 log = logging.getLogger(__name__)
 
 ADDRESS_VARIABLE = "VINE_SHARED_PORT_ADDRESS"
 """Environment variable with the manager's address."""
+
+SECRET_VARIABLE = "VINE_SHARED_PORT_SECRET_FILE"
+"""Environment variable with the path of the file that holds the manager's secret."""
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -31,6 +35,7 @@ def run_worker(
     address: str,
     options: Sequence[str] = (),
     *,
+    secret_file: str | None = None,
     worker: str = "vine_worker",
     timeout: float = 30.0,
 ) -> int:
@@ -38,6 +43,7 @@ def run_worker(
 
     Args:
         address: The manager's, for example ``<192.0.2.7:9618?sock=vine_42>``.
+        secret_file: File with the manager's secret; None for a manager without a gate.
         options: The worker's own options.
         worker: The worker's program, a path or a name on PATH.
         timeout: Seconds for each connection to the shared port.
@@ -47,6 +53,7 @@ def run_worker(
 
     Raises:
         SinfulError: The text is no address.
+        GateError: The secret file cannot be used.
         LaunchError: The worker cannot be started.
     """
     sinful = Sinful.parse(address)
@@ -58,14 +65,20 @@ def run_worker(
             f"there is no worker program {worker!r}; give its path with --worker, "
             "or put the directory of vine_worker on PATH"
         )
-    relay = Relay(
-        partial(connect, sinful, timeout=timeout, client_name=os.path.basename(worker))
-    )
+    secret = None if secret_file is None else read_secret_file(secret_file)
+    name = os.path.basename(worker)
+    relay = Relay(partial(connect, sinful, secret=secret, timeout=timeout, client_name=name))
+    # Tasks are the worker's children and need not know where its manager is.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in (ADDRESS_VARIABLE, SECRET_VARIABLE)
+    }
     try:
         command = [program, *options, "127.0.0.1", str(relay.port)]
         with _passing_signals_on() as worker_started:
             try:
-                process = subprocess.Popen(command)
+                process = subprocess.Popen(command, env=environment)
             except OSError as error:
                 raise LaunchError(f"cannot start {program}: {error.strerror}") from error
             worker_started(process)

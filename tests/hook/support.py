@@ -1,0 +1,269 @@
+"""What the hook's tests need: a body in a child process, a C manager, a source."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import functools
+import gc
+import itertools
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from vine_sharedport.hook import _libc, accept_hook
+from vine_sharedport.hook.elf import ElfImage, Slot
+
+ROOT = Path(__file__).resolve().parents[2]
+SYMBOLS = ("accept", "getsockname", "close")
+NOTHING = 0x7FFFFFFF
+
+
+def in_child(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test's body in a forked child: a crash or a hang there is a failed test.
+
+    The child must leave no descriptor open and no exception in a callback.
+    """
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        run_in_child(functools.partial(test, *args, **kwargs))
+
+    return run
+
+
+def run_in_child(body: Callable[[], None], *, timeout: float = 30.0) -> None:
+    """Run ``body()`` in a forked child and fail the test with what went wrong there."""
+    reader, writer = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside other threads
+        pid = os.fork()
+    if not pid:
+        os.close(reader)
+        _child(body, writer)
+    os.close(writer)
+    report, status = b"", None
+    try:
+        until = time.monotonic() + timeout
+        while select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]:
+            part = os.read(reader, 65536)
+            if not part:
+                _, status = os.waitpid(pid, 0)
+                break
+            report += part
+    finally:
+        os.close(reader)
+        if status is None:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    if status is None:
+        pytest.fail(f"the child did not end within {timeout:g} s", pytrace=False)
+    if os.WIFSIGNALED(status):
+        report += f"the child died of {signal.Signals(os.WTERMSIG(status)).name}".encode()
+    if report or status:
+        pytest.fail(report.decode(errors="replace") or f"exit status {status}", pytrace=False)
+
+
+def _child(body: Callable[[], None], writer: int) -> None:
+    ignored: list[str] = []
+    sys.unraisablehook = lambda problem: ignored.append(
+        f"{problem.err_msg}: {problem.exc_value!r} {problem.object!r}"
+    )
+    status = 1
+    try:
+        gc.collect()
+        before = open_descriptors()
+        try:
+            body()
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        gc.collect()
+        left = {fd: what for fd, what in open_descriptors().items() if fd not in before}
+        assert not left, f"descriptors left open: {left}"
+        assert not ignored, ignored
+        status = 0
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.write(writer, traceback.format_exc()[-60000:].encode())
+    finally:
+        os._exit(status)
+
+
+def open_descriptors() -> dict[int, str]:
+    """Return this process's descriptors and what they are."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def run_python(program: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a new interpreter that finds the package and these tests."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-X", "faulthandler", "-c", program, *args],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+
+
+class Manager:
+    """One listening port of the C server; calls it with the GIL held, as SWIG does."""
+
+    def __init__(self, library: str, *, backlog: int = 5) -> None:
+        self.library = library
+        self.c = ctypes.PyDLL(library)
+        self.c.server_raw_accept.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
+        self.fd: int = self.c.server_listen(backlog)
+        assert self.fd >= 0
+        self.port: int = self.c.server_port(self.fd)
+        assert self.port
+
+    def number(self, name: str) -> int:
+        """Return one of the library's counters."""
+        return ctypes.c_int.in_dll(self.c, name).value
+
+    def accept(self, timeout: float = 5.0) -> int:
+        """Wait for a client and take it, as the manager does; -1 if there was none."""
+        if not self.c.server_wait(self.fd, int(1000 * timeout)):
+            return -1
+        return int(self.c.server_accept(self.fd, int(1000 * timeout)))
+
+    def close(self) -> int:
+        """Close the port as C does."""
+        return int(self.c.server_close(self.fd))
+
+    def connect(self) -> socket.socket:
+        """Return a client that has connected by TCP."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+
+
+class PairSource:
+    """A source that passes on the descriptors sent into a socket pair."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+        self._messages: list[Any] = []
+        self.released = 0
+        self.failure: BaseException | None = None
+
+    def fileno(self) -> int:
+        return self._ours.fileno()
+
+    def receive(self) -> int | None:
+        if self.failure is not None:
+            raise self.failure
+        if not self._messages:
+            # In C to the end, so that a signal cannot come between message and list.
+            call = (1, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
+            with contextlib.suppress(BlockingIOError):
+                self._messages.extend(itertools.starmap(self._ours.recvmsg, (call,)))
+        if not self._messages:
+            return None
+        _, ancillary, _, _ = self._messages[0]
+        fd = array.array("i", ancillary[0][2])[0]
+        self._messages = []
+        return fd
+
+    def release(self) -> None:
+        self.released += 1
+
+    def drop_in_child(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+    def send(self, fd: int) -> None:
+        """Send one descriptor, which stays the caller's."""
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+        self._theirs.sendmsg([b"\0"], rights)
+
+    def bring(self) -> socket.socket:
+        """Send one end of a new TCP connection; return the other end."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            client = socket.create_connection(server.getsockname()[:2], timeout=5)
+            passed, _ = server.accept()
+            with passed:
+                self.send(passed.fileno())
+        return client
+
+
+class Hooked:
+    """A C manager with a source attached, for a ``with`` block; both closed at its end."""
+
+    def __init__(self, library: str, *, backlog: int = 5) -> None:
+        self.source = PairSource()
+        self.manager = Manager(library, backlog=backlog)
+        self.attachment = accept_hook.attach(library, self.manager.fd, self.source)
+
+    def __enter__(self) -> Hooked:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.attachment.is_open:
+            self.manager.close()
+        self.source.close()
+
+
+def wait_until_asleep_in(pid: int, call: str, *, timeout: float = 10.0) -> None:
+    """Wait until a process's main thread sleeps in the poll() that ``call`` names."""
+    # /proc/PID/syscall: the number, then the arguments; poll(2) is 7 and ppoll(2) 271 on
+    # x86-64, ppoll(2) 73 on AArch64.
+    numbers = {"poll": ("7", "271", "73")}[call]
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        with open(f"/proc/{pid}/syscall") as file:
+            if file.read().split()[0] in numbers:
+                return
+        time.sleep(0.001)
+    raise AssertionError(f"process {pid} does not wait in {call}()")
+
+
+def is_same_connection(fd: int, client: socket.socket) -> bool:
+    """Whether a descriptor is the other end of a client's connection; closes it."""
+    with socket.socket(fileno=fd) as ours:
+        return bool(ours.getpeername() == client.getsockname())
+
+
+def import_slots(library: str) -> dict[str, list[Slot]]:
+    """Find the slots of a loaded library."""
+    loaded = _libc.find_library(library)
+    machine = _libc.check_platform()
+    return ElfImage(_libc.read_memory, loaded.base, loaded.headers, machine).slots(SYMBOLS)
+
+
+def slot_values(library: str) -> dict[str, list[int]]:
+    """Return what stands in the slots of a loaded library."""
+    return {
+        name: [_libc.read_pointer(slot.address) for slot in slots]
+        for name, slots in import_slots(library).items()
+    }
+
+
+def protection(address: int) -> str:
+    """Return the permissions of the page at an address, such as ``rw-p``."""
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            start, end = (int(part, 16) for part in line.split()[0].split("-"))
+            if start <= address < end:
+                return line.split()[1]
+    raise AssertionError(f"{address:#x} is not mapped")

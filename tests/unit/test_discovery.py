@@ -1,0 +1,413 @@
+"""Discovery without HTCondor: the ad file's text, the bindings' absence, the messages."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SinfulError
+from vine_sharedport.link.ad_file import parse_my_address
+from vine_sharedport.pool import _htcondor, discovery
+from vine_sharedport.wire.sinful import Sinful
+
+# Written by condor_shared_port 23.9.6 of a personal pool; the address of HTCondor's
+# manual put in.
+AD = """\
+MyAddress = "<192.0.2.7:9618?addrs=192.0.2.7-9618+[2001-db8--7]-9618&alias=ap&noUDP>"
+RequestsBlocked = 0
+RequestsFailed = 0
+RequestsPendingCurrent = 0
+RequestsPendingPeak = 0
+RequestsSucceeded = 0
+SharedPortCommandSinfuls = "<192.0.2.7:9618>"
+"""
+ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618+[2001-db8--7]-9618&alias=ap&noUDP>"
+SCHEDD = "<192.0.2.7:9618?addrs=192.0.2.7-9618&alias=ap&noUDP&sock=schedd_12_ab34>"
+
+
+class FakeBindings(ModuleType):
+    """As much of ``htcondor2`` as discovery uses; raises what 23.9 raises."""
+
+    DaemonType = type("DaemonType", (), {"Schedd": "schedd"})
+
+    def __init__(self) -> None:
+        super().__init__("htcondor2")
+        self.param: dict[str, Any] = {}
+        self.schedd: str | None = None
+        self.reloaded: list[str | None] = []
+
+    def reload_config(self) -> None:
+        self.reloaded.append(os.environ.get("CONDOR_CONFIG"))
+
+    def Collector(self) -> FakeBindings:
+        return self
+
+    def locate(self, kind: str) -> dict[str, str]:
+        assert kind == "schedd"
+        if self.schedd is None:
+            raise RuntimeError("Unable to locate local daemon.")
+        return {"MyAddress": self.schedd}
+
+
+@pytest.fixture
+def htcondor2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeBindings:
+    """Return bindings of a host whose shared port has written its ad file."""
+    bindings = FakeBindings()
+    monkeypatch.setitem(sys.modules, "htcondor2", bindings)
+    monkeypatch.setattr(_htcondor, "_loaded_from", [])
+    config = tmp_path / "condor_config"
+    # With the name set, nothing asks the resolver.
+    config.write_text("NETWORK_HOSTNAME = ap\n")
+    monkeypatch.setenv("CONDOR_CONFIG", str(config))
+    lock = tmp_path / "lock"
+    (lock / "daemon_sock").mkdir(parents=True)
+    (lock / "shared_port_ad").write_text(AD)
+    bindings.param = {
+        "DAEMON_SOCKET_DIR": "auto",
+        "LOCK": str(lock),
+        "SHARED_PORT_DAEMON_AD_FILE": str(lock / "shared_port_ad"),
+        "SHARED_PORT_PORT": 9999,  # as untrue as the real one
+        "USE_SHARED_PORT": True,
+    }
+    return bindings
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let discovery's waiting take no time; the list has what it slept."""
+    slept: list[float] = []
+
+    class Time:
+        monotonic = staticmethod(lambda: sum(slept))
+        sleep = staticmethod(slept.append)
+
+    monkeypatch.setattr(discovery, "time", Time)
+    return slept
+
+
+# --- the ad file -------------------------------------------------------------------------
+
+
+def test_ad_files_address_is_parsed_whole() -> None:
+    assert str(parse_my_address(AD)) == ADDRESS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'myaddress="{ADDRESS}"',
+        f'Other = "x"\r\n  MyAddress  =  "{ADDRESS}"  \r\n',
+        f'Name = "MyAddress = 1"\nMYADDRESS = "{ADDRESS}"\nMyAddresses = "<no>"',
+    ],
+    ids=["without blanks", "with CR and blanks", "among look-alikes"],
+)
+def test_spelling_of_the_attribute_does_not_matter(text: str) -> None:
+    assert str(parse_my_address(text)) == ADDRESS
+
+
+def test_escapes_of_a_classad_string_are_undone() -> None:
+    assert parse_my_address(r'MyAddress = "<192.0.2.7:9618?alias=\"a\\>"').alias == '"a\\'
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", AD[:40], 'MyAddress = ""', "MyAddress = undefined", 'MyAddress = "<192.0.2.7:0>"'],
+    ids=["empty", "cut off", "no address", "undefined", "port 0"],
+)
+def test_ad_file_without_a_usable_address_is_refused(text: str) -> None:
+    with pytest.raises(SinfulError):
+        parse_my_address(text)
+
+
+@given(st.text() | st.binary().map(lambda b: 'MyAddress = "<' + b.decode("latin-1") + '>"'))
+def test_hostile_ad_files_raise_sinful_error_or_nothing(text: str) -> None:
+    with suppress(SinfulError):
+        parse_my_address(text)
+
+
+# --- what is found -----------------------------------------------------------------------
+
+
+def test_address_comes_from_the_ad_file_and_not_from_the_port_setting(
+    htcondor2: FakeBindings, tmp_path: Path
+) -> None:
+    found = discovery.discover(check=False)
+    assert str(found.address) == ADDRESS
+    assert found.ad_file == str(tmp_path / "lock" / "shared_port_ad")
+    assert found.ad_file in found.source
+    assert found.socket_dir == str(tmp_path / "lock" / "daemon_sock")
+
+
+def test_socket_directory_that_is_not_auto_is_taken_as_it_is(htcondor2: FakeBindings) -> None:
+    htcondor2.param["DAEMON_SOCKET_DIR"] = "/run/condor/daemon_sock"
+    assert discovery.discover(check=False).socket_dir == "/run/condor/daemon_sock"
+
+
+def test_ad_file_that_is_briefly_absent_is_waited_for(
+    htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    ad_file = Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
+    ad_file.unlink()
+    monkeypatch.setattr(
+        discovery.time,
+        "sleep",
+        lambda s: (clock.append(s), len(clock) > 5 and ad_file.write_text(AD)),
+    )
+    assert str(discovery.discover(check=False).address) == ADDRESS
+    assert len(clock) > 5
+
+
+def test_schedds_address_serves_without_its_sock_where_the_ad_file_is_missing(
+    htcondor2: FakeBindings, clock: list[float]
+) -> None:
+    Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]).unlink()
+    private = "<10.1.2.3:9618?sock=schedd_12_ab34>"
+    htcondor2.schedd = str(Sinful.parse(SCHEDD).with_param("PrivAddr", private))
+    found = discovery.discover(check=False)
+    assert found.source == "the schedd's address"
+    assert found.address.sock is None
+    assert str(found.address.private_address) == "<10.1.2.3:9618>"
+    assert "sock" not in str(found.address)
+    assert sum(clock) >= 5  # the ad file was given its time first
+
+
+def test_what_is_given_wins_and_needs_no_bindings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "htcondor2", None)
+    found = discovery.discover(address=SCHEDD, socket_dir=str(tmp_path), check=False)
+    assert found.address.sock is None
+    assert found.address.port == 9618
+    assert found.socket_dir == str(tmp_path)
+    assert found.ad_file is None
+
+
+def test_given_address_wins_over_a_switched_off_shared_port(htcondor2: FakeBindings) -> None:
+    htcondor2.param["USE_SHARED_PORT"] = False
+    found = discovery.discover(address="<192.0.2.9:1234>", check=False)
+    assert str(found.address) == "<192.0.2.9:1234>"
+
+
+def test_changed_configuration_is_read_again(
+    htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    discovery.discover(check=False)
+    discovery.discover(check=False)
+    other = tmp_path / "other_config"
+    other.write_text("NETWORK_HOSTNAME = ap\n")
+    monkeypatch.setenv("CONDOR_CONFIG", str(other))
+    discovery.discover(check=False)
+    assert htcondor2.reloaded == [str(tmp_path / "condor_config"), str(other)]
+
+
+# --- what is missing ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [False, "false", "F", "no", "0"])
+def test_switched_off_shared_port_is_named(htcondor2: FakeBindings, value: object) -> None:
+    htcondor2.param["USE_SHARED_PORT"] = value
+    with pytest.raises(DiscoveryError, match=r"USE_SHARED_PORT.*pool start"):
+        discovery.discover(check=False)
+
+
+def test_shared_port_that_does_not_run_is_named_with_both_reasons(
+    htcondor2: FakeBindings, clock: list[float]
+) -> None:
+    Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]).unlink()
+    with pytest.raises(
+        DiscoveryError, match=r"not running.*shared_port_ad does not exist.*schedd"
+    ):
+        discovery.discover(check=False)
+
+
+def test_schedd_with_a_port_of_its_own_is_no_shared_port(
+    htcondor2: FakeBindings, clock: list[float]
+) -> None:
+    Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]).unlink()
+    htcondor2.schedd = "<192.0.2.7:4321>"
+    with pytest.raises(DiscoveryError, match=r"without shared port"):
+        discovery.discover(check=False)
+
+
+def test_host_without_condor_directories_is_told_at_once(
+    htcondor2: FakeBindings, clock: list[float], tmp_path: Path
+) -> None:
+    htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"] = str(tmp_path / "gone" / "shared_port_ad")
+    with pytest.raises(DiscoveryError, match=r"not running"):
+        discovery.discover(check=False)
+    assert clock == []
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7:9618", "<192.0.2.7>", "<192.0.2.7:0>"])
+def test_given_text_that_is_no_address_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(DiscoveryError, match=r"given address"):
+        discovery.discover(address=address, socket_dir=str(tmp_path), check=False)
+
+
+def test_missing_bindings_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "htcondor2", raising=False)
+    monkeypatch.setattr(_htcondor.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"pip install htcondor"):
+        discovery.discover()
+
+
+@pytest.mark.parametrize("source", ["/nonexistent/condor_config", "/dev/null", "/"])
+def test_missing_configuration_is_named(
+    htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setenv("CONDOR_CONFIG", source)
+    with pytest.raises(DiscoveryError, match=r"no HTCondor configuration found.*CONDOR_CONFIG"):
+        discovery.discover()
+    assert htcondor2.reloaded == []
+
+
+@pytest.mark.parametrize("source", ["ONLY_ENV", "condor_fetch_config |"])
+def test_configuration_that_is_no_file_is_accepted(
+    monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setenv("CONDOR_CONFIG", source)
+    assert _htcondor.config_source() == source
+
+
+def test_settings_in_the_environment_are_a_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CONDOR_CONFIG", "/dev/null")
+    monkeypatch.setenv("_condor_LOCK", "/run/lock/condor")
+    assert _htcondor.config_source() == "/dev/null"
+
+
+# --- the host name -----------------------------------------------------------------------
+
+
+def _resolver(answer: OSError | None) -> Any:
+    def getaddrinfo(*args: object, **kwargs: object) -> list[Any]:
+        if answer is not None:
+            raise answer
+        return []
+
+    return getaddrinfo
+
+
+def test_host_name_on_which_htcondor_would_hang_is_named(
+    htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(os.environ["CONDOR_CONFIG"]).write_text("")
+    failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    monkeypatch.setattr(_htcondor.socket, "getaddrinfo", _resolver(failure))
+    with pytest.raises(DiscoveryError, match=r"does not resolve.*/etc/hosts"):
+        discovery.discover(check=False)
+    assert htcondor2.reloaded == []
+
+
+@pytest.mark.parametrize(
+    "answer", [None, socket.gaierror(socket.EAI_NONAME, "Name or service not known")]
+)
+def test_host_name_on_which_htcondor_goes_on_is_none_of_our_business(
+    htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch, answer: OSError | None
+) -> None:
+    Path(os.environ["CONDOR_CONFIG"]).write_text("")
+    monkeypatch.setattr(_htcondor.socket, "getaddrinfo", _resolver(answer))
+    assert str(discovery.discover(check=False).address) == ADDRESS
+
+
+# --- the socket directory ----------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "daemon_sock"
+
+
+def _refusal(path: Path | str) -> str:
+    with pytest.raises(DiscoveryError) as caught:
+        discovery._check_socket_dir(str(path))
+    return str(caught.value)
+
+
+def test_directory_is_made_where_the_place_is_the_users_own(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "_may_create", lambda path: True)
+    discovery._check_socket_dir(str(directory))
+    assert directory.stat().st_mode & 0o7777 == 0o700
+
+
+def test_directory_in_somebody_elses_place_is_left_to_the_administrator(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "_may_create", lambda path: False)
+    message = _refusal(directory)
+    assert "does not exist" in message
+    assert f"d {os.path.realpath(directory)} 1733 root root -" in message
+    assert "DAEMON_SOCKET_DIR" in message
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize("user", [0, 4711, os.geteuid()])
+def test_only_an_ordinary_users_own_place_is_made_in(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    monkeypatch.setattr(discovery.os, "geteuid", lambda: user)
+    assert discovery._may_create(str(directory)) is (
+        user != 0 and directory.parent.stat().st_uid == user
+    )
+
+
+def test_tmpfiles_line_names_the_place_behind_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As /var/lock is a link to /run/lock on Debian, and tmpfiles.d objects to it.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "var").symlink_to("run")
+    monkeypatch.setattr(discovery, "_may_create", lambda path: False)
+    assert f"d {os.path.realpath(tmp_path)}/run/sock 1733" in _refusal(tmp_path / "var/sock")
+
+
+def test_file_in_place_of_the_directory_is_named(directory: Path) -> None:
+    directory.write_text("")
+    assert "is not a directory" in _refusal(directory)
+
+
+def test_directory_that_is_not_writable_is_named_with_its_mode(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.mkdir(mode=0o755)
+    monkeypatch.setattr(discovery.os, "access", lambda path, mode: False)
+    message = _refusal(directory)
+    assert "not writable" in message
+    assert "mode 0755" in message
+    assert "1733 root root" in message
+
+
+def test_path_of_89_characters_is_the_longest() -> None:
+    longest = "/nonexistent/" + "d" * (89 - len("/nonexistent/"))
+    assert "does not exist" in _refusal(longest)
+    message = _refusal(longest + "d")
+    assert "has 90 characters, the limit is 89" in message
+    assert "condor_reconfig" in message
+
+
+def test_relative_path_is_refused() -> None:
+    assert "absolute" in _refusal("daemon_sock")
+
+
+def test_directory_that_cannot_be_made_is_named(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkdir(path: str, mode: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    monkeypatch.setattr(discovery, "_may_create", lambda path: True)
+    monkeypatch.setattr(discovery.os, "mkdir", mkdir)
+    assert "Read-only file system" in _refusal(directory)

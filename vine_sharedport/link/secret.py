@@ -1,0 +1,67 @@
+"""The manager's secret, in a file that nobody else can read."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from vine_sharedport.errors import GateError
+from vine_sharedport.wire.gate import SECRET_SIZE
+
+__all__ = ["make_secret_file", "read_secret_file"]
+
+
+def make_secret_file(path: str, *, keep: bool = False) -> bytes:
+    """Write a new secret, readable by its owner alone, and return it.
+
+    Args:
+        path: File to write.
+        keep: Return the secret that is there already, if one is: workers of an earlier
+            manager of the same name hold it.
+
+    Raises:
+        GateError: The file cannot be written, or the one that is there is no secret.
+    """
+    if keep and os.path.lexists(path):
+        return read_secret_file(path, private=True)
+    secret = os.urandom(SECRET_SIZE)
+    try:
+        # O_EXCL: never through somebody's link. The mode holds from the first moment.
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise GateError(f"cannot write the secret file {path}: {error.strerror}") from error
+    with os.fdopen(fd, "wb") as file:
+        file.write(secret)
+    return secret
+
+
+def read_secret_file(path: str, *, private: bool = False) -> bytes:
+    """Return the secret that a file holds.
+
+    Args:
+        path: As the manager wrote it and HTCondor transferred it.
+        private: Refuse a file that another user owns or could have read.
+
+    Raises:
+        GateError: The file cannot be read or is no secret; the message says which.
+    """
+    try:
+        # Not to wait for a writer, should it be a pipe.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise GateError(f"cannot read the secret file {path}: {error.strerror}") from error
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise GateError(f"the secret file {path} is no regular file")
+        if private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
+            raise GateError(
+                f"the secret file {path} has owner {status.st_uid} and mode "
+                f"{stat.S_IMODE(status.st_mode):o}; it must be yours with mode 600: remove it "
+                "for a new one, with which workers of the old one cannot rejoin"
+            )
+        secret = file.read(SECRET_SIZE + 1)
+    if len(secret) != SECRET_SIZE:
+        found = f"{len(secret)} bytes" if len(secret) < SECRET_SIZE else "more bytes"
+        raise GateError(f"the secret file {path} has {found}, not {SECRET_SIZE}")
+    return secret

@@ -1,0 +1,172 @@
+"""Give a manager's class the argument ``shared_port``."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from vine_sharedport import htcondor_shared_link
+from vine_sharedport.errors import HookError
+from vine_sharedport.htcondor_shared_link import Link
+from vine_sharedport.link.secret import make_secret_file
+from vine_sharedport.manager.listener import find_listener
+from vine_sharedport.manager.settings import SharedPort
+from vine_sharedport.pool.discovery import SharedPortLocation, discover
+
+__all__ = ["System", "extend"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class System:
+    """What differs between TaskVine and Work Queue.
+
+    Attributes:
+        name: As users know it.
+        library: Returns the file of the loaded library that holds the manager.
+        directories: Returns a manager's directory for logs, and the one that stays the
+            same from one manager to the next. Both exist.
+        waits: Methods in which the manager accepts workers.
+    """
+
+    name: str
+    library: Callable[[], str]
+    directories: Callable[[Any], tuple[str, str]]
+    waits: tuple[str, ...]
+
+
+def extend(cls: Any, system: System, default: bool | SharedPort = False) -> None:
+    """Extend a manager's class in place.
+
+    Adds the keyword argument ``shared_port`` to its constructor and the property
+    ``shared_port``; lets its waiting methods raise what the accept hook held back, and
+    its end close the link.
+
+    Args:
+        cls: The class: a subclass of the stock manager's, or the stock one itself.
+        system: Which manager it is.
+        default: What ``shared_port`` is when it is not given.
+    """
+    create = cls.__init__
+    free = cls._free
+
+    @functools.wraps(create)
+    def __init__(
+        self: Any, *args: Any, shared_port: bool | SharedPort = default, **kwargs: Any
+    ) -> None:
+        # The stock class may be extended as well; then the outer one has begun.
+        if not shared_port or self.__dict__.get("_link_begun"):
+            create(self, *args, **kwargs)
+            return
+        self._link_begun = True
+        settings = SharedPort() if shared_port is True else shared_port
+        if not isinstance(settings, SharedPort):
+            raise TypeError(f"shared_port is True, False or a SharedPort, not {settings!r}")
+        # First, so that what is wrong with HTCondor shows before there is a manager.
+        location = discover(socket_dir=settings.socket_dir, address=settings.address)
+        bound = inspect.signature(create).bind(self, *args, **kwargs)
+        # The user's function is called when the shared port is there for it to see.
+        init_fn = bound.arguments.pop("init_fn", None)
+        create(*bound.args, **bound.kwargs)
+        try:
+            self._link = _open_link(self, system, settings, location)
+            if init_fn is not None:
+                init_fn(self)
+        except BaseException:
+            self._free()
+            raise
+
+    @functools.wraps(free)
+    def _free(self: Any) -> None:
+        try:
+            free(self)
+        finally:
+            if self._link is not None:
+                self._link.close()
+
+    __init__.__signature__ = _with_shared_port(create, default)  # type: ignore[attr-defined]
+    cls.__init__ = __init__
+    cls._free = _free
+    cls._link = None
+    cls.shared_port = property(
+        lambda self: self._link,
+        doc="The way in through the shared port: address, sock id, counters. None without.",
+    )
+    for name in system.waits:
+        setattr(cls, name, _checking(getattr(cls, name)))
+
+
+def _checking(wait: Any) -> Any:
+    """Return the waiting method with a look at the link after it."""
+
+    @functools.wraps(wait)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        task = wait(self, *args, **kwargs)
+        if self._link is not None:
+            self._link.check()
+        return task
+
+    return checked
+
+
+def _with_shared_port(create: Any, default: bool | SharedPort) -> inspect.Signature:
+    """Return the constructor's signature with our argument, for ``help()``."""
+    signature = inspect.signature(create)
+    ours = inspect.Parameter("shared_port", inspect.Parameter.KEYWORD_ONLY, default=default)
+    parameters = [p for name, p in signature.parameters.items() if name != "shared_port"]
+    catch_all = parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    parameters.insert(len(parameters) - bool(catch_all), ours)
+    return signature.replace(parameters=parameters)
+
+
+def _open_link(
+    manager: Any, system: System, settings: SharedPort, location: SharedPortLocation
+) -> Link:
+    """Open the way in: direct where possible, else by a relay, never half of each."""
+    sock_id = settings.sock_id()
+    logs, lasting = (os.path.abspath(path) for path in system.directories(manager))
+    secret_file = None
+    if settings.gate:
+        named = settings.name is not None
+        secret_file = (
+            os.path.join(lasting, f"shared_port-{sock_id}.secret")
+            if named
+            else os.path.join(logs, f"{sock_id}.secret")
+        )
+        make_secret_file(secret_file, keep=named)
+    else:
+        log.warning(
+            "gate=False: everybody who reaches the shared port can connect to this manager "
+            "as a worker; its sock id %s is no secret",
+            sock_id,
+        )
+    arguments: dict[str, Any] = {
+        "address": location.address,
+        "sock_id": sock_id,
+        "directory": location.socket_dir,
+        "ad_file": location.ad_file,
+        "log_file": os.path.join(logs, "shared_port.log"),
+        "secret_file": secret_file,
+    }
+    if settings.mode != "relay":
+        try:
+            return htcondor_shared_link.attach(
+                system.library(), find_listener(manager.port), tcp=settings.tcp, **arguments
+            )
+        except HookError as error:
+            if settings.mode == "direct":
+                raise
+            log.warning(
+                "%s cannot be extended (%s); workers by the shared port are relayed to its "
+                "TCP port, which costs processor time and makes all of them 127.0.0.1",
+                system.name,
+                error,
+            )
+    if settings.tcp == "off":
+        raise HookError("a relay needs the manager's TCP port: tcp='off' cannot be had with it")
+    return htcondor_shared_link.relay_to(manager.port, **arguments)

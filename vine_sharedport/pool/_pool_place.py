@@ -1,0 +1,123 @@
+"""The directory of a personal pool, and the user whose pool it is."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import socket
+import tempfile
+
+from vine_sharedport.errors import PoolError
+from vine_sharedport.pool import _guardian
+
+__all__ = [
+    "check_user",
+    "command",
+    "default_directory",
+    "lock",
+    "make_private",
+    "reserve_port",
+    "short_lock_dir",
+]
+
+# In characters: with a longer directory, a sock id of 41 characters no longer fits
+# a socket's path (107) in <directory>/lock/daemon_sock/.
+_MAX_DIRECTORY = 48
+
+
+def default_directory() -> str:
+    """Return the directory of a pool that stands alone, one for each user."""
+    return os.path.join(tempfile.gettempdir(), f"vine-pool-{os.geteuid()}")
+
+
+def command(verb: str, directory: str) -> str:
+    """Return the command line that does this to the pool in a directory."""
+    command = f"vine_sharedport pool {verb}"
+    if directory != default_directory():
+        command += f" --directory {shlex.quote(directory)}"
+    return command
+
+
+def check_user() -> None:
+    """Refuse a user whose jobs HTCondor would refuse."""
+    user = os.geteuid()
+    if user == 0:
+        raise PoolError(
+            "a personal pool does not run as root, whose jobs HTCondor refuses; run this as an "
+            "ordinary user, for example with 'runuser -u NAME -- COMMAND'"
+        )
+    try:
+        pwd.getpwuid(user)
+    except KeyError as error:
+        raise PoolError(
+            f"user id {user} has no name, and HTCondor needs one; add a line for it to "
+            "/etc/passwd, or run this as a user who has one"
+        ) from error
+
+
+def make_private(directory: str) -> None:
+    """Make the directory if need be; refuse one that is not fit for a pool."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        info = os.lstat(directory)
+        names = set(os.listdir(directory))
+    except OSError as error:
+        raise PoolError(
+            f"the directory {directory} cannot be used: {error.strerror}; give another one"
+        ) from error
+    if info.st_uid != os.geteuid() or info.st_mode & 0o022 or not os.path.isdir(directory):
+        raise PoolError(
+            f"{directory} belongs to user id {info.st_uid} and has mode "
+            f"{info.st_mode & 0o7777:04o}; wanted a directory that you own and nobody else can "
+            "write to; give another one"
+        )
+    if names and not names & {"condor_config", _guardian.STATE_FILE}:
+        raise PoolError(
+            f"{directory} is not empty and has no pool in it; give a new or empty directory"
+        )
+
+
+def lock(directory: str) -> int:
+    """Return the descriptor that holds the directory's lock."""
+    try:
+        return _guardian.lock_directory(directory)
+    except BlockingIOError as error:
+        raise PoolError(
+            f"a pool runs in {directory} already; use it with PersonalPool.attach(), or stop "
+            f"it with {command('stop', directory)}"
+        ) from error
+    except OSError as error:
+        raise PoolError(
+            f"{directory} cannot be locked ({error.strerror}), as on some network file "
+            "systems; give a directory on a local disk"
+        ) from error
+
+
+def short_lock_dir(directory: str) -> str:
+    """Return a path short enough for sockets; made, if it is not in the directory."""
+    if len(os.fsencode(directory)) <= _MAX_DIRECTORY:
+        return os.path.join(directory, "lock")
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    short = runtime and len(os.fsencode(runtime)) <= _MAX_DIRECTORY - len("/vine-12345678")
+    base = runtime if short and os.access(runtime, os.W_OK | os.X_OK) else "/tmp"
+    return tempfile.mkdtemp(prefix="vine-", dir=base)
+
+
+def reserve_port() -> socket.socket:
+    """Return a socket that keeps a free port of 127.0.0.1 for the shared port.
+
+    Bound, but not listening, and with SO_REUSEADDR: Linux then lets the shared port
+    bind it and listen, whose sockets have that option too (ALWAYS_REUSEADDR), and
+    gives it to nobody who asks for any port. So it is still ours after a restart.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+    except OSError as error:
+        sock.close()
+        raise PoolError(
+            f"no free port on 127.0.0.1: {error.strerror}; is the interface 'lo' up?"
+        ) from error
+    return sock

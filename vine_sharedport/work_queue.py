@@ -1,0 +1,23 @@
+"""``import vine_sharedport.work_queue as wq``: everything of ``ndcctools.work_queue``, and a
+``WorkQueue`` that workers reach through condor_shared_port with ``shared_port=True``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vine_sharedport.manager.work_queue import WorkQueue
+
+__all__ = ["WorkQueue"]
+
+
+def __getattr__(name: str) -> Any:
+    """Find our ``WorkQueue``, or a name of ``ndcctools.work_queue``."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vine_sharedport.manager import work_queue
+
+    value = work_queue.WorkQueue if name == "WorkQueue" else work_queue.stock_attribute(name)
+    globals()[name] = value
+    return value
