@@ -105,6 +105,9 @@ def __getattr__(name: str) -> Any:
     """Find a name of ours, or else of ``ndcctools.taskvine``."""
     if name in _HOME:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name in _SUBMODULES:
+        # "from vine_sharedport import link" asks here before it imports.
+        value = importlib.import_module(f"{__name__}.{name}")
     elif name.startswith("_"):
         # Asked for by the import system and by tools; never TaskVine's public names.
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,9 @@ import dataclasses
 import json
 import logging
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 
 from vine_sharedport.errors import SharedPortError, SinfulError
@@ -49,6 +51,8 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log every step on stderr")
     nouns = parser.add_subparsers(title="nouns", metavar="NOUN", required=True)
     _add_worker(nouns)
+    _add_run(nouns)
+    _add_expose(nouns)
     _add_pool(nouns)
     return parser
 
@@ -161,3 +165,81 @@ def _stop_pool(options: argparse.Namespace) -> int:
     else:
         print(f"No pool runs in {directory}.")
     return 0
+
+
+def _add_run(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = nouns.add_parser(
+        "run",
+        help="run a Python program unchanged, its managers having a shared port",
+        description="Run a Python program as it is: every TaskVine Manager and WorkQueue that "
+        "it makes, in its child processes too, gets a shared port beside its TCP port.",
+        epilog="example: vine_sharedport run --shared-port-name sweep analysis.py --size 9",
+    )
+    _add_link_options(parser, "--shared-port-name")
+    parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
+    parser.add_argument("program", metavar="PROGRAM", help="the program's file")
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments"
+    )
+    parser.set_defaults(run=_run_program)
+
+
+def _add_link_options(parser: argparse.ArgumentParser, name: str) -> None:
+    parser.add_argument(
+        name, dest="name", metavar="NAME", help="the sock id (default: a new one each time)"
+    )
+    parser.add_argument(
+        "--no-gate", dest="gate", action="store_false", help="do not ask workers for a secret"
+    )
+
+
+def _run_program(options: argparse.Namespace) -> int:
+    from vine_sharedport.manager.run import run_program
+    from vine_sharedport.manager.settings import SharedPort
+
+    settings = SharedPort(name=options.name, gate=options.gate)
+    run_program([options.program, *options.arguments], settings, module=options.module)
+    return 0
+
+
+def _add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = nouns.add_parser(
+        "expose",
+        help="give a TCP server of this host a sock id",
+        description="Make a TCP server of this host, such as Makeflow or a manager written in "
+        "C, reachable through the shared port, by a relay. Runs until it is ended.",
+    )
+    parser.add_argument("--port", type=int, required=True, help="the server's TCP port")
+    _add_link_options(parser, "--name")
+    parser.add_argument(
+        "--secret-file",
+        metavar="FILE",
+        help="where to write the secret that clients need, or to read it if it is there "
+        "(default: NAME.secret in the present directory)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the address as JSON")
+    parser.set_defaults(run=_expose, parser=parser)
+
+
+def _expose(options: argparse.Namespace) -> int:
+    from vine_sharedport.manager.expose import expose
+    from vine_sharedport.manager.settings import SharedPort
+
+    if not 0 < options.port < 65536:
+        options.parser.error(f"--port {options.port}: a TCP port is 1 to 65535")
+    settings = SharedPort(name=options.name, gate=options.gate)
+    with expose(options.port, settings, secret_file=options.secret_file) as link:
+        if options.json:
+            report = {"address": str(link.address), "secret_file": link.secret_file}
+            print(json.dumps(report), flush=True)
+        else:
+            secret = f" --secret-file {link.secret_file}" if link.secret_file else ""
+            print(f"Port {options.port} is served as {link.address}")
+            print(
+                f"Workers: vine_sharedport worker --address '{link.address}'{secret}",
+                flush=True,
+            )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        while True:
+            link.check()
+            time.sleep(1)

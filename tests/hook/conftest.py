@@ -42,11 +42,8 @@ def _compiler() -> str:
 
 def _build(compiler: str, directory: Path, name: str, flags: list[str]) -> str:
     library = str(directory / f"{name}.so")
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *flags]
-        + [str(SOURCE), "-o", library],
-        check=True,
-    )
+    command = [compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *flags]
+    subprocess.run([*command, str(SOURCE), "-o", library], check=True)
     return library
 
 

@@ -346,10 +346,10 @@ def test_what_is_no_managers_listener_is_refused(library: str) -> None:
         os.set_blocking(reader, False)
         descriptors = support.open_descriptors()
         for fd, words in [
-            (-1, "is no socket"),
-            (closed, "is no socket"),
+            (-1, "cannot be examined"),
+            (closed, "cannot be examined"),
             (reader, "is no socket"),
-            (writer, "blocks"),
+            (writer, "is no socket"),
             (blocking.fileno(), "blocks"),
             (idle.fileno(), "is not a listening TCP socket"),
             (local.fileno(), "is not a listening TCP socket"),

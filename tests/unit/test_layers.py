@@ -24,6 +24,7 @@ ALLOWED = {
     "htcondor_shared_link": {"wire", "link", "hook"},
     "pool": {"wire", "link", "worker"},
     "manager": {"wire", "link", "hook", "htcondor_shared_link", "pool"},
+    "work_queue": {"manager"},
 }
 FOREIGN = {"ndcctools": "manager", "htcondor2": "pool", "classad2": "pool"}
 # What computes; nothing that opens, waits or logs.

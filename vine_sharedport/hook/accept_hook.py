@@ -18,6 +18,7 @@ import operator
 import os
 import select
 import socket
+import stat
 import threading
 from typing import Any, Protocol
 
@@ -267,17 +268,18 @@ def raise_deferred() -> None:
 def _check_listener(fd: int) -> None:
     """Refuse anything but a listening, non-blocking TCP socket."""
     try:
-        # First: a socket object may make it non-blocking (socket.setdefaulttimeout).
+        is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
         blocks = os.get_blocking(fd)
-        if not blocks:
-            # With a family given, the object is made for any descriptor, and closes its copy.
-            with socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as sock:
-                listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                family = sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
     except OSError as error:
-        raise HookError(f"descriptor {fd} is no socket: {error.strerror}") from error
+        raise HookError(f"descriptor {fd} cannot be examined: {error.strerror}") from error
+    if not is_socket:
+        raise HookError(f"descriptor {fd} is no socket")
+    # Before there is a socket object, which may make it non-blocking (setdefaulttimeout()).
     if blocks:
         raise HookError(f"descriptor {fd} blocks; a manager's listener never does")
+    with socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM) as copy:
+        listens = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        family = copy.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
     if not listens or family not in (socket.AF_INET, socket.AF_INET6):
         raise HookError(f"descriptor {fd} is not a listening TCP socket")
 

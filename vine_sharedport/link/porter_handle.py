@@ -217,8 +217,9 @@ class PorterHandle:
         except OSError:  # it has left its settings unread
             answer = b""
         if not answer:
-            where = self._settings.log_file or "set a log file to see why"
-            raise LaunchError(f"the porter ended at once; see {where}")
+            log_file = self._settings.log_file
+            why = f"see {log_file}" if log_file else "set a log file to see why"
+            raise LaunchError(f"the porter ended at once; {why}")
         content = json.loads(answer)
         if "error" in content:
             raise EndpointError(content["error"])

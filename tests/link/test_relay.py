@@ -1,0 +1,372 @@
+"""The relay: what goes in at one side comes out at the other, ends and all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Callable
+
+import pytest
+
+from vine_sharedport.errors import DialError
+from vine_sharedport.link import relay as relay_module
+from vine_sharedport.link.relay import Relay
+
+from . import helpers
+
+MEGABYTES = random.Random(2).randbytes(5_000_000)
+
+
+class Far:
+    """The far side: a server, and the ``dial`` that connects to it."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self.listener.settimeout(10)
+
+    def dial(self) -> socket.socket:
+        return socket.create_connection(self.listener.getsockname())
+
+    def accept(self) -> socket.socket:
+        server, _ = self.listener.accept()
+        server.settimeout(10)
+        return server
+
+
+@pytest.fixture
+def far() -> Iterator[Far]:
+    made = Far()
+    yield made
+    made.listener.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    helpers.wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+@pytest.fixture
+def relay(far: Far) -> Iterator[Relay]:
+    made = Relay(far.dial)
+    yield made
+    made.close()
+
+
+def near_of(relay: Relay) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", relay.port), timeout=10)
+
+
+@contextlib.contextmanager
+def in_background(do: Callable[[], object]) -> Iterator[None]:
+    thread = threading.Thread(target=do)
+    thread.start()
+    yield
+    thread.join()
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+# ---- copying ----
+
+
+def test_megabytes_arrive_unchanged_in_both_directions_at_once(relay: Relay, far: Far) -> None:
+    there, back = MEGABYTES, MEGABYTES[::-1]
+    with near_of(relay) as near, far.accept() as server:
+        with (
+            in_background(lambda: near.sendall(there)),
+            in_background(lambda: server.sendall(back)),
+        ):
+            received: queue.Queue[bytes] = queue.Queue()
+            with in_background(
+                lambda: received.put(helpers.receive_exactly(server, len(there)))
+            ):
+                assert digest(helpers.receive_exactly(near, len(back))) == digest(back)
+            assert digest(received.get()) == digest(there)
+
+
+def test_small_messages_are_not_held_up(relay: Relay, far: Far) -> None:
+    """Without TCP_NODELAY the second of two small messages waits some 40 ms for an ACK."""
+    with near_of(relay) as near, far.accept() as server:
+        near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        took = []
+        for _ in range(20):
+            before = time.monotonic()
+            server.sendall(b"1")
+            time.sleep(0.001)  # so that the relay does not send both in one piece
+            server.sendall(b"2")
+            helpers.receive_exactly(near, 2)
+            near.sendall(b"3")
+            helpers.receive_exactly(server, 1)
+            took.append(time.monotonic() - before)
+        assert sorted(took)[10] < 0.03
+
+
+def test_end_of_the_near_side_is_passed_on_and_the_far_side_goes_on(
+    relay: Relay, far: Far
+) -> None:
+    with near_of(relay) as near, far.accept() as server:
+        near.sendall(b"request")
+        near.shutdown(socket.SHUT_WR)
+        assert helpers.receive_all(server) == b"request"
+        with in_background(lambda: (server.sendall(MEGABYTES), server.close())):
+            assert digest(helpers.receive_all(near)) == digest(MEGABYTES)
+
+
+def test_end_of_the_far_side_is_passed_on_and_the_near_side_goes_on(
+    relay: Relay, far: Far
+) -> None:
+    with near_of(relay) as near, far.accept() as server:
+        server.sendall(b"greeting")
+        server.shutdown(socket.SHUT_WR)
+        assert helpers.receive_all(near) == b"greeting"
+        with in_background(lambda: (near.sendall(MEGABYTES), near.close())):
+            assert digest(helpers.receive_all(server)) == digest(MEGABYTES)
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_reset_of_the_near_side_ends_the_far_side(relay: Relay, far: Far, spoken: bool) -> None:
+    with near_of(relay) as near, far.accept() as server:
+        if spoken:
+            server.sendall(b"x")
+            helpers.receive_exactly(near, 1)
+        helpers.reset(near)
+        assert helpers.is_closed(server)
+
+
+def test_reset_of_the_far_side_ends_the_near_side(relay: Relay, far: Far) -> None:
+    with near_of(relay) as near, far.accept() as server:
+        server.sendall(b"x")
+        helpers.receive_exactly(near, 1)
+        helpers.reset(server)
+        assert helpers.is_closed(near)
+
+
+def test_reset_in_the_middle_of_megabytes_ends_both_sides(relay: Relay, far: Far) -> None:
+    for first in ("near", "far"):
+        with near_of(relay) as near, far.accept() as server:
+            server.sendall(b"x")
+            helpers.receive_exactly(near, 1)
+            receiver, sender = (near, server) if first == "near" else (server, near)
+
+            def send(sock: socket.socket = sender) -> None:
+                with contextlib.suppress(OSError):
+                    for _ in range(20):
+                        sock.sendall(MEGABYTES)
+                    raise AssertionError("nobody told the sender")
+
+            with in_background(send):
+                helpers.receive_exactly(receiver, 100_000)
+                helpers.reset(receiver)
+
+
+def test_many_connections_at_once_are_kept_apart(relay: Relay, far: Far) -> None:
+    with contextlib.ExitStack() as stack:
+        pairs = {}
+        nears = [stack.enter_context(near_of(relay)) for _ in range(50)]
+        for number, near in enumerate(nears):
+            near.sendall(b"%02d" % number)
+        for _ in nears:
+            server = stack.enter_context(far.accept())
+            pairs[int(helpers.receive_exactly(server, 2))] = server
+        assert set(pairs) == set(range(50))
+        for number, server in pairs.items():
+            server.sendall(b"%02d" % number)
+        for number, near in enumerate(nears):
+            assert int(helpers.receive_exactly(near, 2)) == number
+
+
+def test_port_is_on_the_loopback_only(relay: Relay) -> None:
+    assert relay._listener.getsockname() == ("127.0.0.1", relay.port)
+    with near_of(relay) as near:
+        assert near.getpeername() == ("127.0.0.1", relay.port)
+
+
+# ---- failures are held back ----
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Make pauses of 0.1 s, 0.2 s and so on without jitter; return those that were made."""
+    made: list[float] = []
+
+    def whole(low: float, high: float) -> float:
+        assert (low, high) == (0.5, 1.0)
+        return 1.0
+
+    monkeypatch.setattr(relay_module.random, "uniform", whole)
+    monkeypatch.setattr(relay_module, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(relay_module, "_LAST_PAUSE", 0.3)
+    hold_back = Relay._hold_back
+
+    def watched(self: Relay) -> None:
+        before = time.monotonic()
+        hold_back(self)
+        made.append(time.monotonic() - before)
+
+    monkeypatch.setattr(Relay, "_hold_back", watched)
+    return made
+
+
+def _seconds_until_closed(near: socket.socket) -> float:
+    before = time.monotonic()
+    assert helpers.is_closed(near)
+    return time.monotonic() - before
+
+
+def test_failure_to_dial_is_held_back_with_a_growing_pause(
+    pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    def dial() -> socket.socket:
+        raise DialError("cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there")
+
+    relay = Relay(dial)
+    try:
+        for expected in (0.1, 0.2, 0.3, 0.3):
+            with near_of(relay) as near:
+                near.sendall(b"hello")
+                assert _seconds_until_closed(near) >= expected - 0.02
+    finally:
+        relay.close()
+    assert len(pauses) == 4
+    assert "cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there" in caplog.text
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, helpers.reset])
+@pytest.mark.parametrize("said", [b"", b"hello"])
+def test_far_side_that_closes_without_a_byte_is_held_back(
+    pauses: list[float], far: Far, caplog: pytest.LogCaptureFixture, end, said: bytes
+) -> None:
+    relay = Relay(far.dial)
+    try:
+        for expected in (0.1, 0.2):
+            with near_of(relay) as near:
+                near.sendall(said)
+                server = far.accept()
+                helpers.receive_exactly(server, len(said))
+                end(server)
+                assert _seconds_until_closed(near) >= expected - 0.02
+    finally:
+        relay.close()
+    assert "no manager serves this sock id" in caplog.text
+
+
+def test_failure_is_held_back_from_a_client_that_goes_on_talking(
+    pauses: list[float], far: Far
+) -> None:
+    relay = Relay(far.dial)
+    try:
+        with near_of(relay) as near:
+            helpers.reset(far.accept())
+            before = time.monotonic()
+            with contextlib.suppress(OSError):
+                while time.monotonic() - before < 5:
+                    near.sendall(b"hello")
+                    time.sleep(0.001)
+            assert time.monotonic() - before >= 0.08
+    finally:
+        relay.close()
+
+
+def test_pause_starts_anew_after_a_connection_that_worked(
+    pauses: list[float], far: Far
+) -> None:
+    relay = Relay(far.dial)
+    try:
+        for works in (False, False, True, False):
+            with near_of(relay) as near, far.accept() as server:
+                if works:
+                    server.sendall(b"x")
+                    server.close()
+                    assert helpers.receive_all(near) == b"x"
+                else:
+                    server.close()
+                    helpers.is_closed(near)
+            helpers.wait_until(lambda: threading.active_count() <= 2)
+    finally:
+        relay.close()
+    assert [round(pause, 1) for pause in pauses] == [0.1, 0.2, 0.1]
+
+
+def test_one_failure_does_not_hold_the_others_back(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "_FIRST_PAUSE", 30.0)
+    relay = Relay(far.dial)
+    try:
+        with near_of(relay):
+            far.accept().close()
+            with near_of(relay) as near, far.accept() as server:
+                server.sendall(b"x")
+                assert helpers.receive_exactly(near, 1) == b"x"
+    finally:
+        relay.close()
+
+
+# ---- close ----
+
+
+def test_close_ends_everything(far: Far) -> None:
+    relay = Relay(far.dial)
+    with near_of(relay) as near, far.accept() as server:
+        near.sendall(b"x")
+        helpers.receive_exactly(server, 1)
+        port = relay.port
+        relay.close()
+        relay.close()
+        assert helpers.is_closed(near)
+        assert helpers.is_closed(server)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+
+
+def test_close_ends_a_pause(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "_FIRST_PAUSE", 60.0)
+    relay = Relay(far.dial)
+    with near_of(relay) as near:
+        far.accept().close()
+        helpers.wait_until(lambda: relay._pause > relay_module._FIRST_PAUSE or True)
+        relay.close()
+        assert _seconds_until_closed(near) < 2
+
+
+def test_close_ends_a_connection_whose_dialling_it_overtakes(far: Far) -> None:
+    dialling, go_on = threading.Event(), threading.Event()
+
+    def dial() -> socket.socket:
+        dialling.set()
+        go_on.wait(10)
+        return far.dial()
+
+    relay = Relay(dial)
+    with near_of(relay) as near:
+        assert dialling.wait(10)
+        relay.close()
+        go_on.set()
+        assert helpers.is_closed(near)
+        with far.accept() as server:
+            assert helpers.is_closed(server)
+
+
+def test_close_ends_a_connection_that_is_stuck_in_sending(far: Far) -> None:
+    relay = Relay(far.dial)
+    with near_of(relay) as near, far.accept() as server:
+        near.settimeout(0.2)
+        with pytest.raises(socket.timeout):
+            while True:
+                near.sendall(MEGABYTES)
+        relay.close()
+        near.settimeout(10)
+        assert helpers.is_closed(near)
+        with contextlib.suppress(ConnectionResetError):
+            helpers.receive_all(server)

@@ -1,0 +1,62 @@
+"""A sock id for a TCP server of this host: managers in C, Makeflow, or anything else."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.htcondor_shared_link import Link, relay_to
+from vine_sharedport.link.secret import make_secret_file
+from vine_sharedport.manager.settings import SharedPort
+from vine_sharedport.pool.discovery import discover
+
+__all__ = ["expose"]
+
+
+@contextmanager
+def expose(
+    port: int, settings: SharedPort, *, secret_file: str | None = None
+) -> Iterator[Link]:
+    """Relay clients of the shared port to a TCP port of this host, for the block's length.
+
+    Args:
+        port: The server's port on the loopback interface.
+        settings: Name, socket directory, address and gate.
+        secret_file: Where the secret is written, or read if it is there already; by
+            default ``NAME.secret`` in the present directory, removed at the end.
+
+    Raises:
+        LaunchError: Nothing listens on the port.
+        DiscoveryError: HTCondor's shared port cannot be used.
+    """
+    location = discover(socket_dir=settings.socket_dir, address=settings.address)
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError as error:
+        raise LaunchError(
+            f"nothing listens on TCP port {port} of this host ({error}); start the server first"
+        ) from error
+    sock_id = settings.sock_id()
+    ours = settings.gate and secret_file is None
+    if settings.gate:
+        secret_file = os.path.abspath(secret_file or f"{sock_id}.secret")
+        make_secret_file(secret_file, keep=True)
+    try:
+        link = relay_to(
+            port,
+            address=location.address,
+            sock_id=sock_id,
+            directory=location.socket_dir,
+            ad_file=location.ad_file,
+            secret_file=secret_file if settings.gate else None,
+        )
+        try:
+            yield link
+        finally:
+            link.close()
+    finally:
+        if ours and secret_file is not None:
+            os.unlink(secret_file)

@@ -1,0 +1,122 @@
+"""Run a Python program that we cannot edit, with a shared port for its managers.
+
+The stock classes are extended in place when ``ndcctools`` is imported, so subclasses
+that exist already, such as Dask's, have it too. Programs that start further Python
+processes, as Parsl does for its manager, hand it on: a ``sitecustomize`` on
+``PYTHONPATH`` does the same there.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.manager.settings import SharedPort
+
+__all__ = ["install", "install_from_environment", "run_program"]
+
+_VARIABLE = "VINE_SHARED_PORT_RUN"
+_MODULES = ("ndcctools.taskvine", "ndcctools.work_queue")
+
+
+def run_program(
+    arguments: Sequence[str], settings: SharedPort, *, module: bool = False
+) -> None:
+    """Run a program as ``python3`` would, its managers having a shared port.
+
+    Args:
+        arguments: The program's file, or its name with ``module``, and its arguments.
+        settings: For every manager that does not bring its own.
+        module: As ``python3 -m``.
+
+    Raises:
+        LaunchError: There is no such file.
+        BaseException: Whatever the program raises.
+    """
+    program = arguments[0]
+    if not module and not os.path.exists(program):
+        raise LaunchError(f"there is no program {program}")
+    os.environ[_VARIABLE] = json.dumps(settings.__dict__)
+    site = os.path.join(os.path.dirname(__file__), "site")
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{site}{os.pathsep}{path}" if path else site
+    install(settings)
+    sys.argv = list(arguments)
+    if module:
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
+        runpy.run_path(program, run_name="__main__")
+
+
+def install_from_environment() -> None:
+    """Do in a child process what ``run_program`` did in its parent."""
+    content = os.environ.get(_VARIABLE)
+    if content:
+        install(SharedPort(**json.loads(content)))
+
+
+def install(settings: SharedPort) -> None:
+    """Extend the stock managers, now or when they are imported."""
+    finder = _Finder(settings)
+    sys.meta_path.insert(0, finder)
+    for name in _MODULES:
+        if name in sys.modules:
+            finder.extend(sys.modules[name])
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Extends the modules' classes once they have been imported."""
+
+    def __init__(self, settings: SharedPort) -> None:
+        self._settings = settings
+        self._extended: set[str] = set()
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in _MODULES:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, self)
+        return spec
+
+    def extend(self, module: ModuleType) -> None:
+        if module.__name__ in self._extended:
+            return
+        self._extended.add(module.__name__)
+        # Not earlier: these import the modules themselves.
+        from vine_sharedport.manager.extension import extend
+
+        if module.__name__ == "ndcctools.taskvine":
+            from vine_sharedport.manager.taskvine import TASKVINE
+
+            extend(module.Manager, TASKVINE, self._settings)
+        else:
+            from vine_sharedport.manager.work_queue import WORK_QUEUE
+
+            extend(module.WorkQueue, WORK_QUEUE, self._settings)
+
+
+class _Loader(importlib.abc.Loader):
+    """The module's own loader, and then the extension."""
+
+    def __init__(self, loader: importlib.abc.Loader, finder: _Finder) -> None:
+        self._loader = loader
+        self._finder = finder
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        self._finder.extend(module)

@@ -1,0 +1,26 @@
+"""Python runs this at its start in the children of ``vine_sharedport run``.
+
+It must not disturb them: where the package is not to be found, it does nothing.
+"""
+
+import contextlib
+import os
+import runpy
+import sys
+
+_here = os.path.dirname(os.path.abspath(__file__))
+_root = os.path.dirname(os.path.dirname(os.path.dirname(_here)))
+
+# Last on the path: what the child has of its own comes first.
+sys.path.append(_root)
+with contextlib.suppress(ImportError):
+    from vine_sharedport.manager.run import install_from_environment
+
+    install_from_environment()
+
+# This one stands before another sitecustomize, if there is one.
+for _folder in sys.path:
+    _path = os.path.join(_folder, "sitecustomize.py")
+    if os.path.abspath(_folder) != _here and os.path.isfile(_path):
+        runpy.run_path(_path)
+        break
