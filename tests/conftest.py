@@ -84,6 +84,12 @@ def missing_for_daemon_tests() -> str | None:
     return None
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keep what is loaded by now out of the many collections of the check above."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what cannot run here, or fail it where the caller requires the tier."""
     reason = missing_for_daemon_tests()

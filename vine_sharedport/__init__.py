@@ -74,6 +74,11 @@ _HOME = {
     ),
 }
 
+_SUBMODULES = {
+    *("cli", "errors", "hook", "htcondor_shared_link", "link", "manager", "pool"),
+    *("wire", "work_queue", "worker"),
+}
+
 __all__ = [
     "CedarError",
     "DialError",

@@ -234,7 +234,8 @@ def test_an_unedited_program_gets_a_shared_port(
         parent = tmp_path / "parent.py"
         parent.write_text(
             "import subprocess, sys\n"
-            f"subprocess.run([sys.executable, '-W', 'ignore', {str(program)!r}, *sys.argv[1:]])\n"
+            f"program = {str(program)!r}\n"
+            "subprocess.run([sys.executable, '-W', 'ignore', program, *sys.argv[1:]])\n"
         )
         program = parent
     command = [

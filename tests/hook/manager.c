@@ -132,6 +132,22 @@ int server_close(int fd)
 	return result;
 }
 
+/* A wait, in which a signal may come, and a call after it, without Python between */
+int server_wait_and_accept(int fd, int msec)
+{
+	return server_wait(fd, msec) ? server_raw_accept(fd, 0, 0) : -1;
+}
+
+int server_wait_and_close(int fd, int msec, int other)
+{
+	return server_wait(fd, msec) ? server_close(other) : -1;
+}
+
+int server_wait_and_port(int fd, int msec)
+{
+	return server_wait(fd, msec) ? server_port(fd) : -1;
+}
+
 /* A child that only C knows of, as process.c makes them; its exit status */
 int server_fork_and_close(int fd)
 {

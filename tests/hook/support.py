@@ -224,6 +224,50 @@ class Hooked:
         self.source.close()
 
 
+class Interruptions:
+    """Raise KeyboardInterrupt in the hook's own code, at its n-th step.
+
+    For a ``with`` block. An exception of a trace function appears where a signal
+    handler's would, but at each place in turn instead of by chance.
+
+    Args:
+        at: The step, from 0.
+        event: What a step is: ``line`` or ``opcode``.
+        files: Names of the modules whose code is counted.
+
+    Attributes:
+        raised: How many were raised, 0 or 1.
+    """
+
+    def __init__(self, at: int, event: str, *files: str) -> None:
+        self.raised = 0
+        self._left = at
+        self._event = event
+        directory = os.path.dirname(accept_hook.__file__)
+        self._files = {os.path.join(directory, name) for name in files}
+
+    def __enter__(self) -> Interruptions:
+        sys.settrace(self._call)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        sys.settrace(None)
+
+    def _call(self, frame: Any, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename not in self._files:
+            return None
+        frame.f_trace_opcodes = self._event == "opcode"
+        return self._step
+
+    def _step(self, frame: Any, event: str, argument: object) -> Any:
+        if event == self._event:
+            self._left -= 1
+            if self._left < 0 and not self.raised:
+                self.raised = 1
+                raise KeyboardInterrupt
+        return self._step
+
+
 def wait_until_asleep_in(pid: int, call: str, *, timeout: float = 10.0) -> None:
     """Wait until a process's main thread sleeps in the poll() that ``call`` names."""
     # /proc/PID/syscall: the number, then the arguments; poll(2) is 7 and ppoll(2) 271 on

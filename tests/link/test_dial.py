@@ -131,13 +131,13 @@ def test_ipv6_candidate_is_reached() -> None:
 
 
 def test_one_deadline_is_shared_by_all_candidates(mute_port: int) -> None:
-    with contextlib.ExitStack() as stack:
-        mute = [mute_port]
-        before = time.monotonic()
-        with pytest.raises(DialTimeout, match="no answer in time"):
-            connect(address(*mute, *mute), timeout=0.3)
-        assert 0.25 < time.monotonic() - before < 1
-        stack.close()
+    # Another address that leads to the same host.
+    text = f"<127.0.0.1:{mute_port}?addrs=127.0.0.1-{mute_port}&alias=localhost&sock=vine_1>"
+    before = time.monotonic()
+    with pytest.raises(DialTimeout) as caught:
+        connect(text, timeout=0.4)
+    assert 0.35 < time.monotonic() - before < 1
+    assert str(caught.value).count("no answer in time") == 2
 
 
 def test_one_deadline_is_shared_by_all_addresses_of_a_name(
@@ -265,10 +265,10 @@ def test_client_name_tells_the_process_by_default(listener: socket.socket) -> No
 
 
 def test_address_without_a_sock_id_is_plain_tcp(listener: socket.socket) -> None:
-    with connect(address(port_of(listener), sock=None)) as client:
-        with listener.accept()[0] as server:
-            client.sendall(b"mine")
-            assert server.recv(1 << 16) == b"mine"
+    text = address(port_of(listener), sock=None)
+    with connect(text) as client, listener.accept()[0] as server:
+        client.sendall(b"mine")
+        assert server.recv(1 << 16) == b"mine"
 
 
 def test_socket_is_blocking_close_on_exec_undelayed_and_kept_alive(

@@ -31,7 +31,10 @@ class Far:
         self.listener.settimeout(10)
 
     def dial(self) -> socket.socket:
-        return socket.create_connection(self.listener.getsockname())
+        try:
+            return socket.create_connection(self.listener.getsockname())
+        except OSError as error:
+            raise DialError(f"the test has ended: {error}") from error
 
     def accept(self) -> socket.socket:
         server, _ = self.listener.accept()
@@ -81,17 +84,17 @@ def digest(data: bytes) -> str:
 
 def test_megabytes_arrive_unchanged_in_both_directions_at_once(relay: Relay, far: Far) -> None:
     there, back = MEGABYTES, MEGABYTES[::-1]
-    with near_of(relay) as near, far.accept() as server:
-        with (
-            in_background(lambda: near.sendall(there)),
-            in_background(lambda: server.sendall(back)),
+    received: queue.Queue[bytes] = queue.Queue()
+    with contextlib.ExitStack() as stack:
+        near, server = stack.enter_context(near_of(relay)), stack.enter_context(far.accept())
+        for do in (
+            lambda: near.sendall(there),
+            lambda: server.sendall(back),
+            lambda: received.put(helpers.receive_exactly(server, len(there))),
         ):
-            received: queue.Queue[bytes] = queue.Queue()
-            with in_background(
-                lambda: received.put(helpers.receive_exactly(server, len(there)))
-            ):
-                assert digest(helpers.receive_exactly(near, len(back))) == digest(back)
-            assert digest(received.get()) == digest(there)
+            stack.enter_context(in_background(do))
+        assert digest(helpers.receive_exactly(near, len(back))) == digest(back)
+        assert digest(received.get(timeout=10)) == digest(there)
 
 
 def test_small_messages_are_not_held_up(relay: Relay, far: Far) -> None:
@@ -335,7 +338,7 @@ def test_close_ends_a_pause(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     relay = Relay(far.dial)
     with near_of(relay) as near:
         far.accept().close()
-        helpers.wait_until(lambda: relay._pause > relay_module._FIRST_PAUSE or True)
+        helpers.wait_until(lambda: relay._pause != 60.0)
         relay.close()
         assert _seconds_until_closed(near) < 2
 
@@ -362,7 +365,7 @@ def test_close_ends_a_connection_that_is_stuck_in_sending(far: Far) -> None:
     relay = Relay(far.dial)
     with near_of(relay) as near, far.accept() as server:
         near.settimeout(0.2)
-        with pytest.raises(socket.timeout):
+        with contextlib.suppress(socket.timeout):
             while True:
                 near.sendall(MEGABYTES)
         relay.close()

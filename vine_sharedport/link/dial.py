@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import time
+from typing import Any
 
 from vine_sharedport.errors import DialError, DialTimeout, GateError, SinfulError
 from vine_sharedport.wire.gate import NONCE_SIZE, GateClient, GateState
@@ -53,6 +54,7 @@ def connect(
     """
     sinful = Sinful.parse(address) if isinstance(address, str) else address
     name = client_name or f"vine_sharedport {os.getpid()}"
+    name = "".join(c if " " <= c <= "~" else "?" for c in name[:200])  # for the daemon's log
     deadline = time.monotonic() + timeout
     left = candidates(sinful)
     if not left:
@@ -119,10 +121,29 @@ def candidates(address: Sinful) -> list[tuple[str, int]]:
 
 
 def _open(host: str, port: int, timeout: float) -> socket.socket:
-    sock = socket.create_connection((host, port), timeout=max(0.001, timeout))
-    # Small messages go back and forth, and NAT boxes forget silent connections.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # create_connection() would give each address of a name the whole time.
+    deadline = time.monotonic() + timeout
+    left = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    while True:
+        share = max(0.001, (deadline - time.monotonic()) / len(left))
+        family, kind, protocol, _, where = left.pop(0)
+        try:
+            return _open_one(socket.socket(family, kind, protocol), where, share)
+        except OSError:
+            if not left:
+                raise
+
+
+def _open_one(sock: socket.socket, where: Any, timeout: float) -> socket.socket:
+    try:
+        sock.settimeout(timeout)
+        sock.connect(where)
+        # Small messages go back and forth, and NAT boxes forget silent connections.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -66,7 +66,7 @@ def run_worker(
             "or put the directory of vine_worker on PATH"
         )
     secret = None if secret_file is None else read_secret_file(secret_file)
-    name = os.path.basename(worker)
+    name = "".join(c if " " <= c <= "~" else "?" for c in os.path.basename(worker))
     relay = Relay(partial(connect, sinful, secret=secret, timeout=timeout, client_name=name))
     # Tasks are the worker's children and need not know where its manager is.
     environment = {
@@ -93,7 +93,11 @@ def run_worker(
 def _passing_signals_on() -> Iterator[_Started]:
     """Send the signals that ask us to end to the worker, which ends us with its status."""
     started = _Started()
-    before = {number: signal.signal(number, started.pass_on) for number in _PASSED_ON}
+    before = {
+        number: signal.signal(number, started.pass_on)
+        for number in _PASSED_ON
+        if signal.getsignal(number) is not signal.SIG_IGN  # by nohup, say: it stays ignored
+    }
     try:
         yield started
     finally:
