@@ -530,8 +530,8 @@ def test_ctrl_c_in_the_terminal_does_not_end_the_porter(short_directory: Path) -
     program = (
         _MANAGER
         + """
-print(handle.pid, flush=True)
 try:
+    print(handle.pid, flush=True)
     signal.pause()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
@@ -798,7 +798,9 @@ def test_command_line_tells_the_sock_id_and_no_settings(manager: Manager) -> Non
 
 def test_log_tells_the_porters_life(manager: Manager) -> None:
     first = manager.pid
-    second = manager.kill() and manager.pid
+    helpers.wait_until(lambda: "serving" in manager.log)
+    manager.kill()
+    second = manager.pid
     manager.handle.close()
     lines = [
         re.fullmatch(r"[\d-]+ [\d:,]+ porter\[(\d+)\] (\w+) (.*)", line).groups()

@@ -66,7 +66,7 @@ def run_worker(
             "or put the directory of vine_worker on PATH"
         )
     secret = None if secret_file is None else read_secret_file(secret_file)
-    name = "".join(c if " " <= c <= "~" else "?" for c in os.path.basename(worker))
+    name = os.path.basename(worker)
     relay = Relay(partial(connect, sinful, secret=secret, timeout=timeout, client_name=name))
     # Tasks are the worker's children and need not know where its manager is.
     environment = {
