@@ -74,6 +74,7 @@ class Link:
         self._porter = porter
         self._hooked = hooked
         self._is_open = True
+        self._pid = os.getpid()
         self._last = Counts(0, 0, {}, 0)
         self._address = address.with_sock(self.sock_id)
         self._ad_file = ad_file
@@ -101,6 +102,11 @@ class Link:
     def is_open(self) -> bool:
         """Whether workers can still come in."""
         return self._is_open and (self._hooked is None or self._hooked.is_open)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is a forked child, in which workers and porter are the parent's."""
+        return os.getpid() != self._pid
 
     @property
     def porter_pid(self) -> int | None:

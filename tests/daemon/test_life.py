@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -45,8 +46,11 @@ if sys.argv[1] == "taskvine":
 else:
     from vine_sharedport.work_queue import Task, WorkQueue as Manager
 
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # where the stock managers tell of plain text
+
 def say(**what):
-    print(json.dumps(what), flush=True)
+    print(json.dumps(what), file=answers, flush=True)
 
 def listen():
     return sys.stdin.readline().strip()
@@ -81,6 +85,7 @@ class Program:
 
     def hear(self) -> dict[str, Any]:
         """Return the next thing that the program says."""
+        assert select.select([self._stdout], [], [], 60)[0], "it says nothing"
         line = self._stdout.readline()
         assert line, f"the program has ended: {self.errors()}"
         answer: dict[str, Any] = json.loads(line)
@@ -196,9 +201,8 @@ def test_both_systems_serve_side_by_side_in_one_process(
     monkeypatch.chdir(tmp_path)
     first, second = make_manager(), wq.WorkQueue(0, shared_port=True)
     try:
-        with (
-            helpers.relay_worker(first.shared_port),
-            helpers.relay_worker(second.shared_port, worker="work_queue_worker"),
+        with helpers.relay_worker(first.shared_port), helpers.relay_worker(
+            second.shared_port, worker="work_queue_worker"
         ):
             for _ in range(2):
                 helpers.run_tasks(first, [vine.Task("true")])
@@ -220,22 +224,24 @@ def test_twenty_managers_one_after_another_leave_nothing(
 ) -> None:
     program = run(
         system,
-        """
+        r"""
         def left():
             children = open("/proc/self/task/%d/children" % os.getpid()).read().split()
             return sorted(os.listdir("/proc/self/fd")), children, threading.active_count()
 
-        import gc, threading
+        import threading
+        listen()
         m._free()
         before = left()
         for number in range(20):
             m = Manager(0, shared_port=True)
             link = m.shared_port
+            m.submit(Task("true"))  # Work Queue does nothing without a task
             client = vine.connect(link.address, secret=open(link.secret_file, "rb").read())
             with client:
-                client.sendall(b"x")
+                client.sendall(b"nobody\n")
                 while not link.counters.accepted:
-                    m.wait(0)
+                    m.wait(1)
             if number % 2:
                 link.close()
             m._free()
@@ -245,6 +251,7 @@ def test_twenty_managers_one_after_another_leave_nothing(
         say(done=True)
         """,
     )
+    program.tell()
     assert program.hear() == {"done": True}
     program.ends(0)
 
@@ -286,7 +293,8 @@ for end in (hard, check, close, soft, free):
     say(end=end.__name__, status=status)
     listen()
     work(2)
-    say(accepted=link.counters.accepted, porter=link.porter_pid)
+    say(accepted=link.counters.accepted)
+listen()
 """
 
 
@@ -301,10 +309,337 @@ def test_children_that_end_in_any_way_disturb_nothing(
     program.tell(fork)
     with workers(system, program) as ours:
         for end in ("hard", "check", "close", "soft", "free"):
-            print(end)
             assert program.hear() == {"end": end, "status": 0}, program.errors()
             program.tell()
-            print(program.hear(), ours.dialled)
+            # The one worker is still connected as it was.
+            assert program.hear() == {"accepted": 1}, end
+            assert ours.dialled == 1
             assert program.porters() == porters
             assert program.socket.exists()
+    program.tell()
     program.ends(0)
+
+
+_CHILDREN = """
+import ctypes, multiprocessing, subprocess
+from concurrent.futures import ProcessPoolExecutor
+
+def nothing(number=0):
+    return number
+
+work()
+subprocess.run(["true"], check=True, close_fds=False)
+for method in ("fork", "spawn", "forkserver"):
+    context = multiprocessing.get_context(method)
+    child = context.Process(target=int)
+    child.start()
+    work()
+    child.join()
+    assert child.exitcode == 0, (method, child.exitcode)
+with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+    assert list(pool.map(abs, range(4))) == [0, 1, 2, 3]
+    work()
+# These live on.
+left = [subprocess.Popen(["sleep", "60"], close_fds=False).pid]
+for fork in (os.fork, ctypes.PyDLL(None).fork):
+    pid = fork()
+    if not pid:
+        signal.alarm(60)
+        while True:
+            signal.pause()
+    left.append(pid)
+work()
+say(accepted=link.counters.accepted, left=left)
+{ending}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9), ("link.close(); listen()", 0)],
+    ids=["exit", "killed", "close"],
+)
+@pytest.mark.parametrize("mode", ["direct", "relay"])
+def test_children_at_work_disturb_nothing_and_keep_no_porter_alive(
+    run: Callable[..., Program], mode: str, ending: str, status: int
+) -> None:
+    program = run("taskvine", _CHILDREN.format(ending=ending), mode=mode)
+    with workers("taskvine", program) as ours:
+        answer = program.hear()
+        try:
+            assert answer["accepted"] == ours.dialled == 1
+            if status:
+                program.ends(status)
+            else:
+                program.leaves_nothing()
+                program.tell()
+            for pid in answer["left"]:
+                os.kill(pid, 0)  # they live, the porter does not
+        finally:
+            for pid in answer["left"]:
+                os.kill(pid, signal.SIGKILL)
+
+
+# ---- signals ----
+
+
+@BOTH
+def test_ctrl_c_in_the_hooks_callback_reaches_the_program_and_loses_no_worker(
+    run: Callable[..., Program], system: str
+) -> None:
+    program = run(
+        system,
+        """
+        from vine_sharedport.link.porter_handle import PorterHandle
+
+        receive, raised = PorterHandle.receive, []
+
+        def interrupted(handle):
+            # One before the client is taken, one with it in the hands.
+            if len(raised) < 1:
+                raised.append(1)
+                signal.raise_signal(signal.SIGINT)
+            fd = receive(handle)
+            if fd is not None and len(raised) < 2:
+                raised.append(2)
+                signal.raise_signal(signal.SIGINT)
+            return fd
+
+        PorterHandle.receive = interrupted
+        m.submit(Task("true"))
+        caught = 0
+        say(ready=True)
+        while not m.empty():
+            try:
+                m.wait(1)
+            except KeyboardInterrupt:
+                caught += 1
+        say(caught=caught, raised=len(raised), accepted=link.counters.accepted)
+        """,
+    )
+    assert program.hear() == {"ready": True}
+    with workers(system, program) as ours:
+        answer = program.hear()
+        assert (answer["raised"], answer["accepted"]) == (2, ours.dialled)
+        assert answer["caught"] == 2
+    program.ends(0)
+
+
+@BOTH
+def test_ctrl_c_again_and_again_during_wait_loses_nothing(
+    run: Callable[..., Program], system: str
+) -> None:
+    program = run(
+        system,
+        """
+        def mask(how):
+            signal.pthread_sigmask(how, [signal.SIGINT])
+
+        mask(signal.SIG_BLOCK)
+        for _ in range(60):
+            m.submit(Task("true"))
+        say(caught=0)
+        caught = 0
+        while not m.empty():
+            try:
+                mask(signal.SIG_UNBLOCK)
+                m.wait(1)
+                mask(signal.SIG_BLOCK)
+            except KeyboardInterrupt:
+                mask(signal.SIG_BLOCK)
+                caught += 1
+                say(caught=caught)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        mask(signal.SIG_UNBLOCK)
+        say(done=m.stats.tasks_done, accepted=link.counters.accepted)
+        """,
+    )
+    with workers(system, program) as ours:
+        caught = 0
+        answer = program.hear()
+        while "caught" in answer:
+            caught = answer["caught"]
+            with contextlib.suppress(ProcessLookupError):
+                program.process.send_signal(signal.SIGINT)
+            answer = program.hear()
+        assert answer == {"done": 60, "accepted": 1}
+        assert ours.dialled == 1
+    assert caught >= 3
+    program.ends(0)
+
+
+_SERVE = """
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+m.submit(Task("true"))
+while not m.empty():
+    m.wait(1)
+m.submit(Task("sleep 60"))
+say(serving=True)
+while True:
+    m.wait(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGINT, -signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, 7, "")],
+    ids=["ctrl_c", "sigterm"],
+)
+@BOTH
+def test_signal_that_ends_the_program_ends_it_as_in_stock(
+    run: Callable[..., Program], system: str, number: int, status: int, said: str
+) -> None:
+    program = run(system, _SERVE)
+    with workers(system, program):
+        assert program.hear() == {"serving": True}
+        program.process.send_signal(number)
+        program.ends(status)
+    assert said in program.errors()
+
+
+@BOTH
+def test_storm_of_ctrl_c_ends_the_program_and_leaves_nothing(
+    run: Callable[..., Program], system: str
+) -> None:
+    program = run(system, _SERVE)
+    with workers(system, program):
+        assert program.hear() == {"serving": True}
+        # Into the callbacks, atexit's functions and destructors alike.
+        while program.process.poll() is None:
+            program.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.process.wait(0.002)
+    assert program.process.returncode not in (0, -signal.SIGSEGV, -signal.SIGABRT)
+    program.leaves_nothing()
+
+
+# ---- the manager away, and its end ----
+
+
+@BOTH
+def test_fifty_workers_wait_for_a_manager_that_does_not_poll(
+    run: Callable[..., Program], system: str
+) -> None:
+    program = run(
+        system,
+        """
+        while listen() == "count":
+            say(pending=link.counters.pending, accepted=link.counters.accepted)
+        for _ in range(50):
+            m.submit(Task("true"))
+        while not m.empty() or m.stats.workers_connected < 50:
+            m.wait(1)
+        say(accepted=link.counters.accepted, refused=link.counters.refused)
+        """,
+    )
+
+    def pending() -> bool:
+        program.tell("count")
+        answer = program.hear()
+        assert answer["accepted"] == 0
+        return bool(answer["pending"] == 50)
+
+    with workers(system, program, 50) as ours:
+        helpers.wait_until(pending)
+        program.tell()
+        assert program.hear() == {"accepted": 50, "refused": {}}
+        assert ours.dialled == 50
+    program.ends(0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        ("pass", 0, ""),
+        ("sys.exit(3)", 3, ""),
+        ("raise RuntimeError('no more')", 1, "RuntimeError: no more"),
+        ("os._exit(4)", 4, ""),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL, ""),
+        ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, ""),
+        ("os.abort()", -signal.SIGABRT, ""),
+        ("os.execv('/bin/true', ['true'])", 0, ""),
+        ("del m, link", 0, ""),
+        ("import threading; threading.Thread(target=work).start()", 0, ""),
+    ],
+    ids=lambda value: value.partition("(")[0].replace(" ", "-") if isinstance(value, str) else "",
+)
+@BOTH
+def test_program_that_closes_nothing_leaves_nothing(
+    run: Callable[..., Program], system: str, ending: str, status: int, said: str
+) -> None:
+    program = run(system, f"work()\nsay(ready=True)\nlisten()\n{ending}")
+    with workers(system, program):
+        assert program.hear() == {"ready": True}
+        program.tell()
+        program.ends(status)
+    errors = [line for line in program.errors().splitlines() if "plain-text" not in line]
+    assert said in (errors[-1] if errors else ""), errors
+    assert said or not errors, errors
+
+
+@BOTH
+def test_named_manager_killed_with_its_porter_has_a_successor(
+    run: Callable[..., Program], system: str
+) -> None:
+    first = run(system, _SERVE, name=f"life-{system}")
+    with workers(system, first) as ours:
+        assert first.hear() == {"serving": True}
+        # The porter first, and no chance for the manager to start another.
+        first.process.send_signal(signal.SIGSTOP)
+        (porter,) = first.porters()
+        os.kill(porter, signal.SIGKILL)
+        first.process.kill()
+        first.process.wait()
+        assert first.socket.exists(), "the test needs a stale socket"
+        second = run(system, "work()\nsay(done=True)", name=f"life-{system}")
+        assert second.secret == first.secret
+        assert second.hear() == {"done": True}  # by the worker of the first
+        assert ours.dialled >= 2
+    second.ends(0)
+
+
+# ---- the porter killed ----
+
+
+@pytest.mark.parametrize("state", ["backlog", "gate", "held", "queued", "connected"])
+@BOTH
+def test_porter_killed_in_any_state_costs_no_worker(
+    run: Callable[..., Program], system: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = run(
+        system,
+        """
+        while (word := listen()) != "end":
+            if word == "work":
+                work(2)
+            counters = link.counters
+            say(pending=counters.pending, accepted=counters.accepted)
+        """,
+    )
+
+    def ask(word: str = "count") -> dict[str, Any]:
+        program.tell(word)
+        return program.hear()
+
+    (porter,) = program.porters()
+    killed = threading.Event()
+    stood = threading.Event()
+
+    def wait_for_the_kill(*args: Any) -> Any:
+        stood.set()
+        killed.wait(30)
+        return standing(*args)
+
+    made = Workers(system, program.address, program.secret)
+    with contextlib.closing(made):
+        if state == "backlog":
+            os.kill(porter, signal.SIGSTOP)
+        elif state == "gate":  # the greeting has come, the answer has not been sent
+            standing = dial._pass_gate
+            monkeypatch.setattr(dial, "_pass_gate", wait_for_the_kill)
+        elif state == "held":  # through the gate, and not a byte yet
+            standing = made._dial
+            monkeypatch.setattr(made._relay, "_dial", lambda: (standing(), wait())[0])
+            standing = made._dial
+        made.start()
+    program.tell("end")

@@ -17,9 +17,21 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.link.endpoint import Endpoint
+
 from ..fake_shared_port import PASS_SOCK
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class Clock:
+    """A clock that stands still."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def wait_until(what: Callable[[], Any], *, timeout: float = 10.0) -> Any:
@@ -31,6 +43,12 @@ def wait_until(what: Callable[[], Any], *, timeout: float = 10.0) -> Any:
             return value
         assert time.monotonic() < until, f"not within {timeout} s"
         time.sleep(0.005)
+
+
+def poll_one(endpoint: Endpoint) -> socket.socket:
+    """Return the one client that is ready now."""
+    (client,) = endpoint.poll(10)
+    return client
 
 
 def tcp_pair(family: int = socket.AF_INET) -> tuple[socket.socket, socket.socket]:

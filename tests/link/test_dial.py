@@ -256,9 +256,9 @@ def test_client_name_tells_the_process_by_default(listener: socket.socket) -> No
 
 
 def test_client_name_is_made_fit_for_the_daemons_log(listener: socket.socket) -> None:
-    with connect(address(port_of(listener)), client_name="vïne\n"):
-        with listener.accept()[0] as server:
-            assert server.recv(1 << 16) == _connect_message(b"vine_1", b"v?ne?", 30)
+    text = address(port_of(listener))
+    with connect(text, client_name="vïne\n"), listener.accept()[0] as server:
+        assert server.recv(1 << 16) == _connect_message(b"vine_1", b"v?ne?", 30)
 
 
 def test_address_without_a_sock_id_is_plain_tcp(listener: socket.socket) -> None:

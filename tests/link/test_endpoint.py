@@ -1,4 +1,4 @@
-"""The endpoint alone: its socket file, and every way a connection can take."""
+"""The endpoint alone: every way that a connection can take."""
 
 from __future__ import annotations
 
@@ -6,61 +6,23 @@ import contextlib
 import os
 import select
 import socket
-import stat
-import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import EndpointError, HandOffTimeout
-from vine_sharedport.link import endpoint as endpoint_module
+from vine_sharedport.errors import HandOffTimeout
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Refusal
-from vine_sharedport.link.endpoint import MAX_DIRECTORY, MAX_PATH, Endpoint, Limits
+from vine_sharedport.link.endpoint import Endpoint, Limits
 
 from ..fake_shared_port import PASS_SOCK
 from . import helpers
 
 
-class Clock:
-    """A clock that stands still."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def endpoint(short_directory: Path, clock: Clock) -> Iterator[Endpoint]:
-    with Endpoint("vine_1", str(short_directory), clock=clock) as made:
-        yield made
-
-
-@pytest.fixture
-def small(short_directory: Path, clock: Clock) -> Iterator[Endpoint]:
-    """An endpoint that lets three connections wait."""
-    limits = Limits(hand_off=10, first_bytes=30, pending=3)
-    with Endpoint("vine_1", str(short_directory), limits=limits, clock=clock) as made:
-        yield made
-
-
 def refusals(endpoint: Endpoint) -> dict[Refusal, int]:
     return dict(endpoint.refused)
-
-
-def poll_one(endpoint: Endpoint) -> socket.socket:
-    (client,) = endpoint.poll(10)
-    return client
 
 
 # ---- the way of a good connection ----
@@ -68,7 +30,7 @@ def poll_one(endpoint: Endpoint) -> socket.socket:
 
 def test_client_that_has_spoken_is_returned_with_its_bytes_unread(endpoint: Endpoint) -> None:
     with helpers.handed_off(endpoint.path, b"hello") as client:
-        with poll_one(endpoint) as server:
+        with helpers.poll_one(endpoint) as server:
             assert server.recv(10) == b"hello"
             assert server.getpeername() == client.getsockname()
             server.sendall(b"welcome")
@@ -85,12 +47,12 @@ def test_client_by_ipv6_is_returned(endpoint: Endpoint) -> None:
         pytest.skip(f"no IPv6 here: {error}")
     with client, helpers.hand_off(endpoint.path, server):
         client.sendall(b"6")
-        with poll_one(endpoint) as taken:
+        with helpers.poll_one(endpoint) as taken:
             assert taken.getpeername()[:2] == client.getsockname()[:2]
 
 
 def test_returned_client_is_non_blocking_and_close_on_exec(endpoint: Endpoint) -> None:
-    with helpers.handed_off(endpoint.path, b"x"), poll_one(endpoint) as server:
+    with helpers.handed_off(endpoint.path, b"x"), helpers.poll_one(endpoint) as server:
         assert not server.getblocking()
         assert not os.get_blocking(server.fileno())
         assert not os.get_inheritable(server.fileno())
@@ -177,7 +139,7 @@ def test_silent_client_is_held_until_it_speaks(endpoint: Endpoint) -> None:
         assert endpoint.poll() == []
         assert endpoint.pending == 1
         client.sendall(b"x")
-        poll_one(endpoint).close()
+        helpers.poll_one(endpoint).close()
 
 
 def test_connection_of_the_shared_port_is_closed_while_the_client_is_silent(
@@ -193,7 +155,7 @@ def test_last_bytes_of_a_client_that_has_gone_are_not_lost(endpoint: Endpoint) -
     client, server = helpers.tcp_pair()
     client.sendall(b"last")
     client.close()
-    with helpers.hand_off(endpoint.path, server), poll_one(endpoint) as taken:
+    with helpers.hand_off(endpoint.path, server), helpers.poll_one(endpoint) as taken:
         assert helpers.receive_all(taken) == b"last"
 
 
@@ -201,7 +163,7 @@ def test_one_slow_connection_delays_no_other(endpoint: Endpoint) -> None:
     with helpers.connect_unix(endpoint.path) as slow:
         slow.sendall(PASS_SOCK[:7])
         with helpers.handed_off(endpoint.path, b"x"):
-            poll_one(endpoint).close()
+            helpers.poll_one(endpoint).close()
         assert endpoint.pending == 1
 
 
@@ -215,7 +177,7 @@ def test_fileno_is_readable_exactly_while_poll_has_work(endpoint: Endpoint) -> N
             assert outer.poll(0) == []
             client.sendall(b"x")
             assert outer.poll(10)
-            poll_one(endpoint).close()
+            helpers.poll_one(endpoint).close()
             assert outer.poll(0) == []
 
 
@@ -232,13 +194,13 @@ def test_header_in_pieces_is_the_same_header(endpoint: Endpoint, step: int) -> N
             assert endpoint.poll() == []
         assert endpoint.pending == 1
         helpers.send_fds(conn, server.fileno())
-        poll_one(endpoint).close()
+        helpers.poll_one(endpoint).close()
 
 
 def test_header_and_descriptor_in_one_burst_are_kept_apart(endpoint: Endpoint) -> None:
     """A receive that runs on beyond the header would lose the descriptor."""
     with helpers.handed_off(endpoint.path, b"x"):
-        poll_one(endpoint).close()
+        helpers.poll_one(endpoint).close()
 
 
 def test_descriptor_in_one_write_with_the_header_is_refused(endpoint: Endpoint) -> None:
@@ -448,7 +410,7 @@ def test_root_and_our_own_user_are_let_in(
 ) -> None:
     monkeypatch.setattr(fdpass, "peer_credentials", lambda conn: fdpass.Credentials(1, uid))
     with helpers.handed_off(endpoint.path, b"x"):
-        poll_one(endpoint).close()
+        helpers.poll_one(endpoint).close()
 
 
 def test_credentials_are_the_kernels(endpoint: Endpoint) -> None:
@@ -461,7 +423,7 @@ def test_credentials_are_the_kernels(endpoint: Endpoint) -> None:
 # ---- time ----
 
 
-def test_next_deadline_is_that_of_the_oldest(endpoint: Endpoint, clock: Clock) -> None:
+def test_next_deadline_is_that_of_the_oldest(endpoint: Endpoint, clock: helpers.Clock) -> None:
     assert endpoint.next_deadline is None
     with helpers.handed_off(endpoint.path), helpers.connect_unix(endpoint.path):
         endpoint.poll()
@@ -477,7 +439,7 @@ def test_next_deadline_is_that_of_the_oldest(endpoint: Endpoint, clock: Clock) -
 
 @pytest.mark.parametrize("sent", [b"", PASS_SOCK[:6], PASS_SOCK])
 def test_hand_off_that_stalls_is_dropped_at_its_deadline(
-    endpoint: Endpoint, clock: Clock, sent: bytes
+    endpoint: Endpoint, clock: helpers.Clock, sent: bytes
 ) -> None:
     with helpers.connect_unix(endpoint.path) as conn:
         conn.sendall(sent)
@@ -492,7 +454,7 @@ def test_hand_off_that_stalls_is_dropped_at_its_deadline(
 
 
 def test_bytes_that_trickle_do_not_put_the_deadline_off(
-    endpoint: Endpoint, clock: Clock
+    endpoint: Endpoint, clock: helpers.Clock
 ) -> None:
     with helpers.connect_unix(endpoint.path) as conn:
         for byte in PASS_SOCK[:11]:
@@ -504,7 +466,9 @@ def test_bytes_that_trickle_do_not_put_the_deadline_off(
     assert refusals(endpoint) == {Refusal.STALLED: 1}
 
 
-def test_silent_client_is_dropped_at_its_deadline(endpoint: Endpoint, clock: Clock) -> None:
+def test_silent_client_is_dropped_at_its_deadline(
+    endpoint: Endpoint, clock: helpers.Clock
+) -> None:
     with helpers.handed_off(endpoint.path) as client:
         endpoint.poll()
         clock.now += 29.9
@@ -517,7 +481,7 @@ def test_silent_client_is_dropped_at_its_deadline(endpoint: Endpoint, clock: Clo
 
 
 def test_clients_that_came_in_time_are_kept_however_long_the_owner_was_away(
-    endpoint: Endpoint, clock: Clock
+    endpoint: Endpoint, clock: helpers.Clock
 ) -> None:
     with helpers.handed_off(endpoint.path) as held, helpers.connect_unix(endpoint.path) as conn:
         endpoint.poll()
@@ -718,11 +682,11 @@ def test_paused_endpoint_leaves_newcomers_in_the_backlog(endpoint: Endpoint) -> 
             assert endpoint.poll() == []
             assert endpoint.pending == 1
             held.sendall(b"held")
-            with poll_one(endpoint) as server:  # who is in already goes on
+            with helpers.poll_one(endpoint) as server:  # who is in already goes on
                 assert server.recv(9) == b"held"
             assert endpoint.poll() == []
             endpoint.pause(False)
-            with poll_one(endpoint) as server:
+            with helpers.poll_one(endpoint) as server:
                 assert server.recv(9) == b"new"
     assert refusals(endpoint) == {}
 
@@ -734,315 +698,3 @@ def test_fileno_of_a_paused_endpoint_is_not_readable_for_newcomers(endpoint: End
         assert outer.poll(0) == []
         endpoint.pause(False)
         assert outer.poll(10)
-
-
-# ---- the socket file ----
-
-
-def test_socket_is_the_users_alone_whatever_the_umask(short_directory: Path) -> None:
-    for umask in (0o000, 0o022, 0o077, 0o277, 0o777):
-        before = os.umask(umask)
-        try:
-            endpoint = Endpoint("vine_1", str(short_directory))
-        finally:
-            os.umask(before)
-        with endpoint:
-            mode = os.stat(endpoint.path).st_mode
-            assert stat.S_ISSOCK(mode)
-            assert stat.S_IMODE(mode) == 0o600, f"umask {umask:o}"
-
-
-def test_socket_is_never_open_to_others_not_even_for_a_moment(
-    short_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    class Watched(socket.socket):
-        def bind(self, address) -> None:
-            super().bind(address)
-            seen.append(stat.S_IMODE(os.stat(address).st_mode))
-
-    monkeypatch.setattr(endpoint_module.socket, "socket", Watched)
-    before = os.umask(0)
-    try:
-        with Endpoint("vine_1", str(short_directory)):
-            pass
-    finally:
-        os.umask(before)
-    assert seen
-    assert all(mode & 0o077 == 0 for mode in seen)
-
-
-def test_path_is_the_directory_and_the_sock_id(
-    endpoint: Endpoint, short_directory: Path
-) -> None:
-    assert endpoint.path == f"{short_directory}/vine_1"
-    assert endpoint.sock_id == "vine_1"
-
-
-def test_close_removes_the_file_and_drops_what_is_pending(short_directory: Path) -> None:
-    endpoint = Endpoint("vine_1", str(short_directory))
-    with (
-        helpers.handed_off(endpoint.path) as client,
-        helpers.connect_unix(endpoint.path) as arrived,
-    ):
-        endpoint.poll()
-        with helpers.connect_unix(endpoint.path) as queued:
-            endpoint.close()
-            endpoint.close()
-            assert endpoint.pending == 0
-            for sock in (client, arrived, queued):
-                assert helpers.is_closed(sock)
-    assert list(short_directory.iterdir()) == []
-
-
-def test_close_leaves_a_file_that_is_not_ours(short_directory: Path) -> None:
-    first = Endpoint("vine_1", str(short_directory))
-    os.unlink(first.path)
-    with Endpoint("vine_1", str(short_directory)) as second:
-        first.close()
-        with helpers.handed_off(second.path, b"x"):
-            poll_one(second).close()
-
-
-def test_stale_socket_of_a_dead_owner_is_replaced(short_directory: Path) -> None:
-    path = short_directory / "vine_1"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-        dead.listen()
-    assert path.exists()
-    with Endpoint("vine_1", str(short_directory)) as endpoint:
-        with helpers.handed_off(endpoint.path, b"x"):
-            poll_one(endpoint).close()
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_stale_link_is_replaced_and_its_target_left_alone(short_directory: Path) -> None:
-    target = short_directory / "other"
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(target))
-    (short_directory / "vine_1").symlink_to(target)
-    with Endpoint("vine_1", str(short_directory)):
-        assert not (short_directory / "vine_1").is_symlink()
-    assert target.exists()
-
-
-def test_living_endpoint_is_not_replaced(endpoint: Endpoint, short_directory: Path) -> None:
-    wanted = rf"'vine_1' is served by a living process \({endpoint.path}\); close .* or choose"
-    with pytest.raises(EndpointError, match=wanted):
-        Endpoint("vine_1", str(short_directory))
-    with helpers.handed_off(endpoint.path, b"x"):
-        endpoint.accept(10).close()
-
-
-def test_living_endpoint_with_a_full_backlog_is_not_replaced(short_directory: Path) -> None:
-    path = str(short_directory / "vine_1")
-    with contextlib.ExitStack() as stack:
-        busy = stack.enter_context(socket.socket(socket.AF_UNIX))
-        busy.bind(path)
-        busy.listen(0)
-        full = False
-        while not full:
-            waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
-            waiting.setblocking(False)
-            try:
-                waiting.connect(path)
-            except BlockingIOError:
-                full = True
-        with pytest.raises(EndpointError, match="served by a living process"):
-            Endpoint("vine_1", str(short_directory))
-        assert os.path.exists(path)
-
-
-@pytest.mark.parametrize("kind", ["file", "directory"])
-def test_what_is_no_socket_is_never_removed(short_directory: Path, kind: str) -> None:
-    path = short_directory / "vine_1"
-    if kind == "file":
-        path.write_text("precious")
-    else:
-        path.mkdir()
-    with pytest.raises(EndpointError, match=f"{path} exists and is no socket; remove it"):
-        Endpoint("vine_1", str(short_directory))
-    assert path.is_dir() or path.read_text() == "precious"
-
-
-def test_socket_of_another_kind_is_left_alone(short_directory: Path) -> None:
-    path = short_directory / "vine_1"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
-        other.bind(str(path))
-        with pytest.raises(EndpointError, match=f"{path} is in the way: .*; remove it"):
-            Endpoint("vine_1", str(short_directory))
-        assert path.exists()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to every socket")
-def test_socket_that_we_may_not_use_is_left_alone(short_directory: Path) -> None:
-    path = short_directory / "vine_1"
-    with socket.socket(socket.AF_UNIX) as other:
-        other.bind(str(path))
-        other.listen()
-        path.chmod(0)
-        with pytest.raises(EndpointError, match="belongs to another user; choose another"):
-            Endpoint("vine_1", str(short_directory))
-        assert path.exists()
-
-
-def _directory_of(size: int, parent: Path) -> str:
-    name = "d" * (size - len(str(parent)) - 1)
-    (parent / name).mkdir()
-    return str(parent / name)
-
-
-def test_directory_above_the_limit_of_htcondor_is_refused(short_directory: Path) -> None:
-    directory = _directory_of(MAX_DIRECTORY + 1, short_directory)
-    with pytest.raises(EndpointError) as caught:
-        Endpoint("v", directory)
-    assert str(caught.value) == (
-        f"directory is 90 bytes, the limit is 89: {directory}; "
-        "set DAEMON_SOCKET_DIR to a shorter directory"
-    )
-
-
-def test_directory_is_measured_in_bytes(short_directory: Path) -> None:
-    directory = str(short_directory / ("ü" * ((90 - len(str(short_directory))) // 2)))
-    os.mkdir(directory)
-    assert len(directory) < MAX_DIRECTORY < len(os.fsencode(directory))
-    with pytest.raises(EndpointError, match=r"directory is 9\d bytes, the limit is 89"):
-        Endpoint("v", directory)
-
-
-def test_longest_path_that_fits_works_and_one_byte_more_is_refused(
-    short_directory: Path,
-) -> None:
-    directory = _directory_of(MAX_DIRECTORY, short_directory)
-    fits = "i" * (MAX_PATH - MAX_DIRECTORY - 1)
-    with Endpoint(fits, directory) as endpoint:
-        assert len(endpoint.path) == 107
-        with helpers.handed_off(endpoint.path, b"x"):
-            poll_one(endpoint).close()
-    with pytest.raises(EndpointError) as caught:
-        Endpoint(fits + "i", directory)
-    assert str(caught.value).startswith(
-        f"socket path is 108 bytes, the limit is 107: {directory}/{fits}i; set DAEMON_"
-    )
-
-
-def test_sock_id_of_41_characters_works_and_42_are_refused(short_directory: Path) -> None:
-    with Endpoint("i" * 41, str(short_directory)) as endpoint:
-        assert os.path.exists(endpoint.path)
-    with pytest.raises(EndpointError, match=r"has 42 characters, the limit .* is 41"):
-        Endpoint("i" * 42, str(short_directory))
-
-
-@pytest.mark.parametrize("sock_id", ["", "a/b", "..", "a b", "ä", "self"])
-def test_text_that_is_no_sock_id_is_refused(short_directory: Path, sock_id: str) -> None:
-    with pytest.raises(EndpointError, match="sock id"):
-        Endpoint(sock_id, str(short_directory))
-    assert list(short_directory.iterdir()) == []
-
-
-def test_missing_directory_is_named(short_directory: Path) -> None:
-    directory = short_directory / "none"
-    with pytest.raises(EndpointError, match=f"socket directory {directory}: No such file"):
-        Endpoint("vine_1", str(directory))
-
-
-def test_directory_that_is_none_is_named(short_directory: Path) -> None:
-    path = short_directory / "file"
-    path.touch()
-    with pytest.raises(EndpointError, match=f"socket directory {path} is not a directory"):
-        Endpoint("vine_1", str(path))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_directory_that_is_not_writable_is_named(short_directory: Path) -> None:
-    short_directory.chmod(0o500)
-    with pytest.raises(EndpointError, match=rf"{short_directory}/vine_1: Permission denied"):
-        Endpoint("vine_1", str(short_directory))
-    short_directory.chmod(0o700)
-
-
-# ---- keep_alive ----
-
-
-def test_keep_alive_renews_the_files_time(endpoint: Endpoint) -> None:
-    os.utime(endpoint.path, (0, 0))
-    inode = os.stat(endpoint.path).st_ino
-    before = time.time()
-    endpoint.keep_alive()
-    found = os.stat(endpoint.path)
-    assert found.st_mtime >= before - 1
-    assert found.st_ino == inode
-
-
-def test_vanished_file_is_made_again(
-    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
-) -> None:
-    with helpers.handed_off(endpoint.path) as held:
-        endpoint.poll()
-        os.unlink(endpoint.path)
-        endpoint.keep_alive()
-        assert stat.S_IMODE(os.stat(endpoint.path).st_mode) == 0o600
-        assert f"had vanished and was made again: {endpoint.path}" in caplog.text
-        with helpers.handed_off(endpoint.path, b"new"), poll_one(endpoint) as server:
-            assert server.recv(9) == b"new"
-        held.sendall(b"held")
-        with poll_one(endpoint) as server:
-            assert server.recv(9) == b"held"
-    path = endpoint.path
-    endpoint.close()
-    assert not os.path.exists(path)
-
-
-def test_pause_outlives_a_vanished_file(endpoint: Endpoint) -> None:
-    endpoint.pause(True)
-    os.unlink(endpoint.path)
-    endpoint.keep_alive()
-    with helpers.handed_off(endpoint.path, b"x"):
-        assert endpoint.poll() == []
-        assert endpoint.pending == 0
-        endpoint.pause(False)
-        poll_one(endpoint).close()
-
-
-def test_keep_alive_reports_a_name_that_another_has_taken(
-    endpoint: Endpoint, short_directory: Path
-) -> None:
-    os.unlink(endpoint.path)
-    with Endpoint("vine_1", str(short_directory)) as other:
-        with pytest.raises(EndpointError, match="served by a living process"):
-            endpoint.keep_alive()
-        with helpers.handed_off(other.path, b"x"):
-            other.accept(10).close()
-    # Its owner has gone: ours again.
-    endpoint.keep_alive()
-    with helpers.handed_off(endpoint.path, b"x"):
-        poll_one(endpoint).close()
-
-
-def test_keep_alive_in_a_directory_that_has_vanished_fails_and_can_be_repeated(
-    short_directory: Path,
-) -> None:
-    directory = short_directory / "sockets"
-    directory.mkdir()
-    with Endpoint("vine_1", str(directory)) as endpoint:
-        os.unlink(endpoint.path)
-        directory.rmdir()
-        with pytest.raises(EndpointError, match="No such file"):
-            endpoint.keep_alive()
-        directory.mkdir()
-        endpoint.keep_alive()
-        with helpers.handed_off(endpoint.path, b"x"):
-            poll_one(endpoint).close()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
-def test_nothing_is_left_in_a_process_that_has_done_everything(short_directory: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    for _ in range(3):
-        with Endpoint("vine_1", str(short_directory)) as endpoint:
-            with helpers.handed_off(endpoint.path, b"x"), helpers.handed_off(endpoint.path):
-                poll_one(endpoint).close()
-            endpoint.poll()
-        assert len(os.listdir("/proc/self/fd")) == before
-    assert list(short_directory.iterdir()) == []

@@ -88,6 +88,7 @@ class Attachment:
         self._hook = hook
         self._source_first = True
         self._from_source = False
+        self._next_by_tcp = self._next_by_source = 1
         self._pid = os.getpid()
         self._open = True
         self._done = False
@@ -121,6 +122,7 @@ class Attachment:
     def take(self, taken: list[int]) -> None:
         """Take one client from either source, in turns, into ``taken``, if there is one."""
         self._source_first = not self._source_first
+        self._next_by_tcp, self._next_by_source = self.by_tcp + 1, self.by_source + 1
         for from_source in (self._source_first, not self._source_first):
             self._from_source = from_source
             if from_source:
@@ -139,11 +141,11 @@ class Attachment:
             _failures.append(error)
 
     def count(self, client: int) -> None:
-        """Count the client that ``take()`` has just taken."""
+        """Count the client that ``take()`` has just taken; once, however often it is called."""
         if not self._from_source:
-            self.by_tcp += 1
+            self.by_tcp = self._next_by_tcp
             return
-        self.by_source += 1
+        self.by_source = self._next_by_source
         name = _libc.peer_name(client)  # as the manager will write it
         if name is not None:
             self.from_source.pop(name, None)
@@ -164,8 +166,11 @@ class Attachment:
         Idempotent. Once begun, also by a call that a signal has ended, it is carried
         through by the next call, by ``raise_deferred()``, or at the interpreter's end.
         """
-        if os.getpid() != self._pid:
-            return  # a child that C has forked: nothing here is its own
+        if os.getpid() != self._pid:  # a child that C has forked
+            if not self._done:
+                self.drop_in_child()
+                self.forget()
+            return
         with _lock:
             if self._done:
                 return
@@ -189,15 +194,24 @@ class Attachment:
         self._open = False
         # A forked child may hold the set open: take the sources out, so that it does not
         # go on listening for us.
-        for fd in (self._listener.accepts_on, self._source.fileno()):
-            with contextlib.suppress(OSError, ValueError):
-                self._epoll.unregister(-1 if fd is None else fd)
-        if self.listener_fd >= 0 and not self.was_closed():
+        with contextlib.suppress(OSError, ValueError):
+            if self._listener.accepts_on is not None:
+                self._epoll.unregister(self._listener.accepts_on)
+        with contextlib.suppress(OSError, ValueError):  # the source may be closed already
+            self._epoll.unregister(self._source.fileno())
+        if self.listener_fd >= 0 and (self._not_swapped() or not self.was_closed()):
             self._listener.restore()
             os.dup2(self.listener_fd, self.listen_fd, inheritable=False)
         self._hook.release(self)
         self._epoll.close()
         self._listener.close()
+
+    def _not_swapped(self) -> bool:
+        """Whether the manager's descriptor is still, or again, its own listener."""
+        try:
+            return os.path.sameopenfile(self.listener_fd, self.listen_fd)
+        except OSError:
+            return False
 
     def forget(self) -> None:
         """Note that ``uninstall()`` has come to its end."""
@@ -365,23 +379,30 @@ def _make_accept() -> Any:
     The real getpeername() stands between the two: it fills the caller's address.
     """
     taken: list[int] = []
+    taker: Attachment | None = None
 
     def take(fd: int) -> int:
-        attachment = _attachment_of(fd)
-        if attachment is None:
+        nonlocal taker
+        taker = _attachment_of(fd)
+        if taker is None:
             store(taken, _is_there, _libc.real_accept, fd, None, None)
             return settle()
         try:
-            attachment.take(taken)
+            taker.take(taken)
         except BaseException as error:
             deferred.append(error)
             if not taken:  # the source may have had a client in its hands
-                attachment.take(taken)
-        if taken:
-            attachment.count(taken[0])
+                taker.take(taken)
         return settle()
 
     def settle() -> int:
+        nonlocal taker
+        if taker is not None and taken and taken[-1] != NOTHING:
+            try:
+                taker.count(taken[-1])
+            except Exception as error:  # not tried again, unlike after Ctrl-C
+                deferred.append(error)
+            taker = None
         taken[:] = taken[-1:] or [NOTHING]
         return taken[0]
 

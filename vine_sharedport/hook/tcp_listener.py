@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
+from collections.abc import Iterator
+from typing import Any
 
 from vine_sharedport.errors import HookError
 
@@ -34,14 +37,12 @@ class TcpListener:
 
     def fileno(self) -> int:
         """Return the socket that knows the port, for getsockname(); -1 after ``close()``."""
-        return self._sock.fileno()
+        return (self._narrowed or self._sock).fileno()
 
     @property
     def accepts_on(self) -> int | None:
         """The socket to wait for and accept from, None where TCP is off."""
-        if self._where == "off":
-            return None
-        return (self._narrowed or self._sock).fileno()
+        return None if self._where == "off" else self.fileno()
 
     def narrow(self) -> None:
         """Listen where the user wishes, on the same port.
@@ -52,41 +53,65 @@ class TcpListener:
         if self._where == "all":
             self._sock.listen(_BACKLOG)
             return
-        # No longer listening, but the port stays bound, and a second socket with
-        # SO_REUSEADDR may share it: link.c has set that on the first.
-        self._sock.shutdown(socket.SHUT_RD)
-        if self._where == "off":
-            return
-        port = self._port()
         narrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
+            port = self._address()[1]
             narrowed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            narrowed.bind(("127.0.0.1", port))
-            narrowed.listen(_BACKLOG)
+            # Both on one port for a moment. Only then may the first be shut: a port that
+            # the kernel chose for it is given up with that.
+            with self._shared(narrowed):
+                narrowed.bind(("127.0.0.1", port))
+                self._sock.shutdown(socket.SHUT_RD)
+            if self._where == "loopback":
+                narrowed.listen(_BACKLOG)
         except OSError as error:
             narrowed.close()
-            self._sock.listen(_STOCK_BACKLOG)
+            self._listen_again()
             raise HookError(
-                f"TCP port {port} cannot listen on the loopback interface alone: "
-                f"{os.strerror(error.errno or 0)}; use tcp='all' or tcp='off'"
+                f"the manager's TCP port cannot be narrowed to tcp={self._where!r}: "
+                f"{error.strerror}; use tcp='all'"
             ) from error
         self._narrowed = narrowed
 
-    def _port(self) -> int:
+    @contextlib.contextmanager
+    def _shared(self, other: socket.socket) -> Iterator[None]:
+        """Let another socket of ours have the same port."""
+        for sock in (self._sock, other):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            yield
+        finally:
+            for sock in (self._sock, other):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+
+    def _address(self) -> tuple[Any, ...]:
+        """Return where the manager's socket is bound."""
         family = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
         # An object of the right family, to decode the address.
         with socket.socket(family, socket.SOCK_STREAM, 0, os.dup(self._sock.fileno())) as sock:
-            port: int = sock.getsockname()[1]
-            return port
+            address: tuple[Any, ...] = sock.getsockname()
+            return address
+
+    def _listen_again(self) -> None:
+        """Listen as the manager did, on the port that it had."""
+        address = self._address()  # told even when the port itself was given up
+        family = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN)
+        with socket.socket(family, socket.SOCK_STREAM, 0, os.dup(self._sock.fileno())) as sock:
+            try:
+                sock.bind(address)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # EINVAL: it has it still
+                    raise
+        self._sock.listen(_STOCK_BACKLOG)
 
     def restore(self) -> None:
         """Listen as the manager did. Idempotent."""
-        if self._narrowed is not None:
-            self._narrowed.close()
-            self._narrowed = None
-        if self._where != "all" and self._sock.fileno() >= 0:
-            with contextlib.suppress(OSError):
-                self._sock.listen(_STOCK_BACKLOG)
+        if self._narrowed is None:
+            return
+        with contextlib.suppress(OSError), self._shared(self._narrowed):
+            self._listen_again()
+        self._narrowed.close()
+        self._narrowed = None
 
     def close(self) -> None:
         """Close what is ours. Idempotent."""

@@ -50,8 +50,6 @@ MAX_DIRECTORY = 89
 """Bytes of DAEMON_SOCKET_DIR; HTCondor drops file sockets silently beyond
 (``GetDaemonSocketDir`` in ``shared_port_endpoint.cpp``)."""
 
-# condor_shared_port does not wait: it resets whatever finds the backlog full.
-_BACKLOG = 4096
 # Connections taken from the backlog between two looks at the others.
 _BATCH = 256
 
@@ -66,12 +64,15 @@ class Limits:
         gate: From the descriptor to the client's answer at the gate.
         first_bytes: From there to the client's first byte.
         pending: Connections that have not become ready; beyond, the oldest goes.
+        backlog: Connections that have not been accepted; condor_shared_port does not wait
+            and resets what comes beyond.
     """
 
     hand_off: float = 10.0
     gate: float = 30.0
     first_bytes: float = 30.0
     pending: int = 8192
+    backlog: int = 4096
 
 
 class _Arrival:
@@ -137,7 +138,7 @@ class Endpoint:
         self._spare: int | None = None  # see _accept_batch
         try:
             self._epoll = select.epoll()
-            self._listener = _listen(self.path)
+            self._listener = _listen(self.path, self._limits.backlog)
         except OSError as error:  # no descriptor is left
             raise EndpointError(
                 f"cannot create the socket {self.path}: {error.strerror}"
@@ -253,7 +254,7 @@ class Endpoint:
             if os.stat(self.path).st_ino == self._inode:
                 os.utime(self.path)
                 return
-        listener = _listen(self.path)
+        listener = _listen(self.path, self._limits.backlog)
         log.warning("the socket file had vanished and was made again: %s", self.path)
         self._inode = os.stat(self.path).st_ino
         self._epoll.unregister(self._listener)
@@ -519,7 +520,7 @@ def is_served(path: str) -> bool:
         return True
 
 
-def _listen(path: str) -> socket.socket:
+def _listen(path: str, backlog: int) -> socket.socket:
     """Return a listening socket at the path, in place of one whose owner has died."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -546,7 +547,7 @@ def _listen(path: str) -> socket.socket:
                 raise EndpointError(f"{path} exists and is no socket; remove it")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-        sock.listen(_BACKLOG)
+        sock.listen(backlog)
     except OSError as error:
         sock.close()
         raise EndpointError(f"cannot create the socket {path}: {error.strerror}") from error

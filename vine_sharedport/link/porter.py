@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vine_sharedport.errors import EndpointError
@@ -47,7 +47,7 @@ _KEEP_ALIVE = 15 * 60.0  # HTCondor's own interval for touching its sockets
 _CHECK_FILE = 10.0  # a vanished socket file loses every new worker, so look often
 _CHECK_PARENT = 1.0  # only where the kernel has no pidfd (before Linux 5.3)
 _RESERVED_FDS = 64
-_RETRY_FULL = 0.05
+_RETRY_CROWDED = 0.05
 # struct timeval of 1.5 s: more than a round trip around the earth takes, and so short
 # that the manager's other workers do not feel it.
 _HANDSHAKE_TIMEOUT = struct.pack("@ll", 1, 500_000)
@@ -123,6 +123,7 @@ class _Porter:
         # Nothing to read there; EPOLLHUP comes by itself when the manager closes its end.
         self._epoll.register(clients, 0)
         self._max_fds = _raise_descriptor_limit() - _RESERVED_FDS
+        self._crowded = False
         self._seen: dict[Refusal, int] = {reason: counters[reason] for reason in Refusal}
 
     def run(self) -> None:
@@ -144,13 +145,16 @@ class _Porter:
     def _make_endpoint(self) -> Endpoint | None:
         """Open the endpoint; None after having reported that it cannot be opened."""
         settings, pause = self._settings, 0.5
+        # Descriptors in the backlog are under way, too. If this user's were as many as we
+        # may have open, nothing could be sent, and with the queue full nothing accepted.
+        backlog = max(1, min(settings.limits.backlog, self._max_fds // 2))
         while True:
             try:
                 return Endpoint(
                     settings.sock_id,
                     settings.directory,
                     secret=bytes.fromhex(settings.secret) if settings.secret else None,
-                    limits=settings.limits,
+                    limits=replace(settings.limits, backlog=backlog),
                 )
             except EndpointError as error:
                 if not settings.persist:
@@ -198,26 +202,27 @@ class _Porter:
         if endpoint.next_deadline is not None:
             deadlines.append(endpoint.next_deadline)
         timeout = max(0.0, min(deadlines) - time.monotonic())
+        if self._crowded:
+            timeout = min(timeout, _RETRY_CROWDED)
         if self._pidfd is None:
             timeout = min(timeout, _CHECK_PARENT)
         return timeout
 
     def _send_ready(self) -> None:
         """Hand on as many clients as the manager's end takes now."""
-        full = False
-        while self._queue and not full:
+        full = self._crowded = False
+        while self._queue and not full and not self._crowded:
             try:
                 _bound_blocking(self._queue[0])
                 fdpass.send_fd(self._clients, self._queue[0].fileno(), READY_MARK)
             except BlockingIOError:
                 full = True
             except OSError as error:
-                # Too many of our descriptors are under way already (unix(7)).
-                if error.errno == errno.ETOOMANYREFS:
-                    self._sleep(_RETRY_FULL)
-                    full = True
-                else:
+                if error.errno != errno.ETOOMANYREFS:
                     raise _ManagerGone(error.strerror) from error
+                # Too many of this user's descriptors are under way (unix(7)); no event
+                # tells when there are fewer.
+                self._crowded = True
             else:
                 self._queue.popleft().close()
                 self._counters[Gauge.HANDED_OVER] += 1

@@ -62,6 +62,7 @@ class PorterHandle:
         self._started = 0.0
         self._socket_file: tuple[str, int] | None = None
         self._is_open = True
+        self._pid = os.getpid()
         try:
             self._epoll = select.epoll()
             self.counters = Counters()
@@ -84,6 +85,11 @@ class PorterHandle:
         """Process id of the porter now at work."""
         return self._process.pid if self._process else None
 
+    @property
+    def _is_copy(self) -> bool:
+        """Whether this is a forked child that was not told so: C forked it, or we relay."""
+        return os.getpid() != self._pid
+
     def fileno(self) -> int:
         """Return a descriptor that is readable when ``receive`` has work."""
         return self._epoll.fileno()
@@ -95,6 +101,8 @@ class PorterHandle:
             The client's descriptor, non-blocking and close-on-exec, the caller's; None
             if there is none now.
         """
+        if self._is_copy:
+            return None
         if self._clients is None:
             self.tend()
             return None
@@ -113,6 +121,8 @@ class PorterHandle:
 
     def tend(self) -> None:
         """Start a porter if there is none, and reap those that have ended. Never waits."""
+        if self._is_copy:
+            return
         # With a relay nobody waits for the pair's end. Without one, it is the end of the
         # pair that counts, after the clients that still are in it.
         relays = self._settings.relay_port is not None
@@ -125,6 +135,9 @@ class PorterHandle:
 
     def release(self) -> None:
         """Let the porter go without waiting for it; ``close()`` waits."""
+        if self._is_copy:
+            self.drop_in_child()
+            return
         self._is_open = False
         if self._control is not None:
             with contextlib.suppress(OSError):

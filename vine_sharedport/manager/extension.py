@@ -83,6 +83,11 @@ def extend(cls: Any, system: System, default: bool | SharedPort = False) -> None
 
     @functools.wraps(free)
     def _free(self: Any) -> None:
+        if self._link is not None and self._link.is_copy:
+            # The connections are the parent's, too: the stock way says good-bye to every
+            # worker in its name.
+            self._link.close()
+            return
         try:
             free(self)
         finally:
