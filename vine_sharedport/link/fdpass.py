@@ -7,12 +7,18 @@ import contextlib
 import os
 import socket
 import struct
+from typing import Any
 
 from vine_sharedport.errors import HandOffError
 
-__all__ = ["Credentials", "peer_credentials", "receive_fd", "send_fd"]
+__all__ = ["ONE_FD", "Credentials", "peer_credentials", "receive_fd", "send_fd", "unpack"]
 
 _FD = struct.Struct("i")
+# CMSG_LEN leaves room for exactly one descriptor. CMSG_SPACE, for alignment, would let a
+# second one in unnoticed.
+ONE_FD = (1, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC)
+"""Arguments of ``recvmsg`` for one byte and one descriptor."""
+
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (unix(7))
 
 
@@ -64,11 +70,18 @@ def receive_fd(conn: socket.socket) -> tuple[bytes, int | None]:
         HandOffError: More than one descriptor came, or this process could take no more.
         OSError: As ``recvmsg(2)``; BlockingIOError when there is nothing yet.
     """
-    # CMSG_LEN leaves room for exactly one descriptor. CMSG_SPACE, for alignment, would
-    # let a second one in unnoticed.
-    data, ancillary, flags, _ = conn.recvmsg(
-        1, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC
-    )
+    return unpack(conn.recvmsg(*ONE_FD))
+
+
+def unpack(
+    message: tuple[bytes, list[tuple[int, int, bytes]], int, Any],
+) -> tuple[bytes, int | None]:
+    """Return what ``recvmsg(*ONE_FD)`` brought: the byte and the descriptor.
+
+    Raises:
+        HandOffError: As ``receive_fd``; what did come is closed.
+    """
+    data, ancillary, flags, _ = message
     fds: list[int] = []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import starmap
 from typing import Any
 
 import vine_sharedport
@@ -62,6 +63,7 @@ class PorterHandle:
         self._started = 0.0
         self._socket_file: tuple[str, int] | None = None
         self._is_open = True
+        self._message: list[tuple[bytes, list[tuple[int, int, bytes]], int, Any]] = []
         self._pid = os.getpid()
         try:
             self._epoll = select.epoll()
@@ -106,17 +108,26 @@ class PorterHandle:
         if self._clients is None:
             self.tend()
             return None
+        # A signal's handler may raise between any two lines, and the only copy of a
+        # descriptor would be lost. So it goes from recvmsg() into the list without a
+        # Python instruction in between, and a call that was interrupted is made again.
         try:
-            data, fd = fdpass.receive_fd(self._clients)
+            if not self._message:
+                self._message.extend(starmap(self._clients.recvmsg, (fdpass.ONE_FD,)))
+            data, fd = fdpass.unpack(self._message[0])
         except BlockingIOError:
             return None
         except HandOffError:
+            self._message.clear()
             self.counters[Refusal.MANAGER_DESCRIPTORS] += 1
             return None
         except OSError:
             data, fd = b"", None
         if not data:
+            self._message.clear()
             self._replace()
+            return None
+        del self._message[:]  # not clear(): after a call, handlers run before the return
         return fd
 
     def tend(self) -> None:
