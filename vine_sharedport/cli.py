@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.metadata
 import json
 import logging
 import os
@@ -49,12 +50,20 @@ def _make_parser() -> argparse.ArgumentParser:
         epilog="'vine_sharedport NOUN --help' tells about each.",
     )
     parser.add_argument("--verbose", action="store_true", help="log every step on stderr")
+    parser.add_argument("--version", action="version", version=_version())
     nouns = parser.add_subparsers(title="nouns", metavar="NOUN", required=True)
     _add_worker(nouns)
     _add_run(nouns)
     _add_expose(nouns)
     _add_pool(nouns)
     return parser
+
+
+def _version() -> str:
+    try:
+        return f"vine_sharedport {importlib.metadata.version('vine-sharedport')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "vine_sharedport, not installed but run from its files"
 
 
 def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import gc
 import itertools
+import operator
 import os
 import select
 import signal
@@ -155,32 +156,39 @@ class Manager:
 
 
 class PairSource:
-    """A source that passes on the descriptors sent into a socket pair."""
+    """A source that passes on the descriptors sent into a socket pair.
+
+    Attributes:
+        receive: In C to the end, so that no signal can come between the message and the
+            hook, even on Python 3.9, which looks for signals at almost every instruction.
+        released: How often ``release()`` was called.
+    """
+
+    receive: Callable[[], int | None]
 
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
-        self._messages: list[Any] = []
         self.released = 0
-        self.failure: BaseException | None = None
+        # (data, [(level, type, descriptor)], flags, address)
+        call = (1, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
+        found: Any = itertools.starmap(self._ours.recvmsg, itertools.repeat(call))
+        for index in (1, 0, 2):
+            found = map(operator.itemgetter(index), found)
+        found = map(functools.partial(int.from_bytes, byteorder=sys.byteorder), found)
+        self._receive = self.receive = functools.partial(next, found)
+
+    def fail_with(self, error: Exception | None) -> None:
+        """Make ``receive()`` raise an exception, or not."""
+
+        def fail() -> int:
+            assert error is not None
+            raise error
+
+        self.receive = fail if error is not None else self._receive
 
     def fileno(self) -> int:
         return self._ours.fileno()
-
-    def receive(self) -> int | None:
-        if self.failure is not None:
-            raise self.failure
-        if not self._messages:
-            # In C to the end, so that a signal cannot come between message and list.
-            call = (1, socket.CMSG_LEN(4), socket.MSG_CMSG_CLOEXEC)
-            with contextlib.suppress(BlockingIOError):
-                self._messages.extend(itertools.starmap(self._ours.recvmsg, (call,)))
-        if not self._messages:
-            return None
-        _, ancillary, _, _ = self._messages[0]
-        fd = array.array("i", ancillary[0][2])[0]
-        self._messages = []
-        return fd
 
     def release(self) -> None:
         self.released += 1
@@ -190,6 +198,14 @@ class PairSource:
 
     def close(self) -> None:
         self._ours.close()
+        self._theirs.close()
+
+    def only_send(self) -> None:
+        """Close the manager's end, in another process."""
+        self._ours.close()
+
+    def only_receive(self) -> None:
+        """Close the sender's end, where it is in another process."""
         self._theirs.close()
 
     def send(self, fd: int) -> None:

@@ -288,12 +288,12 @@ def test_a_failing_source_is_logged_and_the_loop_goes_on(
     library: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Hooked(library) as hooked:
-        hooked.source.failure = RuntimeError("no source today")
+        hooked.source.fail_with(RuntimeError("no source today"))
         with hooked.manager.connect() as client:
             assert is_same_connection(hooked.manager.accept(), client)
         for _ in range(2):
             assert accept_raw(hooked.manager)[0] == NOTHING
-        hooked.source.failure = None
+        hooked.source.fail_with(None)
         with hooked.source.bring() as client:
             assert is_same_connection(hooked.manager.accept(), client)
         with caplog.at_level(logging.ERROR):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def endpoint(short_directory: Path, clock: Clock) -> Iterator[Endpoint]:
+def endpoint(short_directory: Path, request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    """An endpoint, on the clock that stands still if the test asks for that, too."""
+    given = "clock" in request.fixturenames
+    clock = request.getfixturevalue("clock") if given else time.monotonic
     with Endpoint("vine_1", str(short_directory), clock=clock) as made:
         yield made
 

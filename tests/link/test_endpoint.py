@@ -9,6 +9,7 @@ import socket
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -497,6 +498,31 @@ def test_clients_that_came_in_time_are_kept_however_long_the_owner_was_away(
                 said.add(server.recv(9))
                 server.close()
     assert said == {b"held", b"new", b"late"}
+    assert refusals(endpoint) == {}
+
+
+def test_time_that_passes_after_the_look_is_not_held_against_the_clients(
+    endpoint: Endpoint, clock: helpers.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        """Sees nothing yet; then the process is stopped for a while, and the client speaks."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(epoll, name)
+
+        def poll(self, *args: Any) -> list[tuple[int, int]]:
+            events = epoll.poll(*args)
+            client.sendall(b"x")
+            clock.now += 1000
+            return events
+
+    with helpers.handed_off(endpoint.path) as client:
+        endpoint.poll()
+        epoll = endpoint._epoll
+        monkeypatch.setattr(endpoint, "_epoll", Interrupted())
+        assert endpoint.poll() == []
+        monkeypatch.undo()
+        helpers.poll_one(endpoint).close()
     assert refusals(endpoint) == {}
 
 

@@ -55,6 +55,7 @@ class Source(Protocol):
     def receive(self) -> int | None:
         """Return the next client's descriptor, the caller's from then on, or None.
 
+        ``BlockingIOError`` means None, so that this may be a socket's method in C.
         A signal's handler may raise in it at any moment; it is then called once more,
         and answers with the client it may have begun to take.
         """
@@ -137,6 +138,8 @@ class Attachment:
     def _ask_source(self, taken: list[int]) -> None:
         try:
             store(taken, _is_there, self._source.receive)
+        except BlockingIOError:
+            pass
         except Exception as error:  # the manager's loop goes on
             _failures.append(error)
 
