@@ -74,6 +74,8 @@ def _run(pool: object, chosen: list[Fault], tls: bool, options: argparse.Namespa
                 except (OSError, RuntimeError, vine.SharedPortError) as error:
                     row.failures.append(str(error))
             rows.append(row)
+            if row.failures:
+                stage.tell_logs()
     return rows
 
 

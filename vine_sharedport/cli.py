@@ -11,11 +11,14 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 
 from vine_sharedport.errors import SharedPortError, SinfulError
 
 __all__ = ["main"]
+
+log = logging.getLogger(__name__)
 
 _USAGE_ERROR = 2
 _FAILURE = 1
@@ -25,11 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = _make_parser()
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.INFO,
-        format="vine_sharedport: %(message)s",
-        stream=sys.stderr,
-    )
+    _log_to_stderr(logging.DEBUG if options.verbose else logging.INFO)
     try:
         return int(options.run(options))
     except SinfulError as error:
@@ -40,6 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _FAILURE
     except KeyboardInterrupt:
         return 130
+
+
+def _log_to_stderr(level: int) -> None:
+    """Show our own messages alone: a program that we run sets up its logging as it likes."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("vine_sharedport: %(message)s"))
+    logger = logging.getLogger("vine_sharedport")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -97,8 +106,8 @@ def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--connect-timeout",
         metavar="SECONDS",
-        type=float,
-        default=30.0,
+        type=_positive,
+        default=30,
         help="for each connection (default: 30)",
     )
     parser.add_argument(
@@ -133,7 +142,9 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     start.add_argument(
         "--cpus", type=int, help="cores that its slots offer (default: 4 or more)"
     )
-    start.add_argument("--memory", type=int, metavar="MB", help="memory that its slots offer")
+    start.add_argument(
+        "--memory", type=_positive, metavar="MB", help="memory that its slots offer"
+    )
     start.set_defaults(run=_start_pool)
     status = verbs.add_parser("status", help="show what runs; exit status 1 if nothing does")
     status.add_argument("--json", action="store_true", help="print one JSON object")
@@ -144,6 +155,13 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         verb.add_argument(
             "--directory", help="the pool's directory (default: one for each user in $TMPDIR)"
         )
+
+
+def _positive(text: str) -> int:
+    """Return a whole number of 1 or more; argparse tells anything else as a usage error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
 
 
 def _start_pool(options: argparse.Namespace) -> int:
@@ -203,11 +221,18 @@ def _add_link_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _run_program(options: argparse.Namespace) -> int:
-    from vine_sharedport.manager.run import run_program
+    from vine_sharedport.manager.run import NoProgramError, run_program
     from vine_sharedport.manager.settings import SharedPort
 
     settings = SharedPort(name=options.name, gate=options.gate)
-    run_program([options.program, *options.arguments], settings, module=options.module)
+    arguments = [options.program, *options.arguments]
+    try:
+        run_program(arguments, settings, module=options.module)
+    except NoProgramError:
+        raise
+    except SharedPortError:  # not the user of this command, but the program let it pass
+        traceback.print_exc()
+        return _FAILURE
     return 0
 
 
@@ -236,7 +261,13 @@ def _expose(options: argparse.Namespace) -> int:
 
     if not 0 < options.port < 65536:
         options.parser.error(f"--port {options.port}: a TCP port is 1 to 65535")
+    if options.secret_file and not options.gate:
+        options.parser.error("--secret-file and --no-gate exclude each other")
+    if not options.gate:
+        log.warning("--no-gate: everybody who reaches the shared port can connect to the port")
     settings = SharedPort(name=options.name, gate=options.gate)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # end as by Ctrl-C, and clean up
+        signal.signal(number, signal.default_int_handler)
     with expose(options.port, settings, secret_file=options.secret_file) as link:
         if options.json:
             report = {"address": str(link.address), "secret_file": link.secret_file}
@@ -248,7 +279,10 @@ def _expose(options: argparse.Namespace) -> int:
                 f"Workers: vine_sharedport worker --address '{link.address}'{secret}",
                 flush=True,
             )
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        shown = link.counters
         while True:
-            link.check()
             time.sleep(1)
+            link.check()
+            if link.counters != shown:
+                shown = link.counters
+                log.info("accepted %d, refused %s", shown.accepted, shown.refused or "none")

@@ -14,7 +14,6 @@ from _faults import clients
 from _faults.clients import Client
 from _faults.registry import Scale, fault
 from _faults.stage import Row, Stage, say
-
 from vine_sharedport.pool import _guardian
 
 _BETWEEN = 0.02

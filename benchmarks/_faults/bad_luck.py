@@ -18,7 +18,6 @@ from _faults import clients
 from _faults.bad_clients import close_all, report_errors
 from _faults.registry import Scale, fault
 from _faults.stage import Row, Stage, wait_for
-
 from vine_sharedport.pool import _guardian
 
 

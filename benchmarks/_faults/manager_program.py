@@ -25,6 +25,7 @@ class _TaskVine:
         task.set_cores(1)
         if feature:
             task.add_feature(feature)
+            task.set_priority(10)  # or the new worker gets the stream's first
         return task
 
     @staticmethod
@@ -48,6 +49,7 @@ class _WorkQueue:
         task.specify_cores(1)
         if feature:
             task.specify_feature(feature)
+            task.specify_priority(10)
         return task
 
     @staticmethod

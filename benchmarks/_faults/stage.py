@@ -18,7 +18,6 @@ from typing import Any, Callable
 
 from _faults.clients import Client, Target
 from _faults.talk import ROOT, Child
-
 from vine_sharedport.pool import _guardian
 from vine_sharedport.wire.sinful import Sinful
 
@@ -27,6 +26,8 @@ _PROGRAMS = {
     "work_queue": ("work_queue_worker", "queue_status"),
 }
 _SETTLE = 10.0
+# The porter sometimes keeps one descriptor to spare (``Endpoint._accept_batch``).
+_SPARE = {"porter's descriptors": 1}
 
 
 def say(text: str) -> None:
@@ -122,7 +123,6 @@ class Stage:
             )  # fmt: skip
             self.hello = self._hello(self.prober.hello["protocol"])
             self._newcomers = 0
-            self._sampled: dict[str, int] = self._things()
         except BaseException:
             self.close()
             raise
@@ -164,6 +164,12 @@ class Stage:
         return wait_for(
             lambda: self.state()["porter_pid"], timeout=30, why="the manager has a porter"
         )
+
+    def tell_logs(self) -> None:
+        """Show the ends of the logs, after something unexpected."""
+        for path in sorted(self.directory.rglob("*.log")):
+            if path.name == "shared_port.log" or path.parent == self.directory:
+                say(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}")
 
     # ---- measuring ----
 
@@ -237,7 +243,11 @@ class Stage:
             # Connections come and go by themselves, so the least of several looks counts.
             for name, count in self._things().items():
                 least[name] = min(count, least.get(name, count))
-            left = {n: c - before[n] for n, c in least.items() if c > before[n]}
+            left = {
+                name: count - before[name]
+                for name, count in least.items()
+                if count > before[name] + _SPARE.get(name, 0)
+            }
             if not left or time.monotonic() > until:
                 return left
             time.sleep(0.05)
@@ -327,11 +337,14 @@ class Newcomer:
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
+                t0=time.monotonic()
                 try:
                     process.wait(10)
                 except subprocess.TimeoutExpired:
+                    os.system("ps -eo pid,ppid,pgid,stat,args --forest >&2; for i in /proc/%d/task/*/stack; do cat $i; done"%process.pid)
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
+                say(f"DEBUG newcomer end {time.monotonic()-t0}")
 
 
 def _overlap(stops: list[tuple[float, float]], start: float, length: float) -> float:

@@ -94,6 +94,11 @@ class Program:
         self._stdin.write(word + "\n")
         self._stdin.flush()
 
+    def ask(self, word: str = "count") -> dict[str, Any]:
+        """Tell a word, and return the answer."""
+        self.tell(word)
+        return self.hear()
+
     def errors(self) -> str:
         """Return what it has written to stderr."""
         return (self.directory / "stderr").read_text()
@@ -112,9 +117,7 @@ class Program:
         self.leaves_nothing()
 
     def leaves_nothing(self) -> None:
-        helpers.wait_until(
-            lambda: not self.socket.exists() and not self.porters(), timeout=5
-        )
+        helpers.wait_until(lambda: not self.socket.exists() and not self.porters(), timeout=5)
 
 
 def _arguments(pid: int) -> list[str]:
@@ -211,8 +214,9 @@ def test_both_systems_serve_side_by_side_in_one_process(
     monkeypatch.chdir(tmp_path)
     first, second = make_manager(), wq.WorkQueue(0, shared_port=True)
     try:
-        with helpers.relay_worker(first.shared_port), helpers.relay_worker(
-            second.shared_port, worker="work_queue_worker"
+        with (
+            helpers.relay_worker(first.shared_port),
+            helpers.relay_worker(second.shared_port, worker="work_queue_worker"),
         ):
             for _ in range(2):
                 helpers.run_tasks(first, [vine.Task("true")])
@@ -246,12 +250,13 @@ def test_twenty_managers_one_after_another_leave_nothing(
         for number in range(20):
             m = Manager(0, shared_port=True)
             link = m.shared_port
-            m.submit(Task("true"))  # Work Queue does nothing without a task
-            client = vine.connect(link.address, secret=open(link.secret_file, "rb").read())
-            with client:
-                client.sendall(b"nobody\n")
-                while not link.counters.accepted:
-                    m.wait(0)
+            if number % 10 == 0:
+                m.submit(Task("true"))  # Work Queue does nothing without a task
+                secret = open(link.secret_file, "rb").read()
+                with vine.connect(link.address, secret=secret) as client:
+                    client.sendall(b"nobody\n")
+                    while not link.counters.accepted:
+                        m.wait(1)
             if number % 2:
                 link.close()
             m._free()
@@ -362,7 +367,11 @@ say(accepted=link.counters.accepted, left=left)
 
 @pytest.mark.parametrize(
     ("ending", "status"),
-    [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", -9), ("link.close(); listen()", 0)],
+    [
+        ("sys.exit(3)", 3),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("link.close(); listen()", 0),
+    ],
     ids=["exit", "killed", "close"],
 )
 @pytest.mark.parametrize("mode", ["direct", "relay"])
@@ -389,9 +398,10 @@ def test_children_at_work_disturb_nothing_and_keep_no_porter_alive(
 # ---- signals ----
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
 @BOTH
 def test_ctrl_c_in_the_hooks_callback_reaches_the_program_and_loses_no_worker(
-    run: Callable[..., Program], system: str
+    run: Callable[..., Program], system: str, moment: str
 ) -> None:
     program = run(
         system,
@@ -400,22 +410,25 @@ def test_ctrl_c_in_the_hooks_callback_reaches_the_program_and_loses_no_worker(
 
         receive, raised, taken = PorterHandle.receive, [], []
 
-        def interrupted(handle):
-            # Once before the client is taken, once with it in the hands.
-            if not raised:
-                raised.append(1)
-                signal.raise_signal(signal.SIGINT)
-            taken.append(receive(handle))
-            if taken != [None] and len(raised) < 2:
-                raised.append(2)
-                signal.raise_signal(signal.SIGINT)
-            return max(filter(None, [taken.pop() for _ in list(taken)]), default=None)
+        def interrupt():
+            raised.append(True)
+            signal.raise_signal(signal.SIGINT)
 
-        PorterHandle.receive = interrupted
+        def receive_interrupted(handle):
+            if moment == "before" and not raised:
+                interrupt()
+            taken.append(receive(handle))
+            if moment == "after" and taken != [None] and not raised:
+                interrupt()  # with the client in the hands
+            fd = taken[0]
+            taken.clear()
+            return fd
+
+        moment = listen()
+        PorterHandle.receive = receive_interrupted
         m.submit(Task("true"))
         caught = 0
-        say(ready=True)
-        while not m.empty() or caught < len(raised):
+        while not m.empty() or not caught:
             try:
                 m.wait(1)
             except KeyboardInterrupt:
@@ -423,9 +436,9 @@ def test_ctrl_c_in_the_hooks_callback_reaches_the_program_and_loses_no_worker(
         say(caught=caught, accepted=link.counters.accepted)
         """,
     )
-    assert program.hear() == {"ready": True}
+    program.tell(moment)
     with workers(system, program) as ours:
-        assert program.hear() == {"caught": 2, "accepted": 1}
+        assert program.hear() == {"caught": 1, "accepted": 1}
         assert ours.dialled == 1
     program.ends(0)
 
@@ -539,8 +552,7 @@ def test_fifty_workers_wait_for_a_manager_that_does_not_poll(
     )
 
     def pending() -> bool:
-        program.tell("count")
-        answer = program.hear()
+        answer = program.ask()
         assert answer["accepted"] == 0
         return bool(answer["pending"] == 50)
 
@@ -566,7 +578,9 @@ def test_fifty_workers_wait_for_a_manager_that_does_not_poll(
         ("del m, link", 0, ""),
         ("import threading; threading.Thread(target=work).start()", 0, ""),
     ],
-    ids=lambda value: value.partition("(")[0].replace(" ", "-") if isinstance(value, str) else "",
+    ids=lambda value: value.partition("(")[0].replace(" ", "-")
+    if isinstance(value, str)
+    else "",
 )
 @BOTH
 def test_program_that_closes_nothing_leaves_nothing(
@@ -577,7 +591,9 @@ def test_program_that_closes_nothing_leaves_nothing(
         assert program.hear() == {"ready": True}
         program.tell()
         program.ends(status)
-    errors = [line for line in program.errors().splitlines() if not line.startswith("warning: ")]
+    errors = [
+        line for line in program.errors().splitlines() if not line.startswith("warning: ")
+    ]
     assert said in (errors[-1] if errors else ""), errors
     assert said or not errors, errors
 
@@ -587,7 +603,7 @@ def test_named_manager_killed_with_its_porter_has_a_successor(
     run: Callable[..., Program], system: str
 ) -> None:
     first = run(system, _SERVE, name=f"life-{system}")
-    with workers(system, first) as ours:
+    with workers(system, first):
         assert first.hear() == {"serving": True}
         # The porter first, and no chance for the manager to start another.
         first.process.send_signal(signal.SIGSTOP)
@@ -596,71 +612,95 @@ def test_named_manager_killed_with_its_porter_has_a_successor(
         first.process.kill()
         first.process.wait()
         assert first.socket.exists(), "the test needs a stale socket"
-        second = run(system, "work()\nsay(done=True)", name=f"life-{system}")
-        assert second.secret == first.secret
-        assert second.hear() == {"done": True}  # by the worker of the first
-        assert ours.dialled >= 2
+    second = run(system, "work()\nsay(accepted=link.counters.accepted)", name=f"life-{system}")
+    assert second.secret == first.secret
+    with workers(system, second):
+        assert second.hear() == {"accepted": 1}
     second.ends(0)
 
 
 # ---- the porter killed ----
 
 
-@pytest.mark.parametrize("state", ["backlog", "gate", "held", "queued", "connected"])
+_ASKED = """
+from vine_sharedport.link.counters import Gauge
+
+while (word := listen()) != "end":
+    if word == "work":
+        work(2)
+    handed_over = link._porter.counters[Gauge.HANDED_OVER]
+    counters, workers = link.counters, m.stats.workers_connected
+    say(pending=counters.pending, accepted=counters.accepted, handed_over=handed_over,
+        workers=workers)
+"""
+
+
+@pytest.mark.parametrize("state", ["queued", "connected"])
 @BOTH
-def test_porter_killed_in_any_state_costs_no_worker(
-    run: Callable[..., Program], monkeypatch: pytest.MonkeyPatch, system: str, state: str
+def test_killed_porter_costs_no_connection_that_it_has_handed_over(
+    run: Callable[..., Program], system: str, state: str
 ) -> None:
-    program = run(
-        system,
-        """
-        from vine_sharedport.link.counters import Gauge
+    program = run(system, _ASKED)
+    (porter,) = program.porters()
+    with workers(system, program) as ours:
+        # Queued: in the socket pair, of a manager that has not come by.
+        helpers.wait_until(lambda: program.ask()["handed_over"] == 1)
+        if state == "connected":
+            assert program.ask("work")["accepted"] == 1
+        else:
+            assert program.ask()["pending"] == 1
+        os.kill(porter, signal.SIGKILL)
+        helpers.wait_until(lambda: not program.porters())
+        assert program.ask("work")["accepted"] == 1
+        helpers.wait_until(lambda: program.ask("work") and program.porters())
+        assert ours.dialled == 1
+    program.tell("end")
+    program.ends(0)
 
-        while (word := listen()) != "end":
-            if word == "work":
-                work(2)
-            counters, handed_over = link.counters, link._porter.counters[Gauge.HANDED_OVER]
-            say(pending=counters.pending, accepted=counters.accepted, handed_over=handed_over)
-        """,
-    )
 
-    def ask(word: str = "count") -> dict[str, Any]:
-        program.tell(word)
-        return program.hear()
-
-    killed = threading.Event()
+def test_killed_porter_costs_no_worker_in_any_other_state(
+    run: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = run("taskvine", _ASKED)
+    (porter,) = program.porters()
+    killed, at_the_gate = threading.Event(), threading.Event()
     pass_gate = dial._pass_gate
 
     def stand_at_the_gate(*args: Any) -> None:
-        if state == "gate":
+        if at_the_gate.is_set():
             killed.wait(30)
         pass_gate(*args)
 
     monkeypatch.setattr(dial, "_pass_gate", stand_at_the_gate)
-    ours = Workers(system, program.address, program.secret)
-    if state == "held":  # through the gate, and silent
-        ours.connected = lambda: killed.wait(30)
-    (porter,) = program.porters()
-    with contextlib.closing(ours), contextlib.ExitStack() as stack:
+
+    def one_more_is_pending() -> None:
+        before = program.ask()["pending"]
+        ours[-1].start()
+        helpers.wait_until(lambda: program.ask()["pending"] == before + 1)
+
+    ours: list[Workers] = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            ours.append(Workers("taskvine", program.address, program.secret))
+            stack.callback(ours[-1].close)
+            if len(ours) == 1:  # the greeting has come, and no answer
+                at_the_gate.set()
+                one_more_is_pending()
+                at_the_gate.clear()
+            elif len(ours) == 2:  # through the gate, and not a byte yet
+                ours[-1].connected = lambda: killed.wait(30)
+                one_more_is_pending()
+            else:  # not yet accepted by the porter: a listening socket, and one that waits
+                os.kill(porter, signal.SIGSTOP)
+                ours[-1].start()
+                helpers.wait_until(lambda: _sockets_at(program.socket) == 2)
         stack.callback(killed.set)
-        if state == "backlog":
-            os.kill(porter, signal.SIGSTOP)
-        ours.start()
-        if state == "backlog":  # a listening socket and one that waits there
-            helpers.wait_until(lambda: _sockets_at(program.socket) == 2)
-        elif state == "queued":
-            helpers.wait_until(lambda: ask()["handed_over"] == 1)
-            assert ask() == {"pending": 1, "accepted": 0, "handed_over": 1}
-        elif state == "connected":
-            assert ask("work") == {"pending": 0, "accepted": 1, "handed_over": 1}
-        else:
-            helpers.wait_until(lambda: ask() == {"pending": 1, "accepted": 0, "handed_over": 0})
         os.kill(porter, signal.SIGKILL)
         helpers.wait_until(lambda: not program.porters())
         killed.set()
-        assert ask("work")["accepted"] == 1
-        # What was the manager's already, or on its way there, need not come again.
-        assert (ours.dialled == 1) is (state in ("queued", "connected"))
+        helpers.wait_until(lambda: program.ask("work")["workers"] == 3)
+        assert program.ask()["accepted"] == 3
+        assert all(worker.dialled >= 2 for worker in ours)
     program.tell("end")
     program.ends(0)
 

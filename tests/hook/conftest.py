@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).with_name("manager.c")
+TINY_SOURCE = Path(__file__).with_name("tiny.c")
 
 # What the linker is told, and the kind of relocation that comes of it.
 VARIANTS = {
@@ -23,7 +24,7 @@ VARIANTS = {
     "no-plt-full-relro": (["-O2", "-fno-plt", "-Wl,-z,now,-z,relro"], "GLOB_DAT"),
     "unoptimised": (["-O0", "-Wl,-z,lazy,-z,relro"], "JUMP_SLOT"),
     "stripped": (["-O2", "-s", "-Wl,-z,now,-z,relro"], "JUMP_SLOT"),
-    "one-page": (["-Os", "-s", "-Wl,-z,lazy,-z,noseparate-code"], "JUMP_SLOT"),
+    "one-segment": (["-Os", "-Wl,-z,lazy,-z,noseparate-code"], "JUMP_SLOT"),
 }
 if platform.machine() == "x86_64":  # calls go through .plt.sec, as on Ubuntu
     VARIANTS["branch-tracking"] = (
@@ -31,6 +32,7 @@ if platform.machine() == "x86_64":  # calls go through .plt.sec, as on Ubuntu
         "JUMP_SLOT",
     )
 WITHOUT_ACCEPT = "without-accept"
+TINY = "tiny"
 
 
 def _compiler() -> str:
@@ -40,10 +42,10 @@ def _compiler() -> str:
     return found
 
 
-def _build(compiler: str, directory: Path, name: str, flags: list[str]) -> str:
+def _build(compiler: str, directory: Path, name: str, arguments: list[str]) -> str:
     library = str(directory / f"{name}.so")
-    command = [compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *flags]
-    subprocess.run([*command, str(SOURCE), "-o", library], check=True)
+    command = [compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *arguments]
+    subprocess.run([*command, "-o", library], check=True)
     return library
 
 
@@ -52,8 +54,9 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the file of each variant. Load them in child processes only."""
     compiler = _compiler()
     directory = tmp_path_factory.mktemp("hook")
-    wanted = {name: flags for name, (flags, _) in VARIANTS.items()}
-    wanted[WITHOUT_ACCEPT] = ["-DWITHOUT_ACCEPT"]
+    wanted = {name: [*flags, str(SOURCE)] for name, (flags, _) in VARIANTS.items()}
+    wanted[WITHOUT_ACCEPT] = ["-DWITHOUT_ACCEPT", str(SOURCE)]
+    wanted[TINY] = ["-nostartfiles", "-Wl,-z,lazy,-z,noseparate-code", str(TINY_SOURCE)]
     with ThreadPoolExecutor(2) as pool:
         built = pool.map(lambda item: _build(compiler, directory, *item), wanted.items())
         return dict(zip(wanted, built))

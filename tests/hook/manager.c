@@ -22,24 +22,29 @@ int server_strangers; /* answers of accept() that were neither a client nor NOTH
 
 #ifndef WITHOUT_ACCEPT
 
-int server_listen(int backlog)
+/* link_serve_address_range(): on 127.0.0.HOST, the first free port of a range */
+int server_listen(int host, int backlog)
 {
 	struct sockaddr_in address;
-	int one = 1;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd, tries, one = 1;
 
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
 	memset(&address, 0, sizeof(address));
 	address.sin_family = AF_INET;
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	address.sin_addr.s_addr = htonl(0x7f000000 + host);
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, backlog) ||
-			fcntl(fd, F_SETFL, O_NONBLOCK)) {
-		close(fd);
-		return -1;
+	for (tries = 0; tries < 10000; tries++) {
+		address.sin_port = htons(20000 + (getpid() * 31 + tries) % 10000);
+		if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+				listen(fd, backlog) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
+			return fd;
+		if (errno != EADDRINUSE)
+			break;
 	}
-	return fd;
+	close(fd);
+	return -1;
 }
 
 /* link_address_local() */

@@ -124,14 +124,24 @@ def run_python(program: str, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def load(library: str) -> ctypes.PyDLL:
+    """Load a library with lazy binding where it was built for that; ctypes would not."""
+    dlopen = ctypes.CDLL(None).dlopen
+    dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+    handle = dlopen(os.fsencode(library), os.RTLD_LAZY | os.RTLD_LOCAL)
+    assert handle
+    return ctypes.PyDLL(library, handle=handle)
+
+
 class Manager:
     """One listening port of the C server; calls it with the GIL held, as SWIG does."""
 
-    def __init__(self, library: str, *, backlog: int = 5) -> None:
+    def __init__(self, library: str, *, host: int = 1, backlog: int = 5) -> None:
         self.library = library
-        self.c = ctypes.PyDLL(library)
+        self.host = f"127.0.0.{host}"
+        self.c = load(library)
         self.c.server_raw_accept.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-        self.fd: int = self.c.server_listen(backlog)
+        self.fd: int = self.c.server_listen(host, backlog)
         assert self.fd >= 0
         self.port: int = self.c.server_port(self.fd)
         assert self.port
@@ -139,6 +149,11 @@ class Manager:
     def number(self, name: str) -> int:
         """Return one of the library's counters."""
         return ctypes.c_int.in_dll(self.c, name).value
+
+    def bind_imports(self) -> None:
+        """Call what may be bound lazily, so that the slots stay as they are."""
+        with self.connect():
+            self.c.server_close(self.accept())
 
     def accept(self, timeout: float = 5.0) -> int:
         """Wait for a client and take it, as the manager does; -1 if there was none."""
@@ -150,9 +165,17 @@ class Manager:
         """Close the port as C does."""
         return int(self.c.server_close(self.fd))
 
-    def connect(self) -> socket.socket:
+    def connect(self, host: str | None = None) -> socket.socket:
         """Return a client that has connected by TCP."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        return socket.create_connection((host or self.host, self.port), timeout=5)
+
+    def refuses(self, host: str | None = None) -> bool:
+        """Whether nobody listens on the port."""
+        try:
+            self.connect(host).close()
+        except ConnectionRefusedError:
+            return True
+        return False
 
 
 class PairSource:

@@ -18,7 +18,7 @@ from vine_sharedport.errors import HookError
 from vine_sharedport.hook import _libc, accept_hook
 
 from . import support
-from .conftest import VARIANTS, WITHOUT_ACCEPT
+from .conftest import TINY, VARIANTS, WITHOUT_ACCEPT
 from .support import Hooked, Manager, PairSource, in_child, is_same_connection
 
 LM_ID_NEWLM = -1
@@ -30,6 +30,7 @@ class Untouched:
 
     def __init__(self, manager: Manager) -> None:
         self.manager = manager
+        manager.bind_imports()
         self.slots = support.slot_values(manager.library)
         self.descriptors = support.open_descriptors()
 
@@ -78,10 +79,51 @@ def test_the_hook_is_installed_and_removed_in_every_kind_of_library(
 
 
 @in_child
+def test_a_library_that_fits_into_one_page_is_loaded_once(
+    library: str, libraries: dict[str, str]
+) -> None:
+    tiny = libraries[TINY]
+    support.load(tiny)
+    # Its data is mapped from the file's first page, as its header is.
+    with open("/proc/self/maps") as maps:
+        starts = [line.split()[2] for line in maps if line.endswith(f"{tiny}\n")]
+    if platform.machine() == "x86_64":
+        assert starts.count("00000000") > 1
+    values = support.slot_values(tiny)
+    manager, source = Manager(library), PairSource()
+    attachment = accept_hook.attach(tiny, manager.fd, source)
+    for name, (value,) in support.slot_values(tiny).items():
+        assert value == accept_hook._CALLBACK_ADDRESSES[name]
+    attachment.detach()
+    assert support.slot_values(tiny) == values
+    manager.close()
+    source.close()
+
+
+@in_child
+def test_an_import_bound_since_the_last_time_is_hooked_again(libraries: dict[str, str]) -> None:
+    hooked = Hooked(libraries["lazy"])
+    stubs = support.slot_values(hooked.manager.library)
+    hooked.attachment.detach()
+    hooked.manager.bind_imports()
+    bound = support.slot_values(hooked.manager.library)
+    assert bound != stubs
+    attachment = accept_hook.attach(hooked.manager.library, hooked.manager.fd, hooked.source)
+    with hooked.source.bring() as client:
+        assert is_same_connection(hooked.manager.accept(), client)
+    attachment.detach()
+    assert support.slot_values(hooked.manager.library) == bound
+    hooked.manager.close()
+    hooked.source.close()
+
+
+@in_child
 def test_the_lazy_binding_stub_does_not_undo_the_hook(libraries: dict[str, str]) -> None:
-    # accept() has not been called before: its slot still leads to the loader's stub.
     library = libraries["lazy"]
     with Hooked(library) as hooked:
+        # accept() had not been called before: its slot led to the loader's stub.
+        before = hooked.attachment._hook._before["accept"]
+        assert before != _libc.function_address("accept")
         for _ in range(3):
             with hooked.source.bring() as client:
                 assert is_same_connection(hooked.manager.accept(), client)
@@ -141,7 +183,7 @@ def test_a_library_that_is_not_loaded_is_refused(library: str, libraries: Any) -
 @in_child
 def test_a_library_without_accept_is_refused(library: str, libraries: dict[str, str]) -> None:
     manager, source = Manager(library), PairSource()
-    ctypes.PyDLL(libraries[WITHOUT_ACCEPT])
+    support.load(libraries[WITHOUT_ACCEPT])
     untouched = Untouched(manager)
     with pytest.raises(HookError, match=r"imports accept\(\) through 0 slots"):
         accept_hook.attach(libraries[WITHOUT_ACCEPT], manager.fd, source)

@@ -17,14 +17,6 @@ from . import support
 from .support import NOTHING, Hooked, Manager, PairSource, in_child, is_same_connection
 
 
-def is_refused(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except ConnectionRefusedError:
-        return True
-    return False
-
-
 @in_child
 def test_the_managers_close_ends_everything(library: str) -> None:
     values = []
@@ -35,7 +27,7 @@ def test_the_managers_close_ends_everything(library: str) -> None:
     assert not hooked.attachment.is_open
     assert hooked.source.released == 1
     assert support.slot_values(library) == {name: [value] for name, value in values.items()}
-    assert is_refused(hooked.manager.port)
+    assert hooked.manager.refuses()
     hooked.source.close()
     assert support.open_descriptors() == descriptors
 
@@ -66,7 +58,7 @@ def test_detach_gives_the_manager_its_listener_back(library: str) -> None:
         assert is_same_connection(hooked.manager.accept(), client)
     assert hooked.manager.c.server_port(hooked.manager.fd) == hooked.manager.port
     hooked.manager.close()
-    assert is_refused(hooked.manager.port)
+    assert hooked.manager.refuses()
     hooked.source.close()
 
 
@@ -101,7 +93,7 @@ def test_a_listener_closed_behind_our_back_does_not_keep_its_number(library: str
     source = PairSource()
     attachment = accept_hook.attach(library, number, source)
     assert not hooked.attachment.is_open
-    assert is_refused(hooked.manager.port)
+    assert hooked.manager.refuses()
     with source.bring() as client:
         assert is_same_connection(manager.accept(), client)
     assert attachment.is_open
@@ -112,7 +104,9 @@ def test_a_listener_closed_behind_our_back_does_not_keep_its_number(library: str
 
 @in_child
 def test_twenty_managers_one_after_another_leave_nothing(library: str) -> None:
-    Manager(library).close()
+    manager = Manager(library)
+    manager.bind_imports()
+    manager.close()
     descriptors = support.open_descriptors()
     values = support.slot_values(library)
     for number in range(20):
@@ -144,7 +138,9 @@ def test_a_detach_that_ctrl_c_ends_is_carried_through(
 
     @in_child
     def body() -> None:
-        Manager(library).close()
+        manager = Manager(library)
+        manager.bind_imports()
+        manager.close()
         values = support.slot_values(library)
         hooked = Hooked(library)
         real = getattr(target, name)
@@ -165,7 +161,7 @@ def test_a_detach_that_ctrl_c_ends_is_carried_through(
         with hooked.manager.connect() as client:
             assert is_same_connection(hooked.manager.accept(), client)
         hooked.manager.close()
-        assert is_refused(hooked.manager.port)
+        assert hooked.manager.refuses()
         hooked.source.close()
 
     body()

@@ -137,6 +137,11 @@ handle.close()
     assert not helpers.is_alive(pid)
 
 
+def test_porter_has_a_session_of_its_own(manager: Manager) -> None:
+    """Ctrl-Z, and what a shell or a batch system sends to the manager's group, is not its."""
+    assert os.getsid(manager.pid) == os.getpgid(manager.pid) == manager.pid
+
+
 def test_forked_child_neither_stops_the_porter_nor_keeps_it_alive(manager: Manager) -> None:
     told, tell = os.pipe()
     child = os.fork()

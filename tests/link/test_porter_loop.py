@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import select
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vine_sharedport.link import porter
-from vine_sharedport.link.counters import Counters
+from vine_sharedport.link import fdpass, porter
+from vine_sharedport.link.counters import Counters, Gauge
 from vine_sharedport.link.porter import Settings
 
 from . import helpers
@@ -36,7 +40,7 @@ class InsidePorter:
         self._porter = porter._Porter(
             Settings("vine_1", str(directory)), clients, control, self.counters
         )
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self.control.settimeout(10)
         self.ready = json.loads(self.control.recv(65536))["ready"]
@@ -124,3 +128,50 @@ def test_porter_ends_when_only_the_control_socket_is_closed(inside: InsidePorter
     assert inside.reason == "the manager has gone"
     assert not os.path.exists(inside.path)
     inside.clients.close()
+
+
+def test_porter_with_all_it_may_hold_leaves_newcomers_in_the_backlog(
+    short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(porter, "_raise_descriptor_limit", lambda: porter._RESERVED_FDS + 3)
+    inside = InsidePorter(short_directory)
+    try:
+        with contextlib.ExitStack() as stack:
+            clients = []
+            for count in range(1, 4):
+                clients.append(stack.enter_context(helpers.handed_off(inside.path)))
+                helpers.wait_until(lambda n=count: inside.counters[Gauge.PENDING] == n)
+            client, server = helpers.tcp_pair()
+            stack.enter_context(client)
+            waiting = stack.enter_context(helpers.hand_off(inside.path, server))
+            # The porter closes it as soon as it has the descriptor.
+            assert not select.select([waiting], [], [], 0.1)[0]
+            clients[0].sendall(b"x")
+            assert inside.clients.recv(9) == porter.READY_MARK
+            assert helpers.is_closed(waiting)
+            helpers.wait_until(lambda: inside.counters[Gauge.PENDING] == 3)
+            assert inside.counters.refused() == {}
+    finally:
+        inside.stop()
+
+
+def test_client_waits_while_too_many_descriptors_of_the_user_are_under_way(
+    inside: InsidePorter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_fd, tries = fdpass.send_fd, []
+
+    def crowded(*args: Any) -> None:
+        tries.append(args)
+        raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+
+    monkeypatch.setattr(porter.fdpass, "send_fd", crowded)
+    with helpers.handed_off(inside.path, b"x"):
+        helpers.wait_until(lambda: inside.counters[Gauge.READY] == 1)
+        before = time.monotonic()
+        helpers.wait_until(lambda: len(tries) >= 5)
+        # It tries again now and then; it does not spin.
+        assert time.monotonic() - before > 0.1
+        monkeypatch.setattr(porter.fdpass, "send_fd", send_fd)
+        assert inside.clients.recv(9) == porter.READY_MARK
+    helpers.wait_until(lambda: inside.counters[Gauge.READY] == 0)
+    assert inside.counters.refused() == {}

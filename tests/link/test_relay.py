@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import queue
 import random
 import socket
@@ -373,3 +374,16 @@ def test_close_ends_a_connection_that_is_stuck_in_sending(far: Far) -> None:
         assert helpers.is_closed(near)
         with contextlib.suppress(ConnectionResetError):
             helpers.receive_all(server)
+
+
+def test_another_user_of_the_machine_is_refused(
+    relay: Relay, far: Far, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root is let in everywhere")
+    # As another user sees it: the kernel's table has our uid, and we are somebody else.
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=10) as near:
+        assert near.recv(1) == b""
+    assert "refused a connection of another user" in caplog.text

@@ -202,19 +202,11 @@ class Attachment:
                 self._epoll.unregister(self._listener.accepts_on)
         with contextlib.suppress(OSError, ValueError):  # the source may be closed already
             self._epoll.unregister(self._source.fileno())
-        if self.listener_fd >= 0 and (self._not_swapped() or not self.was_closed()):
-            self._listener.restore()
-            os.dup2(self.listener_fd, self.listen_fd, inheritable=False)
+        if self._listener.is_at(self.listen_fd) or not self.was_closed():
+            self._listener.restore(self.listen_fd)
         self._hook.release(self)
         self._epoll.close()
         self._listener.close()
-
-    def _not_swapped(self) -> bool:
-        """Whether the manager's descriptor is still, or again, its own listener."""
-        try:
-            return os.path.sameopenfile(self.listener_fd, self.listen_fd)
-        except OSError:
-            return False
 
     def forget(self) -> None:
         """Note that ``uninstall()`` has come to its end."""

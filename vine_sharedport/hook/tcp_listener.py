@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
@@ -31,13 +30,18 @@ class TcpListener:
     def __init__(self, fd: int, where: str) -> None:
         self._where = where
         self._narrowed: socket.socket | None = None
-        copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-        # With a family given, the object asks the descriptor nothing, so nothing can fail.
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, copy)
+        self._sock = socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
 
     def fileno(self) -> int:
         """Return the socket that knows the port, for getsockname(); -1 after ``close()``."""
         return (self._narrowed or self._sock).fileno()
+
+    def is_at(self, fd: int) -> bool:
+        """Whether a descriptor is the manager's own listener."""
+        try:
+            return os.path.sameopenfile(self._sock.fileno(), fd)
+        except OSError:
+            return False
 
     @property
     def accepts_on(self) -> int | None:
@@ -53,7 +57,10 @@ class TcpListener:
         if self._where == "all":
             self._sock.listen(_BACKLOG)
             return
-        narrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # Kept at once: from here on there may be something to undo.
+        narrowed = self._narrowed = socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        )
         try:
             port = self._address()[1]
             narrowed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,13 +72,11 @@ class TcpListener:
             if self._where == "loopback":
                 narrowed.listen(_BACKLOG)
         except OSError as error:
-            narrowed.close()
-            self._listen_again()
+            self._widen()
             raise HookError(
                 f"the manager's TCP port cannot be narrowed to tcp={self._where!r}: "
                 f"{error.strerror}; use tcp='all'"
             ) from error
-        self._narrowed = narrowed
 
     @contextlib.contextmanager
     def _shared(self, other: socket.socket) -> Iterator[None]:
@@ -104,12 +109,23 @@ class TcpListener:
                     raise
         self._sock.listen(_STOCK_BACKLOG)
 
-    def restore(self) -> None:
-        """Listen as the manager did. Idempotent."""
+    def restore(self, fd: int) -> None:
+        """Listen as the manager did, and give it that back. May be called again.
+
+        Args:
+            fd: The manager's descriptor.
+        """
+        if self._sock.fileno() >= 0:
+            self._widen()
+            os.dup2(self._sock.fileno(), fd, inheritable=False)
+
+    def _widen(self) -> None:
+        """Undo ``narrow()``, however far it came."""
         if self._narrowed is None:
             return
-        with contextlib.suppress(OSError), self._shared(self._narrowed):
-            self._listen_again()
+        if self._narrowed.fileno() >= 0:
+            with contextlib.suppress(OSError), self._shared(self._narrowed):
+                self._listen_again()
         self._narrowed.close()
         self._narrowed = None
 

@@ -10,6 +10,7 @@ import enum
 import mmap
 import os
 import struct
+import tempfile
 
 __all__ = ["Counters", "Gauge", "Refusal"]
 
@@ -43,6 +44,17 @@ _WORD = struct.Struct("Q")  # one aligned word: readers never see half a number
 _SLOTS = {name: index for index, name in enumerate([*Gauge, *Refusal])}
 
 
+def _anonymous_file() -> int:
+    """Return a descriptor of a page of zeros that has no name."""
+    if hasattr(os, "memfd_create"):  # not in a Python built for glibc before 2.27
+        fd = os.memfd_create("vine_sharedport", os.MFD_CLOEXEC)
+    else:
+        fd, path = tempfile.mkstemp(prefix="vine_sharedport-")
+        os.unlink(path)
+    os.ftruncate(fd, mmap.PAGESIZE)
+    return fd
+
+
 class Counters:
     """One page of numbers, shared with the process that gets its descriptor.
 
@@ -54,8 +66,7 @@ class Counters:
 
     def __init__(self, fd: int | None = None) -> None:
         if fd is None:
-            fd = os.memfd_create("vine_sharedport", os.MFD_CLOEXEC)
-            os.ftruncate(fd, mmap.PAGESIZE)
+            fd = _anonymous_file()
         self._fd = fd
         try:
             self._page = mmap.mmap(fd, mmap.PAGESIZE)

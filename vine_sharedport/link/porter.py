@@ -148,13 +148,16 @@ class _Porter:
         # Descriptors in the backlog are under way, too. If this user's were as many as we
         # may have open, nothing could be sent, and with the queue full nothing accepted.
         backlog = max(1, min(settings.limits.backlog, self._max_fds // 2))
+        # Below the limit at which nothing more is accepted: silent strangers are dropped
+        # for those who come, and cannot keep them out.
+        pending = max(1, min(settings.limits.pending, self._max_fds * 3 // 4))
         while True:
             try:
                 return Endpoint(
                     settings.sock_id,
                     settings.directory,
                     secret=bytes.fromhex(settings.secret) if settings.secret else None,
-                    limits=replace(settings.limits, backlog=backlog),
+                    limits=replace(settings.limits, backlog=backlog, pending=pending),
                 )
             except EndpointError as error:
                 if not settings.persist:
@@ -233,8 +236,14 @@ class _Porter:
         while self._queue:
             client = self._queue.popleft()
             client.setblocking(True)
-            threading.Thread(target=_relay, args=(client, port), daemon=True).start()
-            self._counters[Gauge.HANDED_OVER] += 1
+            carrier = threading.Thread(target=_relay, args=(client, port), daemon=True)
+            try:
+                carrier.start()
+            except RuntimeError as error:  # the limit of processes and threads (ulimit -u)
+                log.error("a client was dropped: %s", error)
+                client.close()
+            else:
+                self._counters[Gauge.HANDED_OVER] += 1
 
     def _count(self, endpoint: Endpoint) -> None:
         self._counters[Gauge.PENDING] = endpoint.pending

@@ -32,10 +32,10 @@ _STOP_TIMEOUT = 3.0
 _SETTLED = 5.0
 _FIRST_DELAY, _LAST_DELAY = 0.1, 30.0
 
-# The package's own root goes first on the path: -I and -S keep the user's environment
-# and site packages out of a process that needs the standard library only.
+# -I and -S keep the user's environment and site packages out of a process that needs the
+# standard library only; behind that, the package's own root.
 _PROGRAM = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "import sys; sys.path.append(sys.argv[1]); "
     "from vine_sharedport.link.porter import main; main()"
 )
 
@@ -225,7 +225,6 @@ class PorterHandle:
                 raise LaunchError(f"cannot start the porter: {error}") from error
             ours.pop_all()
         clients.setblocking(False)
-        control.setblocking(False)
         self._clients, self._control = clients, control
         self.counters[Gauge.STARTS] += 1
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -78,6 +80,9 @@ class Relay:
     def _carry(self, near: socket.socket) -> None:
         """Carry one connection from its start to its end."""
         with near:
+            if not _is_ours(near):
+                log.warning("refused a connection of another user of this machine")
+                return
             try:
                 far = self._dial()
             except SharedPortError as error:
@@ -115,6 +120,31 @@ class Relay:
         finally:
             with self._lock:
                 self._open.difference_update(socks)
+
+
+def _is_ours(near: socket.socket) -> bool:
+    """Whether the client is this user's, or root's.
+
+    The relay's side of the gate is open: whoever gets in here is the worker. Read from
+    the kernel's table (proc(5)); where there is none, nothing is known and nobody refused.
+    """
+    host, port = near.getpeername()
+    here_host, here_port = near.getsockname()
+    wanted = [_table_form(host, port), _table_form(here_host, here_port)]
+    try:
+        with open("/proc/self/net/tcp", encoding="ascii") as table:
+            for line in table:
+                fields = line.split()
+                if fields[1:3] == wanted:
+                    return int(fields[7]) in (os.geteuid(), 0)
+    except OSError:
+        return True
+    return True  # it has closed already
+
+
+def _table_form(host: str, port: int) -> str:
+    """Return an IPv4 address as the kernel's table writes it: the number in host order."""
+    return f"{struct.unpack('=I', socket.inet_aton(host))[0]:08X}:{port:04X}"
 
 
 def carry(

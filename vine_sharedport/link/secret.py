@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import tempfile
 
 from vine_sharedport.errors import GateError
 from vine_sharedport.wire.gate import SECRET_SIZE
 
 __all__ = ["make_secret_file", "read_secret_file"]
+
+
+_REMEDY = (
+    "on the manager's side remove it for a new one, with which workers of the old one cannot "
+    "rejoin; on a worker's side copy it there again"
+)
 
 
 def make_secret_file(path: str, *, keep: bool = False) -> bytes:
@@ -25,13 +33,18 @@ def make_secret_file(path: str, *, keep: bool = False) -> bytes:
     if keep and os.path.lexists(path):
         return read_secret_file(path, private=True)
     secret = os.urandom(SECRET_SIZE)
+    # Written whole before it has its name, and never over what is there. mkstemp() makes
+    # it readable by its owner alone from the first moment.
     try:
-        # O_EXCL: never through somebody's link. The mode holds from the first moment.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd, new = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".secret-")
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(secret)
+            os.link(new, path)
+        finally:
+            os.unlink(new)
     except OSError as error:
         raise GateError(f"cannot write the secret file {path}: {error.strerror}") from error
-    with os.fdopen(fd, "wb") as file:
-        file.write(secret)
     return secret
 
 
@@ -50,18 +63,18 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise GateError(f"cannot read the secret file {path}: {error.strerror}") from error
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(file.fileno())
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, fd)
+        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise GateError(f"the secret file {path} is no regular file")
         if private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
             raise GateError(
                 f"the secret file {path} has owner {status.st_uid} and mode "
-                f"{stat.S_IMODE(status.st_mode):o}; it must be yours with mode 600: remove it "
-                "for a new one, with which workers of the old one cannot rejoin"
+                f"{stat.S_IMODE(status.st_mode):o}; it must be yours with mode 600: {_REMEDY}"
             )
-        secret = file.read(SECRET_SIZE + 1)
+        secret = os.read(fd, SECRET_SIZE + 1)
     if len(secret) != SECRET_SIZE:
         found = f"{len(secret)} bytes" if len(secret) < SECRET_SIZE else "more bytes"
-        raise GateError(f"the secret file {path} has {found}, not {SECRET_SIZE}")
+        raise GateError(f"the secret file {path} has {found}, wanted {SECRET_SIZE}: {_REMEDY}")
     return secret

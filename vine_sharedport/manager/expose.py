@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.htcondor_shared_link import Link, relay_to
@@ -26,7 +26,8 @@ def expose(
         port: The server's port on the loopback interface.
         settings: Name, socket directory, address and gate.
         secret_file: Where the secret is written, or read if it is there already; by
-            default ``NAME.secret`` in the present directory, removed at the end.
+            default ``NAME.secret`` in the present directory. Removed at the end only if it
+            is the default one and was made here.
 
     Raises:
         LaunchError: Nothing listens on the port.
@@ -40,23 +41,25 @@ def expose(
             f"nothing listens on TCP port {port} of this host ({error}); start the server first"
         ) from error
     sock_id = settings.sock_id()
-    ours = settings.gate and secret_file is None
-    if settings.gate:
-        secret_file = os.path.abspath(secret_file or f"{sock_id}.secret")
-        make_secret_file(secret_file, keep=True)
+    default = os.path.abspath(f"{sock_id}.secret")
+    path = os.path.abspath(secret_file) if secret_file else default
+    ours = settings.gate and path == default and not os.path.lexists(path)
     try:
+        if settings.gate:
+            make_secret_file(path, keep=True)
         link = relay_to(
             port,
             address=location.address,
             sock_id=sock_id,
             directory=location.socket_dir,
             ad_file=location.ad_file,
-            secret_file=secret_file if settings.gate else None,
+            secret_file=path if settings.gate else None,
         )
         try:
             yield link
         finally:
             link.close()
     finally:
-        if ours and secret_file is not None:
-            os.unlink(secret_file)
+        if ours:
+            with suppress(FileNotFoundError):
+                os.unlink(path)

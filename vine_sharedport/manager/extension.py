@@ -6,8 +6,7 @@ import functools
 import inspect
 import logging
 import os
-from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 from vine_sharedport import htcondor_shared_link
 from vine_sharedport.errors import HookError
@@ -15,32 +14,15 @@ from vine_sharedport.htcondor_shared_link import Link
 from vine_sharedport.link.secret import make_secret_file
 from vine_sharedport.manager.listener import find_listener
 from vine_sharedport.manager.settings import SharedPort
+from vine_sharedport.manager.systems import System
 from vine_sharedport.pool.discovery import SharedPortLocation, discover
 
-__all__ = ["System", "extend"]
+__all__ = ["extend"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class System:
-    """What differs between TaskVine and Work Queue.
-
-    Attributes:
-        name: As users know it.
-        library: Returns the file of the loaded library that holds the manager.
-        directories: Returns a manager's directory for logs, and the one that stays the
-            same from one manager to the next. Both exist.
-        waits: Methods in which the manager accepts workers.
-    """
-
-    name: str
-    library: Callable[[], str]
-    directories: Callable[[Any], tuple[str, str]]
-    waits: tuple[str, ...]
-
-
-def extend(cls: Any, system: System, default: bool | SharedPort = False) -> None:
+def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
     """Extend a manager's class in place.
 
     Adds the keyword argument ``shared_port`` to its constructor and the property
@@ -50,20 +32,23 @@ def extend(cls: Any, system: System, default: bool | SharedPort = False) -> None
     Args:
         cls: The class: a subclass of the stock manager's, or the stock one itself.
         system: Which manager it is.
-        default: What ``shared_port`` is when it is not given.
+        default: What ``shared_port`` is when it is not given; None: what the class that
+            this one extends makes of it, which is none for a stock one.
     """
     create = cls.__init__
     free = cls._free
 
     @functools.wraps(create)
     def __init__(
-        self: Any, *args: Any, shared_port: bool | SharedPort = default, **kwargs: Any
+        self: Any, *args: Any, shared_port: bool | SharedPort | None = default, **kwargs: Any
     ) -> None:
-        # The stock class may be extended as well; then the outer one has begun.
-        if not shared_port or self.__dict__.get("_link_begun"):
+        # The stock class may be extended as well; it decides only what is left to it.
+        begun = self.__dict__.get("_shared_port_begun", False)
+        self._shared_port_begun = begun or shared_port is not None
+        if begun or not shared_port:
+            self._shared_port_created = True
             create(self, *args, **kwargs)
             return
-        self._link_begun = True
         settings = SharedPort() if shared_port is True else shared_port
         if not isinstance(settings, SharedPort):
             raise TypeError(f"shared_port is True, False or a SharedPort, not {settings!r}")
@@ -72,9 +57,10 @@ def extend(cls: Any, system: System, default: bool | SharedPort = False) -> None
         bound = inspect.signature(create).bind(self, *args, **kwargs)
         # The user's function is called when the shared port is there for it to see.
         init_fn = bound.arguments.pop("init_fn", None)
+        self._shared_port_created = True
         create(*bound.args, **bound.kwargs)
         try:
-            self._link = _open_link(self, system, settings, location)
+            self._shared_port_link = _open_link(self, system, settings, location)
             if init_fn is not None:
                 init_fn(self)
         except BaseException:
@@ -83,27 +69,31 @@ def extend(cls: Any, system: System, default: bool | SharedPort = False) -> None
 
     @functools.wraps(free)
     def _free(self: Any) -> None:
-        if self._link is not None and self._link.is_copy:
+        # Called by __del__ too, for what never became a manager.
+        if not self.__dict__.get("_shared_port_created"):
+            return
+        if self._shared_port_link is not None and self._shared_port_link.is_copy:
             # The connections are the parent's, too: the stock way says good-bye to every
             # worker in its name.
-            self._link.close()
+            self._shared_port_link.close()
             return
         try:
             free(self)
         finally:
-            if self._link is not None:
-                self._link.close()
+            if self._shared_port_link is not None:
+                self._shared_port_link.close()
 
     __init__.__signature__ = _with_shared_port(create, default)  # type: ignore[attr-defined]
     cls.__init__ = __init__
     cls._free = _free
-    cls._link = None
+    cls._shared_port_link = None
     cls.shared_port = property(
-        lambda self: self._link,
+        lambda self: self._shared_port_link,
         doc="The way in through the shared port: address, sock id, counters. None without.",
     )
     for name in system.waits:
-        setattr(cls, name, _checking(getattr(cls, name)))
+        if hasattr(cls, name):
+            setattr(cls, name, _checking(getattr(cls, name)))
 
 
 def _checking(wait: Any) -> Any:
@@ -112,17 +102,19 @@ def _checking(wait: Any) -> Any:
     @functools.wraps(wait)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
         task = wait(self, *args, **kwargs)
-        if self._link is not None:
-            self._link.check()
+        if self._shared_port_link is not None:
+            self._shared_port_link.check()
         return task
 
     return checked
 
 
-def _with_shared_port(create: Any, default: bool | SharedPort) -> inspect.Signature:
+def _with_shared_port(create: Any, default: SharedPort | None) -> inspect.Signature:
     """Return the constructor's signature with our argument, for ``help()``."""
     signature = inspect.signature(create)
-    ours = inspect.Parameter("shared_port", inspect.Parameter.KEYWORD_ONLY, default=default)
+    ours = inspect.Parameter(
+        "shared_port", inspect.Parameter.KEYWORD_ONLY, default=default or False
+    )
     parameters = [p for name, p in signature.parameters.items() if name != "shared_port"]
     catch_all = parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
     parameters.insert(len(parameters) - bool(catch_all), ours)
@@ -164,7 +156,7 @@ def _open_link(
                 system.library(), find_listener(manager.port), tcp=settings.tcp, **arguments
             )
         except HookError as error:
-            if settings.mode == "direct":
+            if settings.mode == "direct" or settings.tcp != "all":
                 raise
             log.warning(
                 "%s cannot be extended (%s); workers by the shared port are relayed to its "
@@ -172,6 +164,9 @@ def _open_link(
                 system.name,
                 error,
             )
-    if settings.tcp == "off":
-        raise HookError("a relay needs the manager's TCP port: tcp='off' cannot be had with it")
+    elif settings.tcp != "all":
+        raise HookError(
+            f"mode='relay' leaves the manager's TCP port as it is, so tcp={settings.tcp!r} "
+            "cannot be had with it; use mode='direct'"
+        )
     return htcondor_shared_link.relay_to(manager.port, **arguments)

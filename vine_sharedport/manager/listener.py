@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
-import stat
 
 from vine_sharedport.errors import HookError
 
@@ -20,7 +19,12 @@ def find_listener(port: int) -> int:
     Raises:
         HookError: There is none, or more than one.
     """
-    found = [fd for fd in map(int, os.listdir("/proc/self/fd")) if _listens_on(fd, port)]
+    inodes = _listening_inodes(port)
+    found = [
+        int(name)
+        for name in os.listdir("/proc/self/fd")
+        if inodes & {_link_target(f"/proc/self/fd/{name}")}
+    ]
     if len(found) != 1:
         raise HookError(
             f"{len(found)} descriptors of this process listen on TCP port {port}, not one: "
@@ -29,20 +33,25 @@ def find_listener(port: int) -> int:
     return found[0]
 
 
-def _listens_on(fd: int, port: int) -> bool:
-    """Whether the descriptor, which stays its owner's, is a TCP socket listening there."""
+def _listening_inodes(port: int) -> set[str]:
+    """Return the link targets of the TCP sockets that listen on a port (proc(5)).
+
+    The kernel's tables are asked and not the sockets: a Python object made for a
+    descriptor may change it (``socket.setdefaulttimeout``), and most are the program's.
+    """
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/net/{table}") as lines:
+            for line in lines:
+                fields = line.split()
+                # sl local_address rem_address st ... inode; 0A is TCP_LISTEN
+                if fields[3] == "0A" and int(fields[1].rsplit(":", 1)[1], 16) == port:
+                    found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _link_target(path: str) -> str:
     try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            return False
-        sock = socket.socket(fileno=fd)
+        return os.readlink(path)
     except OSError:  # closed meanwhile, as the directory's own descriptor
-        return False
-    try:
-        return (
-            sock.family in (socket.AF_INET, socket.AF_INET6)
-            and sock.type == socket.SOCK_STREAM
-            and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
-            and sock.getsockname()[1] == port
-        )
-    finally:
-        sock.detach()
+        return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import importlib.util
 import json
 import os
 import runpy
@@ -20,10 +21,14 @@ from types import ModuleType
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.manager.settings import SharedPort
 
-__all__ = ["install", "install_from_environment", "run_program"]
+__all__ = ["NoProgramError", "install", "install_from_environment", "run_program"]
 
 _VARIABLE = "VINE_SHARED_PORT_RUN"
 _MODULES = ("ndcctools.taskvine", "ndcctools.work_queue")
+
+
+class NoProgramError(LaunchError):
+    """There is no such program."""
 
 
 def run_program(
@@ -37,12 +42,18 @@ def run_program(
         module: As ``python3 -m``.
 
     Raises:
-        LaunchError: There is no such file.
+        NoProgramError: There is no such program.
         BaseException: Whatever the program raises.
     """
     program = arguments[0]
-    if not module and not os.path.exists(program):
-        raise LaunchError(f"there is no program {program}")
+    if module:
+        sys.path[0] = os.getcwd()
+        if importlib.util.find_spec(program.split(".")[0]) is None:
+            raise NoProgramError(f"there is no module {program}")
+    elif os.path.isfile(program):
+        sys.path[0] = os.path.dirname(os.path.abspath(program))
+    else:
+        raise NoProgramError(f"there is no program file {program}")
     os.environ[_VARIABLE] = json.dumps(settings.__dict__)
     site = os.path.join(os.path.dirname(__file__), "site")
     path = os.environ.get("PYTHONPATH")
@@ -50,11 +61,9 @@ def run_program(
     install(settings)
     sys.argv = list(arguments)
     if module:
-        sys.path.insert(0, os.getcwd())
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
-        sys.path.insert(0, os.path.dirname(os.path.abspath(program)))
-        runpy.run_path(program, run_name="__main__")
+        runpy.run_path(os.path.abspath(program), run_name="__main__")
 
 
 def install_from_environment() -> None:
@@ -96,14 +105,11 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._extended.add(module.__name__)
         # Not earlier: these import the modules themselves.
         from vine_sharedport.manager.extension import extend
+        from vine_sharedport.manager.systems import TASKVINE, WORK_QUEUE
 
         if module.__name__ == "ndcctools.taskvine":
-            from vine_sharedport.manager.taskvine import TASKVINE
-
             extend(module.Manager, TASKVINE, self._settings)
         else:
-            from vine_sharedport.manager.work_queue import WORK_QUEUE
-
             extend(module.WorkQueue, WORK_QUEUE, self._settings)
 
 

@@ -44,6 +44,12 @@ class SharedPort:
     tcp: str = "all"
 
     def __post_init__(self) -> None:
+        for what in ("name", "socket_dir", "address"):
+            value = getattr(self, what)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"SharedPort({what}={value!r}): give a string or None")
+        if not isinstance(self.gate, bool):
+            raise TypeError(f"SharedPort(gate={self.gate!r}): give True or False")
         if self.name is not None:
             check_sock_id(self.name)
         for what, value, known in (("mode", self.mode, _MODES), ("tcp", self.tcp, _TCP)):

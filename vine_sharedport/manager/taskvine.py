@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from vine_sharedport.errors import MissingDependencyError
-from vine_sharedport.manager.extension import System, extend
+from vine_sharedport.manager.extension import extend
+from vine_sharedport.manager.systems import TASKVINE, missing
 
 try:
     import ndcctools.taskvine as _stock
 except ImportError as error:
-    raise MissingDependencyError(
-        f"TaskVine's Python bindings are not installed ({error}); install them with "
-        "'conda install -c conda-forge ndcctools' or 'apt install python3-workqueue'"
-    ) from error
+    raise missing("TaskVine", error) from error
 
-__all__ = ["TASKVINE", "Manager", "stock_attribute", "stock_names"]
+__all__ = ["Manager", "stock_attribute", "stock_names"]
 
 
 def stock_attribute(name: str) -> Any:
@@ -31,20 +27,6 @@ def stock_attribute(name: str) -> Any:
 def stock_names() -> list[str]:
     """Return the names that ``ndcctools.taskvine`` has."""
     return dir(_stock)
-
-
-def _directories(manager: Any) -> tuple[str, str]:
-    # run-info/<time>/vine-logs: the run-info directory is what stays.
-    logs = os.path.abspath(manager.logging_directory)
-    return logs, os.path.dirname(os.path.dirname(logs))
-
-
-TASKVINE = System(
-    name="TaskVine",
-    library=lambda: str(_stock.cvine._cvine.__file__),
-    directories=_directories,
-    waits=("wait_for_tag", "wait_for_task_id"),  # wait() goes through the first
-)
 
 
 class Manager(_stock.Manager):  # type: ignore[misc]  # ndcctools has no types

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from vine_sharedport.errors import LaunchError
 
-__all__ = ["format_description", "quote_arguments", "quote_environment"]
+__all__ = ["format_description", "quote_arguments", "quote_environment", "quote_path"]
 
 
 def format_description(commands: Mapping[str, str | int]) -> str:
@@ -34,6 +34,24 @@ def quote_environment(environment: Mapping[str, str]) -> str:
     """
     items = (f"{name}={_quote_item(value)}" for name, value in environment.items())
     return '"' + " ".join(items) + '"'
+
+
+def quote_path(path: str, *, in_list: bool = False) -> str:
+    """Return a path as the value of a submit command.
+
+    Args:
+        path: The path.
+        in_list: It stands in a list, such as ``transfer_input_files``.
+
+    Raises:
+        LaunchError: HTCondor cannot be told such a path.
+    """
+    if in_list and "," in path:
+        raise LaunchError(
+            f"HTCondor takes the comma in {path!r} for the end of a path; move the file, or "
+            "run the program elsewhere (or give directory=)"
+        )
+    return path.replace("$", "$(DOLLAR)")
 
 
 def _quote_item(text: str) -> str:

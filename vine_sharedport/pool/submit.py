@@ -19,7 +19,9 @@ from vine_sharedport.pool.description import (
     format_description,
     quote_arguments,
     quote_environment,
+    quote_path,
 )
+from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.bundle import write_package
 from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
@@ -181,6 +183,9 @@ def submit_workers(
             or the schedd does not take the jobs.
         DiscoveryError: HTCondor is not configured here.
     """
+    if not isinstance(count, int) or count < 1:
+        raise LaunchError(f"cannot submit {count!r} workers; give a count of 1 or more")
+    address = _address_of(manager)  # before anything is made
     htcondor2 = _htcondor.load()
     directory = _make_directory(manager, directory)
     description = describe_workers(
@@ -196,13 +201,17 @@ def submit_workers(
         secret_file=secret_file,
         commands=commands,
     )
-    if count < 1:
-        raise LaunchError(f"cannot submit {count} workers; give a count of 1 or more")
     write_package(os.path.join(directory, _PACKAGE))
     with _schedd_errors(htcondor2, "submit the worker jobs"):
         result = htcondor2.Schedd().submit(htcondor2.Submit(description), count=count)
     jobs = WorkerJobs(int(result.cluster()), count, directory, description)
-    log.info("submitted %d workers cluster=%d logs=%s", count, jobs.cluster, directory)
+    log.info(
+        "submitted %d workers cluster=%d manager=%s logs=%s",
+        count,
+        jobs.cluster,
+        address.sock,
+        directory,
+    )
     return jobs
 
 
@@ -235,6 +244,9 @@ def describe_workers(
         )
     inputs = [os.path.join(directory, _PACKAGE), os.path.realpath(program)]
     cores = 1 if cores is None else cores
+    for what, value in (("cores", cores), ("memory", memory), ("disk", disk)):
+        if value is not None and value < 1:
+            raise LaunchError(f"cannot submit workers with {what}={value}; give 1 or more")
     options = ["--cores", str(cores)]
     resources: dict[str, str | int] = {"request_cpus": cores}
     if memory is not None:
@@ -257,22 +269,25 @@ def describe_workers(
         # The job's environment is public; a file of mode 0600 stays so on the way.
         inputs.append(os.path.abspath(secret_file))
         environment[SECRET_VARIABLE] = os.path.basename(secret_file)
+    for path in inputs[1:]:  # nothing is checked at submit: a missing file is a held job
+        if not os.access(path, os.R_OK):
+            raise LaunchError(f"the file {path} is not there, or cannot be read")
     launcher = os.path.join(os.path.dirname(vine_sharedport.worker.__file__), "launcher.sh")
     arguments = [_PACKAGE, os.path.basename(inputs[1]), *options, *worker_options]
-    logs = os.path.join(directory, "$(Cluster).$(Process)")
+    logs = os.path.join(quote_path(directory), "$(Cluster).$(Process)")
     described: dict[str, str | int] = {
         "universe": "vanilla",
-        "executable": launcher,
+        "executable": quote_path(launcher),
         "arguments": quote_arguments(arguments),
         "environment": quote_environment(environment),
-        "transfer_input_files": ", ".join(inputs),
+        "transfer_input_files": ", ".join(quote_path(path, in_list=True) for path in inputs),
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
         "transfer_output_files": '""',  # the workspace stays on the execute point
         **resources,
         "output": f"{logs}.out",
         "error": f"{logs}.err",
-        "log": os.path.join(directory, "workers.log"),
+        "log": os.path.join(quote_path(directory), "workers.log"),
         "batch_name": f"workers of {address.sock}",
         "My.VineSharedPort": f'"{address.sock}"',
         **(commands or {}),
@@ -293,6 +308,7 @@ def _address_of(manager: Any) -> Sinful:
         address = link.address
     if address.sock is None:
         raise LaunchError(f"the address {address} names no manager: it has no sock= parameter")
+    check_sock_id(address.sock)
     return address
 
 

@@ -21,7 +21,7 @@ def write_package(path: str) -> None:
     """
     root = os.path.dirname(os.path.abspath(vine_sharedport.__file__))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo("__main__.py", _EPOCH), _MAIN)
+        _write(archive, "__main__.py", _MAIN.encode())
         for folder, folders, files in sorted(os.walk(root)):
             folders[:] = [name for name in folders if name != "__pycache__"]
             for name in sorted(files):
@@ -29,4 +29,9 @@ def write_package(path: str) -> None:
                     full = os.path.join(folder, name)
                     inside = os.path.join("vine_sharedport", os.path.relpath(full, root))
                     with open(full, "rb") as source:
-                        archive.writestr(zipfile.ZipInfo(inside, _EPOCH), source.read())
+                        _write(archive, inside, source.read())
+
+
+def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    # A ZipInfo of our own, for the time; it would bring "not compressed" along.
+    archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)

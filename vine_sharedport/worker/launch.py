@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import EndpointError, LaunchError, SinfulError
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.relay import Relay
 from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["ADDRESS_VARIABLE", "SECRET_VARIABLE", "run_worker"]
@@ -58,7 +59,11 @@ def run_worker(
     """
     sinful = Sinful.parse(address)
     if sinful.sock is None:
-        raise LaunchError(f"the address {address} names no manager: it has no sock= parameter")
+        raise SinfulError(f"the address {address} names no manager: it has no sock= parameter")
+    try:
+        check_sock_id(sinful.sock)
+    except EndpointError as error:
+        raise SinfulError(f"the address {address} is no manager's: {error}") from error
     program = shutil.which(worker)
     if program is None:
         raise LaunchError(

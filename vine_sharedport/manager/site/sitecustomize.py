@@ -3,7 +3,6 @@
 It must not disturb them: where the package is not to be found, it does nothing.
 """
 
-import contextlib
 import os
 import runpy
 import sys
@@ -11,12 +10,17 @@ import sys
 _here = os.path.dirname(os.path.abspath(__file__))
 _root = os.path.dirname(os.path.dirname(os.path.dirname(_here)))
 
-# Last on the path: what the child has of its own comes first.
+# Only for as long as it takes: the path is the child's. Last: so are its modules.
 sys.path.append(_root)
-with contextlib.suppress(ImportError):
+try:
     from vine_sharedport.manager.run import install_from_environment
 
     install_from_environment()
+except ImportError:
+    pass
+except Exception as error:
+    sys.stderr.write(f"vine_sharedport run: no shared port in this process: {error}\n")
+sys.path.remove(_root)
 
 # This one stands before another sitecustomize, if there is one.
 for _folder in sys.path:
