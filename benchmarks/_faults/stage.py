@@ -59,6 +59,8 @@ class Row:
         leaked: Descriptors, processes and files that were left, by name.
         ways_in: Seconds from the start of each new honest worker to the end of its task.
         refused: Connections refused meanwhile, by reason.
+        stops: When the manager was stopped on purpose; not counted as held.
+        deaf: When the manager could take no connection, so no question either.
         skipped: Why it was not tried.
     """
 
@@ -79,6 +81,7 @@ class Row:
     remarks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     stops: list[tuple[float, float]] = field(default_factory=list, repr=False)
+    deaf: list[tuple[float, float]] = field(default_factory=list, repr=False)
     skipped: str = ""
 
 
@@ -186,7 +189,7 @@ class Stage:
         answers = self.prober.ask("report")
         row.questions, row.unanswered = answers["asked"], answers["failed"]
         for start, length, no_processor in answers["slow"]:
-            held = length - _overlap(row.stops, start, length)
+            held = length - _overlap(row.stops + row.deaf, start, length)
             if held > row.held:
                 row.held, row.no_processor = held, min(no_processor, held)
         crew = self.crew.ask("report")

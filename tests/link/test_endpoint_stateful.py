@@ -17,7 +17,8 @@ from .endpoint_model import DESCRIPTORS, LIMITS, Both, HandOff
 
 WHICH = st.integers(0, 7)
 BYTES = st.binary(min_size=1, max_size=100)
-KINDS = st.sampled_from(["tcp", "tcp", "tcp", *DESCRIPTORS])
+EARLY = st.one_of(st.just(b""), st.just(b""), BYTES)
+KINDS = st.sampled_from(["tcp"] * 6 + list(DESCRIPTORS))
 
 
 class EndpointMachine(RuleBasedStateMachine):
@@ -30,7 +31,7 @@ class EndpointMachine(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp(prefix="vsp"))
         self.listener = socket.create_server(("127.0.0.1", 0))
 
-    @initialize(gate=st.booleans())
+    @initialize(gate=st.sampled_from([True, True, False]))
     def start(self, gate: bool) -> None:
         self.both = Both(self.directory, gate=gate, listener=self.listener)
 
@@ -56,7 +57,7 @@ class EndpointMachine(RuleBasedStateMachine):
     def connect(self) -> None:
         self.both.connect()
 
-    @rule(early=st.binary(max_size=100), first=st.integers(0, 13), kind=KINDS)
+    @rule(early=EARLY, first=st.sampled_from([*range(14), 13, 13, 13]), kind=KINDS)
     def hand_off(self, early: bytes, first: int, kind: str) -> None:
         """A healthy daemon's, perhaps in two pieces, but for the descriptor."""
         self.both.connect()
@@ -95,12 +96,26 @@ class EndpointMachine(RuleBasedStateMachine):
         self.both.answer(self._some(which), size, wrong=wrong)
 
     @precondition(_has_some)
-    @rule(which=WHICH, first=st.integers(0, 48), more=st.binary(max_size=40))
+    @rule(which=WHICH, first=st.integers(0, 48), more=EARLY)
     def pass_the_gate(self, which: int, first: int, more: bytes) -> None:
-        """Answer rightly in two pieces, with the client's bytes right behind."""
+        """Answer rightly in two pieces, perhaps with the client's bytes right behind."""
         one = self._some(which)
         self.both.answer(one, first)
         self.both.answer(one, 48, more=more)
+
+    @rule(count=st.integers(2, 6))
+    def crowd(self, count: int) -> None:
+        """Several at once, perhaps more than may wait; nobody has looked at them yet."""
+        for _ in range(count):
+            self.hand_off(b"", 13, "tcp")
+
+    @rule(first=st.integers(0, 48), more=EARLY)
+    def good_client(self, first: int, more: bytes) -> None:
+        """All as it should be, unless the porter pauses."""
+        self.hand_off(b"", 13, "tcp")
+        self.both.settle()
+        if self.both.open:
+            self.pass_the_gate(-1, first, more)
 
     @precondition(_has_some)
     @rule(which=WHICH)
@@ -134,7 +149,7 @@ class EndpointMachine(RuleBasedStateMachine):
 
 
 EndpointMachine.TestCase.settings = settings(
-    max_examples=200,
+    max_examples=250,
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow],
 )
