@@ -86,10 +86,14 @@ def restart(stage: Stage, row: Row, scale: Scale) -> None:
 
 def _tool(name: str) -> None:
     """Run a tool, again while the daemons are not yet back from the last time."""
-    wait_for(
-        lambda: subprocess.run([name], capture_output=True, check=False).returncode == 0,
-        timeout=30, why=f"{name} reaches the daemons",
-    )  # fmt: skip
+    until = time.monotonic() + 30.0
+    while True:
+        result = subprocess.run([name], capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            return
+        if time.monotonic() > until:
+            raise RuntimeError(f"{name}: {(result.stdout + result.stderr).strip()}")
+        time.sleep(0.2)
 
 
 @fault("socket-file", "socket file deleted", times=2)

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from typing import Any
 
-from talk import Orders
+from talk import CREW, Orders
 
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.relay import Relay
@@ -27,7 +27,7 @@ class _Worker:
         options = ["--ssl"] if settings["tls"] else []
         self.process = subprocess.Popen(
             [settings["worker"], "--cores", "1", "--memory", "100", "--disk", "100",
-             *options, "127.0.0.1", str(self.relay.port)],
+             "--feature", CREW, *options, "127.0.0.1", str(self.relay.port)],
             stdout=self._output, stderr=self._output, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 

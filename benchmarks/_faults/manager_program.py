@@ -7,7 +7,7 @@ import random
 import time
 from typing import Any
 
-from talk import Orders
+from talk import CREW, Orders
 
 
 class _TaskVine:
@@ -20,12 +20,10 @@ class _TaskVine:
         options = {"ssl": True} if tls else {}
         self.manager = vine.Manager(0, shared_port=True, run_info_path="run-info", **options)
 
-    def task(self, command: str, feature: str | None) -> Any:
+    def task(self, command: str, feature: str) -> Any:
         task = self._vine.Task(command)
         task.set_cores(1)
-        if feature:
-            task.add_feature(feature)
-            task.set_priority(10)  # or the new worker gets the stream's first
+        task.add_feature(feature)
         return task
 
     @staticmethod
@@ -44,12 +42,10 @@ class _WorkQueue:
         self._wq = wq
         self.manager = wq.WorkQueue(0, shared_port=True, **({"ssl": True} if tls else {}))
 
-    def task(self, command: str, feature: str | None) -> Any:
+    def task(self, command: str, feature: str) -> Any:
         task = self._wq.Task(command)
         task.specify_cores(1)
-        if feature:
-            task.specify_feature(feature)
-            task.specify_priority(10)
+        task.specify_feature(feature)
         return task
 
     @staticmethod
@@ -69,18 +65,18 @@ class _Stream:
         self._depth = depth
         self._seconds = seconds
         self._count = 0
-        self._out: dict[int, tuple[int, str | None]] = {}
+        self._out: dict[int, tuple[int, str]] = {}
         self._failed: list[str] = []
         self.special: dict[str, float] = {}
         self._ends: list[float] = [time.monotonic()]
         self._random = random.Random(1)
 
     def fill(self) -> None:
-        while sum(name is None for _, name in self._out.values()) < self._depth:
+        while sum(name == CREW for _, name in self._out.values()) < self._depth:
             # Of unequal length, or they would end in waves.
             self.submit(self._seconds * self._random.uniform(0.5, 1.5))
 
-    def submit(self, seconds: float, feature: str | None = None) -> None:
+    def submit(self, seconds: float, feature: str = CREW) -> None:
         self._count += 1
         command = f"sleep {seconds:.2f}; echo {self._count}"
         task = self._system.task(command, feature)
@@ -92,7 +88,7 @@ class _Stream:
         well, output = self._system.verdict(task)
         if not well or output != str(number):
             self._failed.append(f"task {number}: {task.result} {output[:80]!r}")
-        elif feature is not None:
+        elif feature != CREW:
             self.special[feature] = now
         self._ends.append(now)
 

@@ -207,10 +207,10 @@ class Stage:
         """Wait until all tasks submitted so far have come back."""
         report = self.manager.ask("tasks")
         last, until = report["submitted"], time.monotonic() + 30.0
-        ended = 0
+        ended, failed = 0, list[str]()
         while True:
             ended += report["ended"]
-            row.failures += report["failed"]
+            failed += report["failed"]
             for start, length in report["pauses"]:
                 row.pause = max(row.pause, length - _overlap(row.stops, start, length))
             out = [number for number in report["out"] if number <= last]
@@ -219,7 +219,8 @@ class Stage:
             time.sleep(0.1)
             report = self.manager.ask("tasks")
         row.tasks = ended
-        row.tasks_lost = len(row.failures) + len(out)
+        row.tasks_lost = len(failed) + len(out)
+        row.failures += failed
 
     def _things(self) -> dict[str, int]:
         """Count what could leak."""
@@ -253,6 +254,7 @@ class Stage:
             }
             if not left or time.monotonic() > until:
                 return left
+            if os.environ.get("DBG"): say(str(left))
             time.sleep(0.05)
 
     # ---- actors ----
@@ -340,14 +342,11 @@ class Newcomer:
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
-                t0=time.monotonic()
                 try:
                     process.wait(10)
                 except subprocess.TimeoutExpired:
-                    os.system("ps -eo pid,ppid,pgid,stat,args --forest >&2; for i in /proc/%d/task/*/stack; do cat $i; done"%process.pid)
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-                say(f"DEBUG newcomer end {time.monotonic()-t0}")
 
 
 def _overlap(stops: list[tuple[float, float]], start: float, length: float) -> float:

@@ -15,6 +15,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
+CREW = "crew"
+"""The feature that the stream's tasks ask for: others leave a new worker free."""
+
 _ANSWER_TIMEOUT = 120.0
 
 

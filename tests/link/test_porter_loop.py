@@ -13,12 +13,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from vine_sharedport.link import fdpass, porter
-from vine_sharedport.link.counters import Counters, Gauge
+from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.porter import Settings
 
 from . import helpers
@@ -130,10 +129,11 @@ def test_porter_ends_when_only_the_control_socket_is_closed(inside: InsidePorter
     inside.clients.close()
 
 
-def test_porter_with_all_it_may_hold_leaves_newcomers_in_the_backlog(
+def test_silent_clients_make_room_before_the_descriptors_are_used_up(
     short_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(porter, "_raise_descriptor_limit", lambda: porter._RESERVED_FDS + 3)
+    # Four may be open; three of them for clients that have said nothing.
+    monkeypatch.setattr(porter, "_raise_descriptor_limit", lambda: porter._RESERVED_FDS + 4)
     inside = InsidePorter(short_directory)
     try:
         with contextlib.ExitStack() as stack:
@@ -141,37 +141,68 @@ def test_porter_with_all_it_may_hold_leaves_newcomers_in_the_backlog(
             for count in range(1, 4):
                 clients.append(stack.enter_context(helpers.handed_off(inside.path)))
                 helpers.wait_until(lambda n=count: inside.counters[Gauge.PENDING] == n)
-            client, server = helpers.tcp_pair()
-            stack.enter_context(client)
-            waiting = stack.enter_context(helpers.hand_off(inside.path, server))
-            # The porter closes it as soon as it has the descriptor.
-            assert not select.select([waiting], [], [], 0.1)[0]
-            clients[0].sendall(b"x")
+            newcomer = stack.enter_context(helpers.handed_off(inside.path))
+            # The oldest goes for it, and only that one.
+            assert helpers.is_closed(clients[0])
+            helpers.wait_until(lambda: inside.counters[Refusal.TOO_MANY] == 1)
+            newcomer.sendall(b"x")
             assert inside.clients.recv(9) == porter.READY_MARK
-            assert helpers.is_closed(waiting)
-            helpers.wait_until(lambda: inside.counters[Gauge.PENDING] == 3)
-            assert inside.counters.refused() == {}
+            helpers.wait_until(lambda: inside.counters[Gauge.PENDING] == 2)
+            assert inside.counters.refused() == {Refusal.TOO_MANY.value: 1}
     finally:
         inside.stop()
 
 
-def test_client_waits_while_too_many_descriptors_of_the_user_are_under_way(
-    inside: InsidePorter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    send_fd, tries = fdpass.send_fd, []
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Let the kernel refuse to send descriptors until the list is cleared; time each try."""
+    tries = [0.0]
+    send_fd = fdpass.send_fd
 
-    def crowded(*args: Any) -> None:
-        tries.append(args)
+    def refuse(conn: socket.socket, fd: int, data: bytes) -> None:
+        if not tries:
+            return send_fd(conn, fd, data)
+        tries.append(time.monotonic())
         raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
 
-    monkeypatch.setattr(porter.fdpass, "send_fd", crowded)
+    monkeypatch.setattr(porter.fdpass, "send_fd", refuse)
+    yield tries
+    tries.clear()
+
+
+def test_client_waits_while_too_many_descriptors_of_the_user_are_under_way(
+    inside: InsidePorter, crowded: list[float]
+) -> None:
     with helpers.handed_off(inside.path, b"x"):
-        helpers.wait_until(lambda: inside.counters[Gauge.READY] == 1)
-        before = time.monotonic()
-        helpers.wait_until(lambda: len(tries) >= 5)
+        helpers.wait_until(lambda: len(crowded) > 10)
         # It tries again now and then; it does not spin.
-        assert time.monotonic() - before > 0.1
-        monkeypatch.setattr(porter.fdpass, "send_fd", send_fd)
+        assert crowded[10] - crowded[1] > 0.1
+        assert inside.counters[Gauge.READY] == 1
+        crowded.clear()
         assert inside.clients.recv(9) == porter.READY_MARK
     helpers.wait_until(lambda: inside.counters[Gauge.READY] == 0)
     assert inside.counters.refused() == {}
+
+
+def test_porter_with_all_it_may_hold_leaves_newcomers_in_the_backlog(
+    short_directory: Path, monkeypatch: pytest.MonkeyPatch, crowded: list[float]
+) -> None:
+    monkeypatch.setattr(porter, "_raise_descriptor_limit", lambda: porter._RESERVED_FDS + 3)
+    inside = InsidePorter(short_directory)
+    try:
+        with contextlib.ExitStack() as stack:
+            for count in range(1, 4):
+                stack.enter_context(helpers.handed_off(inside.path, b"x"))
+                helpers.wait_until(lambda n=count: inside.counters[Gauge.READY] == n)
+            client, server = helpers.tcp_pair()
+            stack.enter_context(client).sendall(b"x")
+            waiting = stack.enter_context(helpers.hand_off(inside.path, server))
+            # The porter would close it as soon as it had the descriptor.
+            assert not select.select([waiting], [], [], 0.1)[0]
+            crowded.clear()
+            assert helpers.is_closed(waiting)
+            for _ in range(4):
+                assert inside.clients.recv(9) == porter.READY_MARK
+            assert inside.counters.refused() == {}
+    finally:
+        inside.stop()

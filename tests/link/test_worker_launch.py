@@ -310,7 +310,7 @@ def test_worker_that_is_no_program_is_named(make_worker: Callable[..., str]) -> 
 
 
 def test_address_without_a_sock_id_names_no_manager() -> None:
-    with pytest.raises(LaunchError, match=r"<192\.0\.2\.7:9618> names no manager"):
+    with pytest.raises(SinfulError, match=r"<192\.0\.2\.7:9618> names no manager"):
         run_worker("<192.0.2.7:9618>", worker="true")
 
 
@@ -325,9 +325,9 @@ def test_text_that_is_no_address_is_a_sinful_error() -> None:
         (["worker"], 2, f"no address: give --address or set {ADDRESS_VARIABLE}"),
         (["worker", "--address", ""], 2, "no address"),
         (["worker", "--address", "host:9618"], 2, "is no HTCondor address"),
-        (["worker", "--address", "<192.0.2.7:9618>", "--worker", "true"], 1, "no sock="),
+        (["worker", "--address", "<192.0.2.7:9618>", "--worker", "true"], 2, "no sock="),
         (["worker", "--address", ADDRESS, "--worker", "none"], 1, "no worker program 'none'"),
-        (["worker", "--address", ADDRESS, "--connect-timeout", "x"], 2, "invalid float value"),
+        (["worker", "--address", ADDRESS, "--connect-timeout", "x"], 2, "'x' is not a"),
         (
             ["worker", "--address", ADDRESS, "--cores", "4"],
             2,
