@@ -47,7 +47,7 @@ def _one_after_another(stage: Stage, row: Row, scale: Scale, client: Client) -> 
 def nothing(stage: Stage, row: Row, scale: Scale) -> None:
     row.tried = scale.times
     stage.let_in_newcomer(row)
-    time.sleep(2 if scale.quick else 8)
+    time.sleep(1 if scale.quick else 8)
 
 
 @fault("silent", "client connects and is silent", times=20, quick=3)
@@ -143,7 +143,9 @@ def _knock_as_another(path: str) -> int:
         return 1 if sock.connect_ex(path) else 0
 
 
-@fault("died", "client killed: before header, gate, in it, after it, connected", times=40, quick=2)
+@fault(
+    "died", "client killed: before header, gate, in it, after it, connected", times=40, quick=2
+)
 def died(stage: Stage, row: Row, scale: Scale) -> None:
     target = stage.target()
     states: list[Client] = [
@@ -159,7 +161,9 @@ def died(stage: Stage, row: Row, scale: Scale) -> None:
     stage.let_in_newcomer(row)
 
 
-@fault("tls-stall", "TLS: holds the secret, stalls in the handshake", times=5, quick=1, tls=True)
+@fault(
+    "tls-stall", "TLS: holds the secret, stalls in the handshake", times=5, quick=1, tls=True
+)
 def tls_stall(stage: Stage, row: Row, scale: Scale) -> None:
     target = stage.target()
     for _ in range(scale.times):
@@ -176,7 +180,7 @@ def tls_noise(stage: Stage, row: Row, scale: Scale) -> None:
     _one_after_another(stage, row, scale, clients.newcomer)
 
 
-@fault("tls-crowd", "TLS: {crowd} bad clients at once", times=1, tls=True)
+@fault("tls-crowd", "TLS: {crowd} bad clients at once", times=1, quick=0, tls=True)
 def tls_crowd(stage: Stage, row: Row, scale: Scale) -> None:
     crowd(stage, row, scale)
 

@@ -46,23 +46,8 @@ def worker_killed_busy(stage: Stage, row: Row, scale: Scale) -> None:
         row.tried += 1
 
 
-@fault("shared-port-killed", "shared port killed, same port", times=3)
-def shared_port_killed(stage: Stage, row: Row, scale: Scale) -> None:
-    for _ in range(scale.times):
-        _kill_shared_port(stage)
-        row.tried += 1
-        stage.let_in_newcomer(row)
-
-
-def _kill_shared_port(stage: Stage) -> None:
-    before = wait_for(lambda: stage.shared_port_pid, timeout=30, why="a shared port")
-    os.kill(before, signal.SIGKILL)
-    wait_for(
-        lambda: stage.shared_port_pid not in (None, before),
-        timeout=30, why="condor_master has started another shared port",
-    )  # fmt: skip
-
-
+# The tools come before the shared port is killed: afterwards they do not find the master
+# of HTCondor 23.9.
 @fault("reconfig", "condor_reconfig", times=5)
 def reconfig(stage: Stage, row: Row, scale: Scale) -> None:
     for _ in range(scale.times):
@@ -94,6 +79,23 @@ def _tool(name: str) -> None:
         if time.monotonic() > until:
             raise RuntimeError(f"{name}: {(result.stdout + result.stderr).strip()}")
         time.sleep(0.2)
+
+
+@fault("shared-port-killed", "shared port killed, same port", times=3)
+def shared_port_killed(stage: Stage, row: Row, scale: Scale) -> None:
+    for _ in range(scale.times):
+        _kill_shared_port(stage)
+        row.tried += 1
+        stage.let_in_newcomer(row)
+
+
+def _kill_shared_port(stage: Stage) -> None:
+    before = wait_for(lambda: stage.shared_port_pid, timeout=30, why="a shared port")
+    os.kill(before, signal.SIGKILL)
+    wait_for(
+        lambda: stage.shared_port_pid not in (None, before),
+        timeout=30, why="condor_master has started another shared port",
+    )  # fmt: skip
 
 
 @fault("socket-file", "socket file deleted", times=2)
@@ -133,13 +135,14 @@ def porter_stopped(stage: Stage, row: Row, scale: Scale) -> None:
         row.tried += 1
 
 
-@fault("manager-stopped", "manager stopped for 10 s while {crowd} connect", times=1)
+@fault("manager-stopped", "manager stopped for {seconds} s while {crowd} connect", times=1)
 def manager_stopped(stage: Stage, row: Row, scale: Scale) -> None:
     with _many_descriptors() as limit:
         size = 200 if scale.quick else min(5000, limit - 500)
-        row.title = row.title.format(crowd=f"{size:,}")
+        seconds = 2 if scale.quick else 10
+        row.title = row.title.format(seconds=seconds, crowd=f"{size:,}")
         for _ in range(scale.times):
-            _stop_manager(stage, row, size, 2.0 if scale.quick else 10.0)
+            _stop_manager(stage, row, size, seconds)
 
 
 def _stop_manager(stage: Stage, row: Row, size: int, seconds: float) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from talk import Orders
 
 _PAUSE = 0.02
-_NOTED = 0.005 # shorter answers are not listed
+_NOTED = 0.005  # shorter answers are not listed
 
 
 def _waited(pid: int) -> float:

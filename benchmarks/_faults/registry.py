@@ -31,7 +31,7 @@ class Fault:
         name: For ``--only``.
         title: For the table.
         times: In a full run.
-        quick_times: With ``--quick``.
+        quick_times: With ``--quick``; 0 leaves it out.
         inflict: Does it.
         tls: The manager speaks TLS.
     """

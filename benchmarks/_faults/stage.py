@@ -201,7 +201,9 @@ class Stage:
             if count != refused.get(reason, 0)
         }
         row.leaked = self._left(before)
-        say(f"    {time.monotonic() - begun:5.1f} s, held {row.held:.3f} s {row.failures or ''}")
+        say(
+            f"    {time.monotonic() - begun:5.1f} s, held {row.held:.3f} s {row.failures or ''}"
+        )
 
     def _wait_for_tasks(self, row: Row) -> None:
         """Wait until all tasks submitted so far have come back."""
@@ -254,7 +256,6 @@ class Stage:
             }
             if not left or time.monotonic() > until:
                 return left
-            if os.environ.get("DBG"): say(str(left))
             time.sleep(0.05)
 
     # ---- actors ----
