@@ -6,7 +6,6 @@
 # shellcheck disable=SC2016  # the shells that expand "$1" here are started by us
 
 readonly KEYRING=/usr/share/keyrings/debian-archive-keyring
-readonly DEFAULT_MIRROR=http://deb.debian.org/debian
 readonly ROOT_MEGABYTES=1500 # with the downloads; 0.9 GB stay
 readonly VENV_MEGABYTES=500
 readonly UNUSED_DAYS=7
@@ -142,10 +141,16 @@ host_mirrors() {
     ' "${files[@]}" 2>/dev/null
 }
 
+# The mirror that mmdebstrap itself uses when it is given none.
+default_mirror() {
+    grep -oE 'https?://[a-z.]+/debian\b' "$(command -v mmdebstrap)" | sort | uniq -c | sort -rn |
+        sed -n '1s/^ *[0-9]* //p'
+}
+
 # Set mirror to the first one that answers and has the suite.
 choose_mirror() {
     local candidate tried=''
-    for candidate in ${VINE_SHAREDPORT_MIRROR:-$(host_mirrors) $DEFAULT_MIRROR}; do
+    for candidate in ${VINE_SHAREDPORT_MIRROR:-$(host_mirrors) $(default_mirror)}; do
         candidate=${candidate%/}
         [[ " $tried " != *" $candidate "* ]] || continue
         tried+=${tried:+ }$candidate
