@@ -61,7 +61,7 @@ def _run(
     faults = [fault for fault in chosen if fault.tls is tls]
     if not faults:
         return []
-    workers = options.workers or (4 if tls else 6 if options.quick else 20)
+    workers = options.workers or (4 if tls or options.quick else 20)
     rows = []
     say(f"starting a manager{' with TLS' if tls else ''} and {workers} workers")
     with Stage(

@@ -106,7 +106,7 @@ def crowd(stage: Stage, row: Row, scale: Scale) -> None:
 
 @fault("half-line", "holds the secret, stops in the middle of a line for {seconds} s", times=1)
 def half_a_line(stage: Stage, row: Row, scale: Scale) -> None:
-    seconds = 2 if scale.quick else 5
+    seconds = 1 if scale.quick else 5
     row.title = row.title.format(seconds=seconds)
     target = stage.target()
     for _ in range(scale.times):
@@ -172,7 +172,25 @@ def tls_stall(stage: Stage, row: Row, scale: Scale) -> None:
             sock.settimeout(10)
             with contextlib.suppress(OSError):
                 sock.recv(1000)  # until the manager gives up
+        time.sleep(0.5)  # or two of them make one long hold
     stage.let_in_newcomer(row)
+
+
+@fault(
+    "tls-stalls",
+    "TLS: 5 who hold the secret stall in the handshake at once",
+    times=1,
+    quick=0,
+    tls=True,
+)
+def tls_stalls(stage: Stage, row: Row, scale: Scale) -> None:
+    for _ in range(scale.times):
+        held = stage.crowd([clients.client_hello_byte] * 5)
+        try:
+            row.tried += 1
+            stage.let_in_newcomer(row)
+        finally:
+            close_all(held)
 
 
 @fault("tls-noise", "TLS: holds the secret, speaks no TLS", times=20, quick=3, tls=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import resource
@@ -84,9 +85,10 @@ def _tool(name: str) -> None:
 @fault("shared-port-killed", "shared port killed, same port", times=3)
 def shared_port_killed(stage: Stage, row: Row, scale: Scale) -> None:
     for _ in range(scale.times):
-        _kill_shared_port(stage)
-        row.tried += 1
-        stage.let_in_newcomer(row)
+        with stage.start_newcomer() as worker:  # on its way while there is none
+            _kill_shared_port(stage)
+            row.tried += 1
+            row.ways_in.append(worker.wait())
 
 
 def _kill_shared_port(stage: Stage) -> None:
@@ -142,15 +144,30 @@ def manager_stopped(stage: Stage, row: Row, scale: Scale) -> None:
         seconds = 2 if scale.quick else 10
         row.title = row.title.format(seconds=seconds, crowd=f"{size:,}")
         for _ in range(scale.times):
-            _stop_manager(stage, row, size, seconds)
+            _stop_manager(stage, row, size, seconds, clients.newcomer)
 
 
-def _stop_manager(stage: Stage, row: Row, size: int, seconds: float) -> None:
-    target, before = stage.target(), stage.state()["accepted"]
+@fault(
+    "manager-stopped-tcp", "{crowd} connect by TCP instead, for comparison", times=1, quick=0
+)
+def manager_stopped_tcp(stage: Stage, row: Row, scale: Scale) -> None:
+    with _many_descriptors() as limit:
+        # No more than the backlog: the others would be there only after the stop.
+        size = min(4000, limit - 500)
+        row.title = row.title.format(crowd=f"{size:,}")
+        address = ("127.0.0.1", stage.state()["port"])
+        for _ in range(scale.times):
+            _stop_manager(stage, row, size, 10, functools.partial(clients.by_tcp, address))
+
+
+def _stop_manager(
+    stage: Stage, row: Row, size: int, seconds: float, client: clients.Client
+) -> None:
+    target, before = stage.target(), stage.state()["taken"]
     begun = time.monotonic()
     os.kill(stage.manager.pid, signal.SIGSTOP)
     try:
-        held = stage.crowd([clients.newcomer] * size, threads=32, target=target)
+        held = stage.crowd([client] * size, threads=32, target=target)
         row.remarks.append(f"{size} were past the gate after {time.monotonic() - begun:.1f} s")
         time.sleep(max(0.0, begun + seconds - time.monotonic()))
     finally:
@@ -161,7 +178,7 @@ def _stop_manager(stage: Stage, row: Row, size: int, seconds: float) -> None:
     report_errors(row, held)
     try:
         wait_for(
-            lambda: stage.state()["accepted"] >= before + size,
+            lambda: stage.state()["taken"] >= before + size,
             timeout=60, why=f"the manager has all {size}",
         )  # fmt: skip
         row.remarks.append(f"the manager had all after {time.monotonic() - go_on:.1f} s more")

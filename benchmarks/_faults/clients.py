@@ -140,6 +140,13 @@ def newcomer(target: Target) -> socket.socket:
     return sock
 
 
+def by_tcp(address: tuple[str, int], target: Target) -> socket.socket:
+    """Say what a worker says first, to the manager's own TCP port."""
+    sock = socket.create_connection(address, _TIMEOUT)
+    sock.sendall(target.hello)
+    return sock
+
+
 def dying(client: Client, *, reset: bool) -> Client:
     """Return the client that is killed where it would have waited.
 

@@ -123,7 +123,7 @@ def main() -> None:
             "secret_file": os.path.abspath(link.secret_file),
             "port": manager.port,
             "porter_pid": link.porter_pid,
-            "accepted": counters.accepted,
+            "taken": counters.accepted + counters.by_tcp,
             "pending": counters.pending,
             "refused": counters.refused,
             "workers": manager.stats.workers_connected,

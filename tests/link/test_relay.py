@@ -8,6 +8,7 @@ import os
 import queue
 import random
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -157,21 +158,53 @@ def test_reset_of_the_far_side_ends_the_near_side(relay: Relay, far: Far) -> Non
 
 
 def test_reset_in_the_middle_of_megabytes_ends_both_sides(relay: Relay, far: Far) -> None:
-    for first in ("near", "far"):
+    for first in ("near", "far") * 5:
         with near_of(relay) as near, far.accept() as server:
             server.sendall(b"x")
             helpers.receive_exactly(near, 1)
             receiver, sender = (near, server) if first == "near" else (server, near)
+            told: queue.Queue[str] = queue.Queue()
 
-            def send(sock: socket.socket = sender) -> None:
-                with contextlib.suppress(OSError):
+            def send(sock: socket.socket = sender, told: queue.Queue[str] = told) -> None:
+                try:
                     for _ in range(20):
                         sock.sendall(MEGABYTES)
-                    raise AssertionError("nobody told the sender")
+                except OSError as error:
+                    told.put(type(error).__name__)
 
             with in_background(send):
                 helpers.receive_exactly(receiver, 100_000)
                 helpers.reset(receiver)
+            assert told.get(timeout=10) in ("ConnectionResetError", "BrokenPipeError")
+
+
+@pytest.mark.parametrize("broken", ["near", "far"])
+def test_break_of_one_side_resets_the_other(broken: str) -> None:
+    """After a quiet end a sender whose window is closed would go on asking for a minute."""
+    client, near = helpers.tcp_pair()
+    server, far = helpers.tcp_pair()
+    with client, near, server, far:
+        helpers.reset(client if broken == "near" else server)
+        # The other one ends, too, so that everything can come to an end.
+        (server if broken == "near" else client).shutdown(socket.SHUT_WR)
+        relay_module.carry(near, far)
+        for sock in (near, far):
+            linger = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+            assert struct.unpack("ii", linger) == (1, 0)
+
+
+@pytest.mark.parametrize("first", ["near", "far"])
+def test_quiet_end_stays_a_quiet_end(first: str) -> None:
+    client, near = helpers.tcp_pair()
+    server, far = helpers.tcp_pair()
+    with client, near, server, far:
+        for sock in (client, server) if first == "near" else (server, client):
+            sock.sendall(b"x")
+            sock.shutdown(socket.SHUT_WR)
+        assert relay_module.carry(near, far) == 1
+        for sock in (near, far):
+            linger = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+            assert struct.unpack("ii", linger)[0] == 0
 
 
 def test_many_connections_at_once_are_kept_apart(relay: Relay, far: Far) -> None:

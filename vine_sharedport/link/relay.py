@@ -177,6 +177,7 @@ def carry(
         received, ended_well = _pump(far, near)
         _shut(near, socket.SHUT_WR if ended_well else socket.SHUT_RDWR)
         if not ended_well:
+            _reset_on_close(near, far)
             _shut(far, socket.SHUT_RDWR)
     there.join()
     return received
@@ -201,6 +202,8 @@ def _failure(far: socket.socket) -> str | None:
 def _send_on(near: socket.socket, far: socket.socket) -> None:
     """Copy until the near side ends, then end the far side's stream."""
     _, ended_well = _pump(near, far)
+    if not ended_well:
+        _reset_on_close(near, far)
     # If either broke, the other direction learns of it by the far side's end. It tells
     # the near side, in its own time.
     _shut(far, socket.SHUT_WR if ended_well else socket.SHUT_RDWR)
@@ -219,6 +222,17 @@ def _pump(source: socket.socket, sink: socket.socket) -> tuple[int, bool]:
             copied += size
     except OSError:
         return copied, False
+
+
+def _reset_on_close(*socks: socket.socket) -> None:
+    """Pass a break on as such.
+
+    A sender that waits for room hears nothing of a quiet end: its probes of the window
+    are answered for a minute more (FIN-WAIT-2) as if there were somebody.
+    """
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _shut(sock: socket.socket, how: int) -> None:
