@@ -144,7 +144,7 @@ def manager_stopped(stage: Stage, row: Row, scale: Scale) -> None:
         seconds = 2 if scale.quick else 10
         row.title = row.title.format(seconds=seconds, crowd=f"{size:,}")
         for _ in range(scale.times):
-            _stop_manager(stage, row, size, seconds, clients.newcomer)
+            _stop_manager(stage, row, size, seconds, clients.newcomer, "by_shared_port")
 
 
 @fault(
@@ -157,18 +157,19 @@ def manager_stopped_tcp(stage: Stage, row: Row, scale: Scale) -> None:
         row.title = row.title.format(crowd=f"{size:,}")
         address = ("127.0.0.1", stage.state()["port"])
         for _ in range(scale.times):
-            _stop_manager(stage, row, size, 10, functools.partial(clients.by_tcp, address))
+            client = functools.partial(clients.by_tcp, address)
+            _stop_manager(stage, row, size, 10, client, "by_tcp")
 
 
 def _stop_manager(
-    stage: Stage, row: Row, size: int, seconds: float, client: clients.Client
+    stage: Stage, row: Row, size: int, seconds: float, client: clients.Client, way: str
 ) -> None:
-    target, before = stage.target(), stage.state()["taken"]
+    target, before = stage.target(), stage.state()[way]
     begun = time.monotonic()
     os.kill(stage.manager.pid, signal.SIGSTOP)
     try:
         held = stage.crowd([client] * size, threads=32, target=target)
-        row.remarks.append(f"{size} were past the gate after {time.monotonic() - begun:.1f} s")
+        row.remarks.append(f"{size} had connected after {time.monotonic() - begun:.1f} s")
         time.sleep(max(0.0, begun + seconds - time.monotonic()))
     finally:
         os.kill(stage.manager.pid, signal.SIGCONT)
@@ -178,7 +179,7 @@ def _stop_manager(
     report_errors(row, held)
     try:
         wait_for(
-            lambda: stage.state()["taken"] >= before + size,
+            lambda: stage.state()[way] >= before + size,
             timeout=60, why=f"the manager has all {size}",
         )  # fmt: skip
         row.remarks.append(f"the manager had all after {time.monotonic() - go_on:.1f} s more")

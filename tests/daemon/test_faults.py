@@ -17,8 +17,9 @@ pytestmark = pytest.mark.daemon
 
 # Machines are busy; the table has the true numbers.
 _LONGEST_HOLD = 2.0
-# Whoever holds the secret can do this to a stock manager, too; the page says so.
-_HOLDS = {"half-line"}
+# The quick ones. The benchmark itself has them all; with restarting daemons they take
+# minutes.
+_FAULTS = (*("silent", "header-noise", "wrong-secret", "replay", "crowd", "porter-killed"),)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     file = tmp_path_factory.mktemp("faults") / "faults.json"
     program = Path(helpers.ROOT, "benchmarks", "faults.py")
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(program), "--quick", "--json", str(file)],
+        [sys.executable, "-W", "ignore", str(program), "--quick", "--json", str(file)]
+        + [word for name in _FAULTS for word in ("--only", name)],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert file.exists(), result.stderr
@@ -41,10 +43,9 @@ def _broken(
     return {row["name"]: row[what] for row in rows if wrong(row)}
 
 
-def test_every_fault_is_inflicted_or_says_why_not(rows: list[dict[str, Any]]) -> None:
-    assert len(rows) >= 26
-    assert not _broken(rows, "tried", lambda row: not row["tried"] and not row["skipped"])
-    assert set(_broken(rows, "skipped", lambda row: row["skipped"])) <= {"other-user"}
+def test_every_fault_is_inflicted(rows: list[dict[str, Any]]) -> None:
+    assert {row["name"] for row in rows} == set(_FAULTS)
+    assert not _broken(rows, "tried", lambda row: not row["tried"])
     assert not _broken(rows, "failures", lambda row: row["failures"])
 
 
@@ -64,7 +65,7 @@ def test_nothing_leaks(rows: list[dict[str, Any]]) -> None:
 def test_the_managers_loop_is_not_held(rows: list[dict[str, Any]]) -> None:
     def too_long(row: dict[str, Any]) -> bool:
         own = row["held"] - row["no_processor"]
-        return own > _LONGEST_HOLD and row["name"] not in _HOLDS
+        return own > _LONGEST_HOLD
 
     assert not _broken(rows, "held", too_long)
     # Questions were asked and answered, or none of this would mean anything.

@@ -74,6 +74,7 @@ class Program:
         assert process.stdin is not None
         assert process.stdout is not None
         self._stdin, self._stdout = process.stdin, process.stdout
+        self._heard = b""
         first = self.hear()
         self.sock_id, self.address = first["sock_id"], first["address"]
         self.secret = read_secret_file(first["secret_file"])
@@ -83,9 +84,13 @@ class Program:
 
     def hear(self) -> dict[str, Any]:
         """Return the next thing that the program says."""
-        assert select.select([self._stdout], [], [], 60)[0], self.state()
-        line = self._stdout.readline()
-        assert line, f"the program has ended: {self.errors()}"
+        # Not readline(), which may keep a second line where select() does not see it.
+        while b"\n" not in self._heard:
+            assert select.select([self._stdout], [], [], 60)[0], self.state()
+            data = os.read(self._stdout.fileno(), 4096)
+            assert data, f"the program has ended: {self.errors()}"
+            self._heard += data
+        line, _, self._heard = self._heard.partition(b"\n")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -504,7 +509,9 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 m.submit(Task("true"))
 while not m.empty():
     m.wait(1)
-m.submit(Task("sleep 60"))
+waiting = Task("true")  # for a worker that does not come
+(waiting.set_cores if hasattr(waiting, "set_cores") else waiting.specify_cores)(1000)
+m.submit(waiting)
 say(serving=True)
 while True:
     m.wait(1)

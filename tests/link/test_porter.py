@@ -117,11 +117,12 @@ def test_clients_wait_for_a_manager_that_is_away_and_none_is_lost(manager: Manag
 _FEW_DESCRIPTORS = """
 import os, resource, select, socket, sys, time
 from vine_sharedport.link.counters import Gauge
+from vine_sharedport.link.endpoint import Limits
 from vine_sharedport.link.porter import Settings
 from vine_sharedport.link.porter_handle import PorterHandle
 # Not fewer: what others of this user's processes have under way counts, too.
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
-handle = PorterHandle(Settings("vine_1", sys.argv[1], log_file=sys.argv[1] + "/porter.log"))
+handle = PorterHandle(Settings("vine_1", sys.argv[1], limits=Limits(backlog=32)))
 print("ready", flush=True)
 while handle.counters[Gauge.READY] < 960:  # then it pauses
     time.sleep(0.005)
@@ -141,7 +142,8 @@ handle.close()
 
 
 def test_none_is_lost_at_the_porters_descriptor_limit(short_directory: Path) -> None:
-    with program(_FEW_DESCRIPTORS, str(short_directory)) as process:
+    few = program(_FEW_DESCRIPTORS, str(short_directory))
+    with helpers.descriptors(4096), few as process:
         assert process.stdout.readline() == "ready\n"
 
         def hand_off(number: int) -> bool:

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vine_sharedport.link import fdpass, porter
 from vine_sharedport.link.counters import Counters, Gauge, Refusal
+from vine_sharedport.link.endpoint import Endpoint, Limits
 from vine_sharedport.link.porter import Settings
 
 from . import helpers
@@ -151,6 +153,25 @@ def test_silent_clients_make_room_before_the_descriptors_are_used_up(
             assert inside.counters.refused() == {Refusal.TOO_MANY.value: 1}
     finally:
         inside.stop()
+
+
+def test_what_may_wait_fits_the_descriptor_limit(
+    short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full backlog and a full queue together could otherwise stop each other for good."""
+    given = []
+
+    def watched(*args: Any, limits: Limits, **kwargs: Any) -> Endpoint:
+        given.append(limits)
+        return Endpoint(*args, limits=limits, **kwargs)
+
+    monkeypatch.setattr(porter, "Endpoint", watched)
+    for limit in (100, 1_000_000):
+        monkeypatch.setattr(
+            porter, "_raise_descriptor_limit", lambda n=limit: porter._RESERVED_FDS + n
+        )
+        InsidePorter(short_directory).stop()
+    assert [(limits.backlog, limits.pending) for limits in given] == [(50, 75), (4096, 8192)]
 
 
 @pytest.fixture
