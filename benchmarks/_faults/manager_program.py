@@ -64,6 +64,7 @@ class _Stream:
         self._system = system
         self._depth = depth
         self._seconds = seconds
+        self.paused = False
         self._count = 0
         self._out: dict[int, tuple[int, str]] = {}
         self._failed: list[str] = []
@@ -72,7 +73,10 @@ class _Stream:
         self._random = random.Random(1)
 
     def fill(self) -> None:
-        while sum(name == CREW for _, name in self._out.values()) < self._depth:
+        while (
+            not self.paused
+            and sum(name == CREW for _, name in self._out.values()) < self._depth
+        ):
             # Of unequal length, or they would end in waves.
             self.submit(self._seconds * self._random.uniform(0.5, 1.5))
 
@@ -142,6 +146,9 @@ def main() -> None:
                 orders.answer({})
             elif order["do"] == "tasks_of":
                 orders.answer(stream.special.get(order["feature"]))
+            elif order["do"] == "pause":
+                stream.paused = order["on"]
+                orders.answer({})
             elif order["do"] == "tasks":
                 orders.answer(stream.report())
             else:

@@ -206,23 +206,23 @@ class Stage:
         )
 
     def _wait_for_tasks(self, row: Row) -> None:
-        """Wait until all tasks submitted so far have come back."""
+        """Wait until all tasks have come back."""
         report = self.manager.ask("tasks")
-        last, until = report["submitted"], time.monotonic() + 30.0
-        ended, failed = 0, list[str]()
-        while True:
-            ended += report["ended"]
-            failed += report["failed"]
-            for start, length in report["pauses"]:
-                row.pause = max(row.pause, length - _overlap(row.stops, start, length))
-            out = [number for number in report["out"] if number <= last]
-            if not out or time.monotonic() > until:
-                break
-            time.sleep(0.1)
+        for start, length in report["pauses"]:
+            row.pause = max(row.pause, length - _overlap(row.stops, start, length))
+        row.tasks, failed = report["ended"], report["failed"]
+        # While new ones come, TaskVine may leave an old one waiting for long.
+        self.manager.ask("pause", on=True)
+        until = time.monotonic() + 30.0
+        while report["out"] and time.monotonic() < until:
+            time.sleep(0.05)
             report = self.manager.ask("tasks")
-        row.tasks = ended
-        row.tasks_lost = len(failed) + len(out)
+            row.tasks += report["ended"]
+            failed += report["failed"]
+        row.tasks_lost = len(failed) + len(report["out"])
         row.failures += failed
+        self.manager.ask("pause", on=False)
+        wait_for(lambda: self.manager.ask("tasks")["ended"], timeout=30, why="tasks go on")
 
     def _things(self) -> dict[str, int]:
         """Count what could leak."""
