@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         PoolError,
         SharedPortError,
         SinfulError,
+        WrongSecretError,
     )
     from vine_sharedport.htcondor_shared_link import Endpoint, attach, connect
     from vine_sharedport.manager.settings import SharedPort
@@ -69,13 +70,14 @@ _HOME = {
             "PoolError",
             "SharedPortError",
             "SinfulError",
+            "WrongSecretError",
         ),
         "errors",
     ),
 }
 
 _SUBMODULES = {
-    *("cli", "errors", "hook", "htcondor_shared_link", "link", "manager", "pool"),
+    *("cli", "errors", "factory", "hook", "htcondor_shared_link", "link", "manager", "pool"),
     *("wire", "work_queue", "worker"),
 }
 
@@ -99,6 +101,7 @@ __all__ = [
     "SharedPortError",
     "Sinful",
     "SinfulError",
+    "WrongSecretError",
     "attach",
     "connect",
     "discover",

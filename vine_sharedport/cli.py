@@ -14,7 +14,14 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from vine_sharedport.errors import SharedPortError, SinfulError
+from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.errors import (
+    EndpointError,
+    GateError,
+    LaunchError,
+    SharedPortError,
+    SinfulError,
+)
 
 __all__ = ["main"]
 
@@ -27,7 +34,12 @@ _FAILURE = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     parser = _make_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        hint = getattr(options, "hint", "")
+        getattr(options, "parser", parser).error(
+            f"unrecognized arguments: {' '.join(unknown)}{hint}"
+        )
     _log_to_stderr(logging.DEBUG if options.verbose else logging.INFO)
     try:
         return int(options.run(options))
@@ -62,9 +74,11 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     nouns = parser.add_subparsers(title="nouns", metavar="NOUN", required=True)
     _add_worker(nouns)
+    _add_connect(nouns)
     _add_run(nouns)
     _add_expose(nouns)
     _add_pool(nouns)
+    add_manager(nouns)
     return parser
 
 
@@ -76,58 +90,175 @@ def _version() -> str:
 
 
 def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
+    from vine_sharedport.worker import launch
 
     parser = nouns.add_parser(
         "worker",
         help="run a worker whose manager is behind a shared port",
         description="Run an unmodified vine_worker (or work_queue_worker) whose manager is "
-        "behind a shared port. Ends with the worker, with its exit status.",
+        "behind a shared port. Ends with the worker, with its exit status; besides, with "
+        f"{launch.WRONG_SECRET} if the manager refuses the secret, {launch.NOT_REACHED} if it "
+        f"was not reached in time, {launch.BAD_SETTINGS} if the address or the secret file "
+        f"cannot be used, and {launch.NO_WORKER} if there is no worker program that runs.",
         epilog="example: vine_sharedport worker --address '<192.0.2.7:9618?sock=vine_42>' "
         "-- --cores 4 --timeout 600",
     )
     parser.add_argument(
         "--address",
         metavar="SINFUL",
-        default=os.environ.get(ADDRESS_VARIABLE),
+        default=os.environ.get(launch.ADDRESS_VARIABLE) or None,
         help="the manager's address, as manager.shared_port.address tells it; keep the shell "
-        f"away from its < and & by single quotes (default: ${ADDRESS_VARIABLE})",
+        f"away from its < and & by single quotes (default: ${launch.ADDRESS_VARIABLE})",
     )
-    parser.add_argument(
-        "--secret-file",
-        metavar="FILE",
-        default=os.environ.get(SECRET_VARIABLE),
-        help="file with the manager's secret, as manager.shared_port.secret_file tells it "
-        f"(default: ${SECRET_VARIABLE})",
-    )
-    parser.add_argument(
-        "--worker", metavar="PROGRAM", default="vine_worker", help="default: vine_worker"
-    )
+    _add_secret_file(parser)
+    parser.add_argument("--worker", metavar="PROGRAM", help="default: vine_worker")
     parser.add_argument(
         "--connect-timeout",
-        metavar="SECONDS",
-        type=_positive,
-        default=30,
-        help="for each connection (default: 30)",
+        metavar="TIME",
+        type=_seconds,
+        default=os.environ.get(launch.TIMEOUT_VARIABLE) or None,
+        help="give up when the manager could not be reached for so long: seconds, or such as "
+        f"10m or 2h (default: ${launch.TIMEOUT_VARIABLE}, else the worker's own --timeout or "
+        "--connect-timeout, else 900)",
+    )
+    _add_private_network(parser)
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="run nothing, but write what a worker needs on another machine into DIR, and "
+        "print the command line for there",
     )
     parser.add_argument(
         "options", nargs="*", metavar="-- OPTION", help="the worker's own options, after --"
     )
-    parser.set_defaults(run=_run_worker, parser=parser)
+    parser.set_defaults(
+        run=_run_worker,
+        parser=parser,
+        hint="; the worker's own options follow --, as in: "
+        "vine_sharedport worker -- --cores 4 --timeout 600",
+    )
+
+
+def _add_secret_file(parser: argparse.ArgumentParser) -> None:
+    from vine_sharedport.worker.launch import SECRET_VARIABLE
+
+    parser.add_argument(
+        "--secret-file",
+        metavar="FILE",
+        default=os.environ.get(SECRET_VARIABLE) or None,
+        help="file with the manager's secret, as manager.shared_port.secret_file tells it "
+        f"(default: ${SECRET_VARIABLE})",
+    )
+
+
+def _add_private_network(parser: argparse.ArgumentParser) -> None:
+    from vine_sharedport.worker.launch import NETWORK_VARIABLE
+
+    parser.add_argument(
+        "--private-network",
+        metavar="NAME",
+        default=os.environ.get(NETWORK_VARIABLE) or None,
+        help="the network this machine is in, HTCondor's PRIVATE_NETWORK_NAME; where it is the "
+        f"address's PrivNet, PrivAddr is tried first (default: ${NETWORK_VARIABLE})",
+    )
 
 
 def _run_worker(options: argparse.Namespace) -> int:
-    from vine_sharedport.worker.launch import ADDRESS_VARIABLE, run_worker
+    from vine_sharedport.worker import launch
 
     if not options.address:
-        options.parser.error(f"no address: give --address or set {ADDRESS_VARIABLE}")
-    return run_worker(
-        options.address,
-        options.options,
-        secret_file=options.secret_file,
-        worker=options.worker,
-        timeout=options.connect_timeout,
+        options.parser.error(f"no address: give --address or set {launch.ADDRESS_VARIABLE}")
+    try:
+        if options.bundle is not None:
+            return _write_bundle(options)
+        return launch.run_worker(
+            options.address,
+            options.options,
+            secret_file=options.secret_file,
+            worker=options.worker or "vine_worker",
+            connect_timeout=options.connect_timeout,
+            private_network=options.private_network,
+        )
+    except (SinfulError, GateError) as error:
+        status = launch.BAD_SETTINGS
+        print(f"vine_sharedport: {error}", file=sys.stderr)
+    except LaunchError as error:
+        status = launch.NO_WORKER if options.bundle is None else _FAILURE
+        print(f"vine_sharedport: {error}", file=sys.stderr)
+    return status
+
+
+def _write_bundle(options: argparse.Namespace) -> int:
+    from vine_sharedport.worker.bundle import write_bundle
+
+    print(
+        write_bundle(
+            options.bundle,
+            options.address,
+            secret_file=options.secret_file,
+            worker=options.worker,
+            options=options.options,
+        )
     )
+    return 0
+
+
+def _add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
+
+    parser = nouns.add_parser(
+        "connect",
+        help="try a manager's address, and show what each way to it did",
+        description="Connect to a manager as a worker on this machine would, and say whether "
+        "that works: exit status 0 if it does, 1 if not.",
+        epilog="example: vine_sharedport connect --explain --secret-file sweep.secret "
+        "'<192.0.2.7:9618?sock=vine_42>'",
+    )
+    parser.add_argument(
+        "address",
+        metavar="ADDRESS",
+        nargs="?",
+        default=os.environ.get(ADDRESS_VARIABLE) or None,
+        help=f"the manager's, in single quotes (default: ${ADDRESS_VARIABLE})",
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="show the candidates and what each did"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_secret_file(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=_seconds,
+        default=30.0,
+        help="for all candidates together: seconds, or such as 2m (default: 30)",
+    )
+    _add_private_network(parser)
+    parser.set_defaults(run=_connect, parser=parser)
+
+
+def _connect(options: argparse.Namespace) -> int:
+    from vine_sharedport.link.explain import attempt
+    from vine_sharedport.link.secret import read_secret_file
+    from vine_sharedport.wire.sinful import Sinful
+    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
+
+    if not options.address:
+        options.parser.error(f"no address: give ADDRESS or set {ADDRESS_VARIABLE}")
+    try:
+        found = attempt(
+            Sinful.parse(options.address),
+            secret=read_secret_file(options.secret_file) if options.secret_file else None,
+            timeout=options.timeout,
+            private_network=options.private_network,
+        )
+    except EndpointError as error:
+        options.parser.error(f"the address {options.address} is no manager's: {error}")
+    if options.json:
+        print(json.dumps(found.as_dict()))
+    else:
+        print(found.explained() if options.explain else found)
+    return 0 if found.works else _FAILURE
 
 
 def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -162,6 +293,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    """Return a length of time in seconds; argparse tells anything else as a usage error."""
+    from vine_sharedport.worker.launch import parse_seconds
+
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _start_pool(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ __all__ = [
     "PoolError",
     "SharedPortError",
     "SinfulError",
+    "WrongSecretError",
 ]
 
 
@@ -39,6 +40,10 @@ class CedarError(SharedPortError):
 
 class GateError(SharedPortError):
     """The other side does not hold the manager's secret; drop the connection."""
+
+
+class WrongSecretError(GateError):
+    """The manager has another secret than we, or we have none; to try again is no use."""
 
 
 class HandOffError(SharedPortError):

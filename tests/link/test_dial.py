@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any, Callable
 
 import pytest
 
@@ -14,9 +17,14 @@ from vine_sharedport.errors import (
     DialError,
     DialTimeout,
     EndpointError,
+    GateError,
     SinfulError,
+    WrongSecretError,
 )
-from vine_sharedport.link.dial import candidates, connect
+from vine_sharedport.link import dial, race
+from vine_sharedport.link.dial import connect
+from vine_sharedport.link.race import Event
+from vine_sharedport.wire.gate import GateServer, GateState
 from vine_sharedport.wire.sinful import Sinful
 
 from . import helpers
@@ -41,19 +49,43 @@ def closed_port() -> Iterator[int]:
         yield port_of(bound)
 
 
-@pytest.fixture
-def mute_port() -> Iterator[int]:
-    """A port that answers nothing at all, as behind a firewall: its backlog is full."""
+@contextlib.contextmanager
+def mute(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
+    """Make a port that answers nothing at all, as behind a firewall: its backlog is full."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
-        mute = stack.enter_context(socket.socket())
-        mute.bind(("127.0.0.1", 0))
-        mute.listen(0)
-        stack.enter_context(socket.create_connection(mute.getsockname()))
-        with socket.socket() as probe:
+        made = stack.enter_context(socket.socket(family))
+        made.bind((host, port))
+        made.listen(0)
+        stack.enter_context(socket.socket(family)).connect(made.getsockname())
+        with socket.socket(family) as probe:
             probe.settimeout(0.1)
             with pytest.raises(socket.timeout):
-                probe.connect(mute.getsockname())
-        yield port_of(mute)
+                probe.connect(made.getsockname())
+        yield port_of(made)
+
+
+@pytest.fixture
+def mute_port() -> Iterator[int]:
+    with mute() as port:
+        yield port
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A name service: the addresses of each name, or a function that gives them."""
+    known: dict[str, Any] = {}
+
+    def look_up(host: str, port: int, *args: Any, **kwargs: Any) -> list[Any]:
+        found = known[host]
+        found = found() if callable(found) else found
+        return [
+            (socket.AF_INET6 if ":" in text else socket.AF_INET, 1, 6, "", (text, port))
+            for text in found
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    return known
 
 
 def address(*ports: int, sock: str | None = "vine_1") -> str:
@@ -63,30 +95,6 @@ def address(*ports: int, sock: str | None = "vine_1") -> str:
 
 
 # ---- candidates ----
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("<192.0.2.7:9618>", [("192.0.2.7", 9618)]),
-        ("<192.0.2.7:9618?sock=a>", [("192.0.2.7", 9618)]),
-        ("<[2001:db8::7]:9618?sock=a>", [("2001:db8::7", 9618)]),
-        (
-            "<192.0.2.7:9618?addrs=192.0.2.7-9618+[2001-db8--7]-9618&alias=ap.example.org>",
-            [("192.0.2.7", 9618), ("2001:db8::7", 9618), ("ap.example.org", 9618)],
-        ),
-        (  # a forwarder's public address comes after what the host has itself
-            "<203.0.113.1:9618?addrs=10.0.0.1-9619>",
-            [("10.0.0.1", 9619), ("203.0.113.1", 9618)],
-        ),
-        ("<192.0.2.7?addrs=10.0.0.1-9619>", [("10.0.0.1", 9619)]),
-        ("<192.0.2.7>", []),
-    ],
-)
-def test_candidates_are_the_literal_addresses_then_the_host_then_the_alias(
-    text: str, expected: list[tuple[str, int]]
-) -> None:
-    assert candidates(Sinful.parse(text)) == expected
 
 
 def test_candidates_are_tried_in_order_and_none_after_the_first_that_answers(
@@ -101,12 +109,211 @@ def test_candidates_are_tried_in_order_and_none_after_the_first_that_answers(
             second.accept()
 
 
-def test_candidate_without_an_answer_leaves_time_for_the_others(
+def test_next_candidate_starts_250_ms_after_one_without_an_answer(
     listener: socket.socket, mute_port: int
 ) -> None:
+    text = address(mute_port, port_of(listener))
+    events: list[Event] = []
+    with connect(text, tell=events.append), listener.accept()[0]:
+        pass
+    steps = [(event.what, event.candidate.port) for event in events]
+    assert steps == [
+        ("started", mute_port),
+        ("started", port_of(listener)),
+        ("connected", port_of(listener)),
+        ("left", mute_port),
+        ("sent", port_of(listener)),
+    ]
+    assert 0.24 < events[1].at < 0.5
+
+
+def test_attempts_are_250_ms_apart_and_go_on_together() -> None:
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(mute(f"127.0.0.{n}")) for n in range(1, 5)]
+        addrs = "+".join(f"127.0.0.{n}-{port}" for n, port in enumerate(ports, 1))
+        events: list[Event] = []
+        with pytest.raises(DialTimeout):
+            connect(f"<127.0.0.1:{ports[0]}?addrs={addrs}>", timeout=1.2, tell=events.append)
+    started = [event.at for event in events if event.what == "started"]
+    assert [round(at / 0.25, 1) for at in started] == pytest.approx([0, 1, 2, 3], abs=0.3)
+    failed = [event.at for event in events if event.what == "failed"]
+    assert failed == pytest.approx([1.2] * 4, abs=0.2)
+
+
+def test_next_candidate_starts_at_once_when_one_fails(
+    listener: socket.socket, closed_port: int
+) -> None:
     before = time.monotonic()
-    with connect(address(mute_port, port_of(listener)), timeout=1.0), listener.accept()[0]:
-        assert 0.4 < time.monotonic() - before < 0.9
+    with connect(address(closed_port, port_of(listener))), listener.accept()[0]:
+        assert time.monotonic() - before < 0.2
+
+
+def test_failure_starts_the_next_at_once_beside_one_without_an_answer(
+    listener: socket.socket, closed_port: int, mute_port: int
+) -> None:
+    events: list[Event] = []
+    text = address(mute_port, closed_port, port_of(listener))
+    with connect(text, tell=events.append), listener.accept()[0]:
+        pass
+    steps = [event.what for event in events[:5]]
+    assert steps == ["started", "started", "failed", "started", "connected"]
+    assert events[3].at - events[2].at < 0.2
+
+
+def test_name_that_is_resolved_late_still_counts(
+    listener: socket.socket, names: dict[str, Any]
+) -> None:
+    port = port_of(listener)
+
+    def slowly() -> list[str]:
+        time.sleep(0.5)
+        return ["127.0.0.1"]
+
+    names["slow.example.org"] = slowly
+    with mute("127.0.0.2", port):
+        names["mute.example.org"] = ["127.0.0.2"]
+        text = f"<slow.example.org:{port}?alias=mute.example.org>"
+        with connect(text) as client, listener.accept()[0]:
+            assert client.getpeername() == ("127.0.0.1", port)
+
+
+def test_both_families_are_tried_by_turns() -> None:
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(mute("127.0.0.1"))
+        stack.enter_context(mute("127.0.0.2", port))
+        try:
+            listener = stack.enter_context(
+                socket.create_server(("::1", port), family=socket.AF_INET6)
+            )
+        except OSError as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        addrs = f"127.0.0.1-{port}+127.0.0.2-{port}+[--1]-{port}"
+        events: list[Event] = []
+        with connect(f"<127.0.0.1:{port}?addrs={addrs}&sock=a>", tell=events.append) as client:
+            assert client.getpeername()[:2] == ("::1", port)
+            listener.accept()[0].close()
+        started = [event.host for event in events if event.what == "started"]
+        assert started == ["127.0.0.1", "::1"]
+
+
+def test_only_the_winner_hears_from_us(listener: socket.socket) -> None:
+    """The first one's SYN waits for room in a backlog, which comes too late."""
+    with socket.socket() as slow, contextlib.ExitStack() as stack:
+        slow.bind(("127.0.0.1", 0))
+        slow.listen(0)
+        stack.enter_context(socket.create_connection(slow.getsockname()))
+        text = address(port_of(slow), port_of(listener))
+        with connect(text), listener.accept()[0] as server:
+            server.settimeout(10)
+            assert server.recv(1) == b"\1"
+            slow.accept()[0].close()
+            slow.settimeout(1.5)  # the kernel would have repeated the SYN within 1 s
+            with pytest.raises(socket.timeout):
+                slow.accept()
+
+
+def test_address_that_closes_at_once_leaves_the_rest_to_the_others(
+    listener: socket.socket,
+) -> None:
+    """Another site's machine has that address, and a shared port that knows no such id."""
+    secret = bytes(32)
+    with contextlib.ExitStack() as stack:
+        for end in (socket.socket.close, helpers.reset):
+            other = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            text = address(port_of(other), port_of(listener))
+            answers = [
+                threading.Thread(target=lambda end=end, other=other: end(other.accept()[0])),
+                threading.Thread(target=lambda: _serve_gate(listener, secret)),
+            ]
+            for thread in answers:
+                thread.start()
+            with connect(text, secret=secret) as client:
+                assert client.getpeername() == listener.getsockname()
+            for thread in answers:
+                thread.join()
+
+
+def test_candidates_that_a_useless_winner_left_behind_are_tried_again(
+    listener: socket.socket,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        slow = stack.enter_context(socket.socket())
+        slow.bind(("127.0.0.1", 0))
+        slow.listen(0)
+        slow.settimeout(10)
+        stack.enter_context(socket.create_connection(slow.getsockname()))
+
+        def make_room() -> None:
+            """Let the second one win, and be of no use; then have room at the first."""
+            server, _ = listener.accept()
+            slow.accept()[0].close()
+            server.close()
+            _serve_gate(slow, bytes(32))
+
+        thread = threading.Thread(target=make_room)
+        thread.start()
+        text = address(port_of(slow), port_of(listener))
+        with connect(text, secret=bytes(32), timeout=10) as client:
+            assert client.getpeername() == slow.getsockname()
+        thread.join()
+
+
+def test_something_else_at_an_address_leaves_the_rest_to_the_others(
+    listener: socket.socket,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def talk() -> None:
+            with other.accept()[0] as server:
+                server.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                server.recv(1000)
+
+        threads = [
+            threading.Thread(target=talk),
+            threading.Thread(target=lambda: _serve_gate(listener, bytes(32))),
+        ]
+        for thread in threads:
+            thread.start()
+        text = address(port_of(other), port_of(listener))
+        with connect(text, secret=bytes(32)) as client:
+            assert client.getpeername() == listener.getsockname()
+        for thread in threads:
+            thread.join()
+
+
+def test_mute_gate_leaves_time_for_the_others(listener: socket.socket) -> None:
+    """A proxy that takes every connection, and has nobody behind it."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        thread = threading.Thread(target=lambda: _serve_gate(listener, bytes(32)))
+        thread.start()
+        text = address(port_of(proxy), port_of(listener))
+        with connect(text, secret=bytes(32), timeout=2) as client:
+            assert client.getpeername() == listener.getsockname()
+        thread.join()
+
+
+def test_refused_secret_ends_all_attempts(listener: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        thread = threading.Thread(target=lambda: _serve_gate(listener, bytes(32)))
+        thread.start()
+        with pytest.raises(WrongSecretError, match="it has another secret"):
+            connect(address(port_of(listener), port_of(other)), secret=b"\1" * 32)
+        thread.join()
+        other.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+
+def _serve_gate(listener: socket.socket, secret: bytes) -> None:
+    """Read a CONNECT message, and be the gate of a manager."""
+    with listener.accept()[0] as server:
+        header = helpers.receive_exactly(server, 5)
+        helpers.receive_exactly(server, int.from_bytes(header[1:], "big"))
+        gate = GateServer(secret, "vine_1", bytes(16))
+        server.sendall(gate.greeting())
+        with contextlib.suppress(GateError, OSError):
+            while gate.state is GateState.WAITING:
+                server.sendall(gate.feed(server.recv(gate.wanted)))
 
 
 def test_alias_is_tried_last(listener: socket.socket, closed_port: int) -> None:
@@ -130,59 +337,217 @@ def test_ipv6_candidate_is_reached() -> None:
 
 
 def test_one_deadline_is_shared_by_all_candidates(mute_port: int) -> None:
-    # Another address that leads to the same host.
-    text = f"<127.0.0.1:{mute_port}?addrs=127.0.0.1-{mute_port}&alias=localhost&sock=vine_1>"
-    before = time.monotonic()
-    with pytest.raises(DialTimeout) as caught:
-        connect(text, timeout=0.4)
-    assert 0.35 < time.monotonic() - before < 1
-    assert str(caught.value).count("no answer in time") == 2
+    with mute("127.0.0.2") as second:
+        text = f"<127.0.0.2:{second}?addrs=127.0.0.1-{mute_port}&sock=vine_1>"
+        before = time.monotonic()
+        with pytest.raises(DialTimeout) as caught:
+            connect(text, timeout=0.4)
+        assert 0.35 < time.monotonic() - before < 0.8
+        assert str(caught.value).count("no answer in time") == 2
 
 
-def test_one_deadline_is_shared_by_all_addresses_of_a_name(
-    mute_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = socket.getaddrinfo("127.0.0.1", mute_port, type=socket.SOCK_STREAM)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found * 5)
-    before = time.monotonic()
-    with pytest.raises(TimeoutError):
-        connect(f"<many.example.org:{mute_port}?sock=vine_1>", timeout=0.5)
-    assert 0.4 < time.monotonic() - before < 1
+def test_candidates_for_which_there_was_no_time_are_named(mute_port: int) -> None:
+    with pytest.raises(DialTimeout, match="port 9618: not tried, for lack of time"):
+        connect(f"<127.0.0.9:9618?addrs=127.0.0.1-{mute_port}>", timeout=0.1)
 
 
 def test_first_address_of_a_name_may_be_mute(
-    mute_port: int, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket, names: dict[str, Any]
 ) -> None:
-    resolve = socket.getaddrinfo
-
-    def both(host: str, port: int, *args: object, **kwargs: object) -> list[object]:
-        ports = (mute_port, port_of(listener))
-        return [resolve("127.0.0.1", port, type=socket.SOCK_STREAM)[0] for port in ports]
-
-    monkeypatch.setattr(socket, "getaddrinfo", both)
-    with connect("<two.example.org:9618?sock=vine_1>", timeout=0.6), listener.accept()[0]:
+    port = port_of(listener)
+    names["two.example.org"] = ["127.0.0.2", "127.0.0.1"]
+    text = f"<two.example.org:{port}?sock=vine_1>"
+    with mute("127.0.0.2", port), connect(text), listener.accept()[0]:
         pass
+
+
+def test_families_of_a_name_take_turns(names: dict[str, Any]) -> None:
+    names["many.example.org"] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1", "::1"]
+    events: list[Event] = []
+    with pytest.raises(DialError):
+        connect("<many.example.org:1?sock=vine_1>", tell=events.append)
+    started = [event.host for event in events if event.what == "started"]
+    assert started == ["127.0.0.1", "::1", "127.0.0.2", "127.0.0.3"]
+
+
+def test_name_service_is_asked_only_when_all_literals_have_been_started(
+    names: dict[str, Any], listener: socket.socket
+) -> None:
+    names["host.example.org"] = ["127.0.0.1"]
+    with contextlib.ExitStack() as stack:
+        ports = [stack.enter_context(mute(f"127.0.0.{n}")) for n in (2, 3)]
+        addrs = "+".join(f"127.0.0.{n}-{port}" for n, port in zip((2, 3), ports))
+        network = f"PrivNet=n&PrivAddr=%3chost.example.org:{port_of(listener)}%3e"
+        text = f"<127.0.0.2:{ports[0]}?{network}&addrs={addrs}>"
+        events: list[Event] = []
+        with connect(text, private_network="n", tell=events.append), listener.accept()[0]:
+            pass
+    steps = [event.what for event in events if event.what in ("started", "resolving")]
+    assert steps == ["started", "started", "resolving", "started"]
+
+
+def test_resolver_that_hangs_does_not_hold_back_an_address_that_works(
+    names: dict[str, Any], listener: socket.socket
+) -> None:
+    go_on = threading.Event()
+
+    def hang() -> list[str]:
+        go_on.wait(10)
+        return ["127.0.0.9"]
+
+    names["hangs.example.org"] = hang
+    names["works.example.org"] = ["127.0.0.1"]
+    text = f"<hangs.example.org:{port_of(listener)}?alias=works.example.org>"
+    try:
+        before = time.monotonic()
+        with connect(text), listener.accept()[0]:
+            assert 0.2 < time.monotonic() - before < 1
+    finally:
+        go_on.set()
+        helpers.wait_until(lambda: threading.active_count() == 1)
+
+
+def test_resolver_that_hangs_keeps_the_deadline(names: dict[str, Any]) -> None:
+    go_on = threading.Event()
+    names["hangs.example.org"] = lambda: go_on.wait(10) and []
+    before = time.monotonic()
+    try:
+        with pytest.raises(DialTimeout, match="the name service did not answer in time"):
+            connect("<hangs.example.org:9618?sock=vine_1>", timeout=0.3)
+        assert time.monotonic() - before < 0.8
+    finally:
+        go_on.set()
+        helpers.wait_until(lambda: threading.active_count() == 1)
+
+
+def test_name_that_leads_where_we_have_been_is_not_tried_again(
+    names: dict[str, Any], closed_port: int
+) -> None:
+    names["same.example.org"] = ["127.0.0.1"]
+    events: list[Event] = []
+    with pytest.raises(
+        DialError, match=r"same.example.org .*: leads to 127.0.0.1, tried already"
+    ):
+        connect(f"<127.0.0.1:{closed_port}?alias=same.example.org>", tell=events.append)
+    assert [event.what for event in events].count("started") == 1
+
+
+def test_mute_candidates_get_little_time_when_a_shared_port_has_nobody(
+    listener: socket.socket, mute_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dial, "_LAST_CHANCE", 0.3)
+
+    def drop() -> None:
+        with listener.accept()[0] as server:
+            server.recv(1000)
+
+    thread = threading.Thread(target=drop)
+    thread.start()
+    before = time.monotonic()
+    with pytest.raises(DialError, match="no manager serves this sock id"):
+        connect(address(mute_port, port_of(listener)), secret=bytes(32))
+    assert 0.5 < time.monotonic() - before < 1.5
+    thread.join()
+
+
+# ---- an address without a secret ----
+
+
+@pytest.mark.parametrize("end", [socket.socket.close, helpers.reset])
+def test_confirming_sees_that_nobody_is_there(
+    listener: socket.socket, end: Callable[..., None]
+) -> None:
+    def drop() -> None:
+        server, _ = listener.accept()
+        server.recv(1000)
+        end(server)
+
+    thread = threading.Thread(target=drop)
+    thread.start()
+    with pytest.raises(DialError, match="no manager serves this sock id"):
+        connect(address(port_of(listener)), confirm=True)
+    thread.join()
+
+
+def test_confirming_takes_50_ms_where_somebody_is_there(listener: socket.socket) -> None:
+    before = time.monotonic()
+    with connect(address(port_of(listener)), confirm=True), listener.accept()[0]:
+        assert 0.045 < time.monotonic() - before < 0.3
+
+
+def test_confirming_leaves_what_has_come_to_be_read(listener: socket.socket) -> None:
+    def greet() -> None:
+        with listener.accept()[0] as server:
+            server.sendall(b"220 ready")
+            server.recv(1000)
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    with connect(address(port_of(listener)), confirm=True) as client:
+        assert helpers.receive_exactly(client, 9) == b"220 ready"
+        thread.join()
+
+
+def test_confirming_sees_that_a_secret_is_wanted(listener: socket.socket) -> None:
+    thread = threading.Thread(target=lambda: _serve_gate(listener, bytes(32)))
+    thread.start()
+    with pytest.raises(WrongSecretError, match="the manager asks for its secret"):
+        connect(address(port_of(listener)), confirm=True)
+    thread.join()
 
 
 # ---- failures ----
 
 
-def test_failure_names_each_candidate_and_its_reason(closed_port: int, mute_port: int) -> None:
-    text = f"<127.0.0.1:{closed_port}?addrs=127.0.0.1-{mute_port}&sock=vine_1>"
-    with pytest.raises(DialError) as caught:
+def test_failure_names_each_candidate_in_order_and_its_reason(
+    closed_port: int, mute_port: int, names: dict[str, Any]
+) -> None:
+    names["ap.example.org"] = ["127.0.0.7"]
+    text = (
+        f"<127.0.0.1:{closed_port}?addrs=127.0.0.1-{mute_port}&alias=ap.example.org"
+        "&sock=vine_1>"
+    )
+    with pytest.raises(DialTimeout) as caught:
         connect(text, timeout=0.4)
-    assert not isinstance(caught.value, DialTimeout)
     assert str(caught.value) == (
         f"cannot reach {text}: 127.0.0.1 port {mute_port}: no answer in time; "
-        f"127.0.0.1 port {closed_port}: Connection refused"
+        f"127.0.0.1 port {closed_port}: Connection refused; "
+        f"ap.example.org (127.0.0.7) port {closed_port}: Connection refused"
     )
 
 
-def test_name_that_does_not_resolve_is_a_dial_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
+def test_want_of_descriptors_or_threads_is_a_dial_error(
+    monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    def no_thread(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(DialError, match="port 9618: can't start new"):
+            connect("<name.example.org:9618?sock=vine_1>")
+    for what in (race.selectors, "DefaultSelector"), (race.socket, "socket"):
+        with monkeypatch.context() as patch:
+            patch.setattr(*what, _no_descriptor)
+            with pytest.raises(DialError, match="Too many open files"):
+                connect(address(closed_port))
+
+
+def _no_descriptor(*args: Any, **kwargs: Any) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_failure_before_the_deadline_is_no_timeout(closed_port: int) -> None:
+    with pytest.raises(DialError) as caught:
+        connect(address(closed_port))
+    assert not isinstance(caught.value, DialTimeout)
+
+
+def test_name_that_does_not_resolve_is_a_dial_error(names: dict[str, Any]) -> None:
+    def fail() -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    names["gone.example.org"] = fail
     wanted = "gone.example.org port 9618: Name or service not known"
     with pytest.raises(DialError, match=wanted):
         connect("<gone.example.org:9618?sock=vine_1>")
@@ -202,15 +567,9 @@ def test_sock_id_that_is_none_is_refused_before_anything_is_sent(
     text = Sinful("127.0.0.1", port_of(listener), (("sock", "a b"),))
     with pytest.raises(EndpointError, match="'a b'"):
         connect(text)
-    _expect_nothing(listener)
-
-
-def _expect_nothing(listener: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        listener.settimeout(0)
-        with listener.accept()[0] as server:
-            server.settimeout(10)
-            assert server.recv(1) == b""
+    listener.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
 
 
 # ---- what is sent ----

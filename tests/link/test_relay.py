@@ -16,7 +16,13 @@ from typing import Callable
 
 import pytest
 
-from vine_sharedport.errors import DialError
+from vine_sharedport.errors import (
+    DialError,
+    DialTimeout,
+    SharedPortError,
+    WrongSecretError,
+)
+from vine_sharedport.link import backoff
 from vine_sharedport.link import relay as relay_module
 from vine_sharedport.link.relay import Relay
 
@@ -241,17 +247,17 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         assert (low, high) == (0.5, 1.0)
         return 1.0
 
-    monkeypatch.setattr(relay_module.random, "uniform", whole)
+    monkeypatch.setattr(backoff.random, "uniform", whole)
     monkeypatch.setattr(relay_module, "_FIRST_PAUSE", 0.1)
     monkeypatch.setattr(relay_module, "_LAST_PAUSE", 0.3)
-    hold_back = Relay._hold_back
+    wait = Relay._wait
 
-    def watched(self: Relay) -> None:
+    def watched(self: Relay, near: socket.socket, seconds: float | None) -> None:
         before = time.monotonic()
-        hold_back(self)
+        wait(self, near, seconds)
         made.append(time.monotonic() - before)
 
-    monkeypatch.setattr(Relay, "_hold_back", watched)
+    monkeypatch.setattr(Relay, "_wait", watched)
     return made
 
 
@@ -261,22 +267,171 @@ def _seconds_until_closed(near: socket.socket) -> float:
     return time.monotonic() - before
 
 
-def test_failure_to_dial_is_held_back_with_a_growing_pause(
-    pauses: list[float], caplog: pytest.LogCaptureFixture
-) -> None:
-    def dial() -> socket.socket:
-        raise DialError("cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there")
+class Flaky:
+    """A ``dial`` that fails so many times, and then leads to the far side."""
 
+    def __init__(self, far: Far, *failures: Exception) -> None:
+        self.far = far
+        self.failures = list(failures)
+        self.times: list[float] = []
+
+    def __call__(self) -> socket.socket:
+        self.times.append(time.monotonic())
+        if self.failures:
+            raise self.failures.pop(0)
+        return self.far.dial()
+
+
+def nobody() -> DialError:
+    return DialError("cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there")
+
+
+def test_failure_to_dial_is_tried_again_behind_the_same_connection(
+    pauses: list[float], far: Far, caplog: pytest.LogCaptureFixture
+) -> None:
+    dial = Flaky(far, *(nobody() for _ in range(4)))
     relay = Relay(dial)
     try:
-        for expected in (0.1, 0.2, 0.3, 0.3):
-            with near_of(relay) as near:
-                near.sendall(b"hello")
-                assert _seconds_until_closed(near) >= expected - 0.02
+        with near_of(relay) as near:
+            near.sendall(b"said at once")
+            with far.accept() as server:
+                assert helpers.receive_exactly(server, 12) == b"said at once"
+                server.sendall(b"welcome")
+                assert helpers.receive_exactly(near, 7) == b"welcome"
     finally:
         relay.close()
-    assert len(pauses) == 4
-    assert "cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there" in caplog.text
+    assert [round(pause, 1) for pause in pauses] == [0.1, 0.2, 0.3, 0.3]
+    assert len(dial.times) == 5
+    assert "cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there; trying" in caplog.text
+
+
+@pytest.mark.parametrize("said", [b"", b"hello"])
+@pytest.mark.parametrize("end", [socket.socket.close, helpers.reset])
+def test_client_that_leaves_ends_the_attempts(
+    far: Far, monkeypatch: pytest.MonkeyPatch, end: Callable[..., None], said: bytes
+) -> None:
+    """Though what it has said is still there to be read."""
+    monkeypatch.setattr(relay_module, "_FIRST_PAUSE", 60.0)
+    dial = Flaky(far, nobody())
+    relay = Relay(dial)
+    try:
+        near = near_of(relay)
+        near.sendall(said)
+        helpers.wait_until(lambda: dial.times)
+        time.sleep(0.05)
+        end(near)
+        helpers.wait_until(lambda: not relay._open)
+        assert len(dial.times) == 1
+    finally:
+        relay.close()
+
+
+# ---- giving up ----
+
+
+class GaveUp:
+    """What a relay is told to call when it gives up."""
+
+    def __init__(self) -> None:
+        self.reasons: queue.Queue[SharedPortError] = queue.Queue()
+        self.at = 0.0
+
+    def __call__(self, reason: SharedPortError) -> None:
+        self.at = time.monotonic()
+        self.reasons.put(reason)
+
+
+def test_time_limit_counts_from_the_first_failure(far: Far) -> None:
+    dial, gave_up = Flaky(far, *(nobody() for _ in range(99))), GaveUp()
+    relay = Relay(dial, time_limit=1.0, gave_up=gave_up)
+    try:
+        with near_of(relay) as near:
+            reason = gave_up.reasons.get(timeout=10)
+            assert isinstance(reason, DialTimeout)
+            assert "not reached within 1 s; at last: cannot reach" in str(reason)
+            assert 0.95 < gave_up.at - dial.times[0] < 1.5
+            near.settimeout(0.2)
+            with pytest.raises(socket.timeout):  # whoever gave up decides about its end
+                near.recv(1)
+            relay.close()
+            near.settimeout(10)
+            assert helpers.is_closed(near)
+    finally:
+        relay.close()
+    assert gave_up.reasons.empty()
+
+
+@pytest.mark.parametrize("proven", [False, True])
+def test_success_starts_the_time_limit_anew(
+    pauses: list[float], far: Far, proven: bool
+) -> None:
+    gave_up = GaveUp()
+    dial = Flaky(far, nobody(), nobody())
+    relay = Relay(dial, time_limit=0.6, gave_up=gave_up, proven=proven)
+    try:
+        for _ in range(4):  # 0.3 s of failures each
+            with near_of(relay) as near, far.accept() as server:
+                if not proven:
+                    server.sendall(b"x")
+                    helpers.receive_exactly(near, 1)
+            helpers.wait_until(lambda: not relay._open)
+            dial.failures += [nobody(), nobody()]
+        assert gave_up.reasons.empty()
+    finally:
+        relay.close()
+
+
+def test_refused_secret_is_looked_at_twice(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "_SECOND_LOOK", 0.2)
+    dial, gave_up = (
+        Flaky(far, *(WrongSecretError("another secret") for _ in range(9))),
+        GaveUp(),
+    )
+    relay = Relay(dial, time_limit=60, gave_up=gave_up)
+    try:
+        with near_of(relay):
+            assert isinstance(gave_up.reasons.get(timeout=10), WrongSecretError)
+            assert len(dial.times) == 2
+            assert 0.15 < dial.times[1] - dial.times[0] < 1
+            with near_of(relay) as another:  # there is no use for more
+                assert helpers.is_closed(another)
+            assert len(dial.times) == 2
+    finally:
+        relay.close()
+
+
+def test_secret_that_is_refused_once_may_be_right_the_next_time(
+    far: Far, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manager was being restarted."""
+    monkeypatch.setattr(relay_module, "_SECOND_LOOK", 0.01)
+    monkeypatch.setattr(relay_module, "_FIRST_PAUSE", 0.01)
+    dial, gave_up = (
+        Flaky(far, *(WrongSecretError("x"), nobody(), WrongSecretError("x"))),
+        GaveUp(),
+    )
+    relay = Relay(dial, time_limit=60, gave_up=gave_up)
+    try:
+        with near_of(relay), far.accept():
+            assert len(dial.times) == 4
+            assert gave_up.reasons.empty()
+    finally:
+        relay.close()
+
+
+def test_refused_secret_is_tried_for_ever_where_nobody_gives_up(
+    pauses: list[float], far: Far
+) -> None:
+    dial = Flaky(far, *(WrongSecretError("x") for _ in range(3)))
+    relay = Relay(dial)
+    try:
+        with near_of(relay), far.accept():
+            assert len(dial.times) == 4
+    finally:
+        relay.close()
+
+
+# ---- a far side that shows only later that nobody is there ----
 
 
 @pytest.mark.parametrize("end", [socket.socket.close, helpers.reset])
@@ -332,6 +487,7 @@ def test_pause_starts_anew_after_a_connection_that_worked(
             helpers.wait_until(lambda: threading.active_count() <= 2)
     finally:
         relay.close()
+    # The second pause is the first one's double; the success between makes it short again.
     assert [round(pause, 1) for pause in pauses] == [0.1, 0.2, 0.1]
 
 
@@ -372,7 +528,7 @@ def test_close_ends_a_pause(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     relay = Relay(far.dial)
     with near_of(relay) as near:
         far.accept().close()
-        helpers.wait_until(lambda: relay._pause != 60.0)
+        helpers.wait_until(lambda: relay._backoff._pause != 60.0)
         relay.close()
         assert _seconds_until_closed(near) < 2
 
@@ -409,14 +565,35 @@ def test_close_ends_a_connection_that_is_stuck_in_sending(far: Far) -> None:
             helpers.receive_all(server)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::ffff:127.0.0.1"])
 def test_another_user_of_the_machine_is_refused(
-    relay: Relay, far: Far, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    relay: Relay,
+    far: Far,
+    host: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     if os.geteuid() == 0:
         pytest.skip("root is let in everywhere")
     # As another user sees it: the kernel's table has our uid, and we are somebody else.
     other = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: other)
-    with socket.create_connection(("127.0.0.1", relay.port), timeout=10) as near:
+    with _connect_by(host, relay.port) as near:
         assert near.recv(1) == b""
     assert "refused a connection of another user" in caplog.text
+
+
+def test_ipv6_socket_reaches_the_port_by_the_mapped_address(relay: Relay, far: Far) -> None:
+    """As a worker does with CCTOOLS_IP_MODE=IPV6."""
+    with _connect_by("::ffff:127.0.0.1", relay.port) as near, far.accept() as server:
+        near.sendall(b"x")
+        assert helpers.receive_exactly(server, 1) == b"x"
+
+
+def _connect_by(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_connection((host, port), timeout=10)
+    except OSError as error:
+        if ":" in host:
+            pytest.skip(f"no IPv6 here: {error}")
+        raise

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -18,7 +19,13 @@ import pytest
 from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.worker import launch
-from vine_sharedport.worker.launch import ADDRESS_VARIABLE, run_worker
+from vine_sharedport.worker.launch import (
+    ADDRESS_VARIABLE,
+    NETWORK_VARIABLE,
+    TIMEOUT_VARIABLE,
+    parse_seconds,
+    run_worker,
+)
 
 from ..fake_shared_port import FakeSharedPort
 from . import helpers
@@ -55,12 +62,14 @@ def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProc
 
 
 @contextlib.contextmanager
-def command(*arguments: str, **kwargs: Any) -> Iterator[subprocess.Popen[str]]:
+def command(
+    *arguments: str, environment: dict[str, str] | None = None, **kwargs: Any
+) -> Iterator[subprocess.Popen[str]]:
     """Run the command for the length of the block."""
     process = subprocess.Popen(
         command_line(*arguments),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        cwd=helpers.ROOT, env=_environment({}), **kwargs,
+        cwd=helpers.ROOT, env=_environment(environment or {}), **kwargs,
     )  # fmt: skip
     with process:
         try:
@@ -221,8 +230,10 @@ def test_options_after_two_dashes_are_the_workers_whatever_they_look_like(
 def test_tasks_are_not_told_where_the_manager_is(make_worker: Callable[..., str]) -> None:
     worker = make_worker("env")
     result = run_command(
-        "worker", "--worker", worker, **{ADDRESS_VARIABLE: ADDRESS, "KEPT": "yes"}
-    )
+        "worker", "--worker", worker,
+        **{ADDRESS_VARIABLE: ADDRESS, TIMEOUT_VARIABLE: "9", NETWORK_VARIABLE: "net",
+           "VINE_SHARED_PORT_OF_A_LATER_VERSION": "1", "KEPT": "yes"},
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "KEPT=yes\n" in result.stdout
     assert "VINE_SHARED" not in result.stdout
@@ -280,6 +291,182 @@ def test_worker_may_have_any_name(
             assert process.wait(10) == 0
 
 
+# ---- a manager that is not reached ----
+
+
+# Connects, and says how that ends and whether it was asked to end.
+CLIENT = """
+    import signal, socket, sys
+    signal.signal(signal.SIGTERM, lambda *_: (print("asked to end", flush=True), sys.exit(3)))
+    with socket.create_connection((sys.argv[-2], int(sys.argv[-1])), 60) as manager:
+        manager.sendall(b"hello")
+        print("connected", flush=True)
+        print("heard", manager.recv(100), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def dead_end(directory: Path) -> Iterator[str]:
+    """Give the address of a sock id that nobody serves."""
+    with FakeSharedPort(str(directory)) as fake:
+        yield fake.address("vine_1")
+
+
+def test_manager_that_is_not_reached_in_time_ends_the_worker(
+    make_worker: Callable[..., str], short_directory: Path
+) -> None:
+    worker = make_worker(CLIENT, shell=sys.executable)
+    with dead_end(short_directory) as address:
+        before = time.monotonic()
+        result = run_command(
+            "worker", "--address", address, "--worker", worker, "--connect-timeout", "2s"
+        )
+        took = time.monotonic() - before
+    assert (result.returncode, result.stdout) == (75, "connected\nasked to end\n")
+    assert 2 < took < 5
+    assert "the manager was not reached within 2 s; at last: " in result.stderr
+    assert "no manager serves this sock id" in result.stderr
+    assert "'vine_sharedport connect --explain' shows what fails" in result.stderr
+
+
+def test_worker_that_does_not_end_when_asked_is_killed(
+    make_worker: Callable[..., str], short_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "_TIME_TO_CLEAN_UP", 1.5)
+    worker = make_worker(
+        """
+        import signal, socket, sys, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        manager = socket.create_connection((sys.argv[-2], int(sys.argv[-1])))
+        time.sleep(60)
+        """,
+        shell=sys.executable,
+    )
+    with dead_end(short_directory) as address:
+        before = time.monotonic()
+        assert run_worker(address, worker=worker, connect_timeout=1) == 75
+        assert 2.4 < time.monotonic() - before < 5
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "expected"),
+    [
+        ([], None, 900),
+        (["-t", "10"], None, 10),
+        (["-t10m"], None, 600),
+        (["--timeout", "2h"], None, 7200),
+        (["--timeout=90s"], None, 90),
+        (["--connect-timeout", "1d"], None, 86400),
+        (["--connect-timeout=5"], None, 5),
+        (["--timeout", "10", "--cores", "4", "--connect-timeout", "20"], None, 20),
+        (["--connect-timeout", "20", "-t", "10"], None, 10),
+        (["--idle-timeout", "7", "--tls-sni", "x"], None, 900),
+        (["-t"], None, 900),
+        (["-t", "soon"], None, 900),
+        (["-t", "10"], "30m", 1800),
+        ([], "7", 7),
+    ],
+)
+def test_time_limit_is_the_environments_or_the_workers_own(
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    environment: str | None,
+    expected: float,
+) -> None:
+    monkeypatch.delenv(TIMEOUT_VARIABLE, raising=False)
+    if environment is not None:
+        monkeypatch.setenv(TIMEOUT_VARIABLE, environment)
+    assert launch._time_limit(options) == expected
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1w", "10 minutes", "1" * 20, "\u0661"])
+def test_text_that_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no length of time; write seconds, or such as 10m"):
+        parse_seconds(text)
+
+
+def test_time_limit_of_the_environment_that_is_none_is_named(
+    make_worker: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TIMEOUT_VARIABLE, "soon")
+    with pytest.raises(LaunchError, match=f"{TIMEOUT_VARIABLE}: 'soon' is no length of time"):
+        run_worker(ADDRESS, worker=make_worker("exit 0"))
+
+
+def test_private_network_of_the_environment_is_tried_first(
+    make_worker: Callable[..., str], short_directory: Path
+) -> None:
+    worker = make_worker(CLIENT, shell=sys.executable)
+    with contextlib.ExitStack() as stack:
+        fake = stack.enter_context(FakeSharedPort(str(short_directory)))
+        endpoint = stack.enter_context(Endpoint("vine_1", str(short_directory)))
+        private = f"PrivNet=here&PrivAddr=%3c127.0.0.1:{fake.port}%3e"
+        elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        address = f"<127.0.0.1:{elsewhere.getsockname()[1]}?{private}&sock=vine_1>"
+        process = stack.enter_context(
+            command(
+                "worker", "--address", address, "--worker", worker,
+                environment={NETWORK_VARIABLE: "here"},
+            )
+        )  # fmt: skip
+        with endpoint.accept(10) as server:
+            server.sendall(b"welcome")
+        assert process.wait(10) == 0
+        elsewhere.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+
+
+def test_worker_of_ipv6_alone_gets_an_address_it_takes(
+    make_worker: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    report = tmp_path / "arguments"
+    worker = make_worker(f'echo "$1" > {report}')
+    for mode, host in (("IPV6", "::ffff:127.0.0.1"), ("AUTO", "127.0.0.1")):
+        monkeypatch.setenv("CCTOOLS_IP_MODE", mode)
+        run_worker(ADDRESS, worker=worker)
+        assert report.read_text() == f"{host}\n"
+
+
+# ---- our own parent ----
+
+
+@pytest.mark.parametrize("option", ["--parent-death", "--single-shot"])
+def test_worker_ends_with_our_parent_if_it_asked_for_that(
+    make_worker: Callable[..., str], option: str, tmp_path: Path
+) -> None:
+    worker = make_worker(
+        """
+        import os, signal, sys
+        print(os.getpid(), flush=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        signal.pause()
+        """,
+        shell=sys.executable,
+    )
+    words = command_line("worker", "--address", ADDRESS, "--worker", worker, "--", option)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", "import subprocess, sys; subprocess.call(sys.argv[1:])", *words],
+        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=helpers.ROOT, env=_environment({}), text=True,
+    )  # fmt: skip
+    with parent:
+        pid = int(parent.stdout.readline())
+        ours = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        parent.kill()
+        parent.wait()
+        try:
+            if option == "--parent-death":
+                helpers.wait_until(lambda: not helpers.is_alive(pid))
+                helpers.wait_until(lambda: not helpers.is_alive(ours))
+            else:
+                time.sleep(2)
+                assert helpers.is_alive(pid)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
 # ---- what can be wrong ----
 
 
@@ -324,14 +511,19 @@ def test_text_that_is_no_address_is_a_sinful_error() -> None:
     [
         (["worker"], 2, f"no address: give --address or set {ADDRESS_VARIABLE}"),
         (["worker", "--address", ""], 2, "no address"),
-        (["worker", "--address", "host:9618"], 2, "is no HTCondor address"),
-        (["worker", "--address", "<192.0.2.7:9618>", "--worker", "true"], 2, "no sock="),
-        (["worker", "--address", ADDRESS, "--worker", "none"], 1, "no worker program 'none'"),
-        (["worker", "--address", ADDRESS, "--connect-timeout", "x"], 2, "'x' is not a"),
+        (["worker", "--address", "host:9618"], 78, "is no HTCondor address"),
+        (["worker", "--address", "<192.0.2.7:9618>", "--worker", "true"], 78, "no sock="),
+        (
+            ["worker", "--address", ADDRESS, "--worker", "true", "--secret-file", "/none"],
+            78,
+            "cannot read the secret file /none: No such file",
+        ),
+        (["worker", "--address", ADDRESS, "--worker", "none"], 127, "no worker program 'none'"),
+        (["worker", "--address", ADDRESS, "--connect-timeout", "x"], 2, "'x' is no length of"),
         (
             ["worker", "--address", ADDRESS, "--cores", "4"],
             2,
-            "unrecognized arguments: --cores",
+            "unrecognized arguments: --cores; the worker's own options follow --, as in",
         ),
         (["worker", "--address"], 2, "expected one argument"),
         ([], 2, "NOUN"),
@@ -344,6 +536,21 @@ def test_command_says_what_is_wrong(arguments: list[str], status: int, message: 
     assert "Traceback" not in result.stderr
 
 
+def test_bundle_is_written_instead_of_running_a_worker(
+    make_worker: Callable[..., str], tmp_path: Path
+) -> None:
+    worker = make_worker(f"touch {tmp_path}/ran")
+    bundle = tmp_path / "bundle"
+    result = run_command(
+        "worker", "--bundle", str(bundle), "--address", ADDRESS, "--worker", worker,
+        "--", "--cores", "4",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "--cores 4" in result.stdout
+    assert (bundle / "fake_worker").exists()
+    assert not (tmp_path / "ran").exists()
+
+
 def test_help_tells_how_to_use_it() -> None:
     result = run_command("worker", "--help")
     assert (result.returncode, result.stderr) == (0, "")
@@ -351,7 +558,9 @@ def test_help_tells_how_to_use_it() -> None:
     for wanted in (
         "--address SINFUL",
         "--worker PROGRAM",
-        "--connect-timeout SECONDS",
+        "--connect-timeout TIME",
+        "--private-network NAME",
+        "--bundle DIR",
         f"(default: ${ADDRESS_VARIABLE})",
         "the worker's own options, after --",
         "example: vine_sharedport worker --address '<192.0.2.7:9618?sock=vine_42>'",

@@ -23,6 +23,7 @@ ALLOWED = {
     "worker": {"wire", "link"},
     "htcondor_shared_link": {"wire", "link", "hook"},
     "pool": {"wire", "link", "worker"},
+    "factory": {"wire", "link", "worker", "pool"},
     "manager": {"wire", "link", "hook", "htcondor_shared_link", "pool"},
     "work_queue": {"manager"},
 }
@@ -55,7 +56,7 @@ def _modules() -> list[tuple[str, Path]]:
 
 def test_every_part_has_its_place() -> None:
     parts = {part for part, _ in _modules()}
-    assert parts - {"__init__", "__main__", "cli"} <= set(ALLOWED)
+    assert parts - {"__init__", "__main__", "cli", "cli_factory", "cli_manager"} <= set(ALLOWED)
 
 
 @pytest.mark.parametrize(("part", "path"), _modules(), ids=lambda value: str(value)[-40:])

@@ -6,19 +6,43 @@ import errno
 import os
 import socket
 import time
-from typing import Any
+from typing import Callable
 
-from vine_sharedport.errors import DialError, DialTimeout, GateError, SinfulError
-from vine_sharedport.wire.gate import NONCE_SIZE, GateClient, GateState
-from vine_sharedport.wire.handoff import encode_connect
+from vine_sharedport.errors import (
+    DialError,
+    DialTimeout,
+    GateError,
+    SinfulError,
+    WrongSecretError,
+)
+from vine_sharedport.link.candidates import candidates, plan
+from vine_sharedport.link.race import Attempt, Event, Race, reason_of
+from vine_sharedport.wire.gate import MAGIC, NONCE_SIZE, GateClient, GateState
+from vine_sharedport.wire.handoff import check_sock_id, encode_connect
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["NOBODY_THERE", "candidates", "connect"]
+__all__ = ["NOBODY_THERE", "SECRET_WANTED", "SILENT_GATE", "candidates", "connect"]
 
 NOBODY_THERE = (
     "the shared port closed the connection without a byte: no manager serves this sock id "
     "(any more), or it is too busy"
 )
+SILENT_GATE = (
+    "connected, but the gate has said nothing in time: a manager without a gate, or "
+    "something that only takes connections"
+)
+SECRET_WANTED = (
+    "the manager asks for its secret, and this worker has none: give --secret-file "
+    "with a copy of the file that manager.shared_port.secret_file names"
+)
+
+# Seconds for the other candidates when a shared port has said that nobody is there: most
+# likely they lead to the same one, and to wait for a mute one helps nobody.
+_LAST_CHANCE = 3.0
+
+
+class _NobodyThereError(ConnectionResetError):
+    """The shared port was reached, and has nobody under the sock id."""
 
 
 def connect(
@@ -27,12 +51,16 @@ def connect(
     secret: bytes | None = None,
     timeout: float = 30.0,
     client_name: str | None = None,
+    private_network: str | None = None,
+    confirm: bool = False,
+    tell: Callable[[Event], None] | None = None,
 ) -> socket.socket:
     """Connect to whoever serves under the address's sock id.
 
-    Opens TCP to the shared port, trying the address's candidates in order, and sends
-    the CONNECT message. There is no reply: that nobody serves under the sock id shows
-    only in the connection's being closed.
+    Opens TCP to the shared port: the address's candidates start 250 ms apart, or as soon
+    as one has failed, and the first that answers gets the CONNECT message, alone. If it
+    turns out to be of no use, closed at once say, the others go on. There is no reply:
+    that nobody serves under the sock id shows only in the connection's being closed.
 
     Args:
         address: For example ``<192.0.2.7:9618?sock=vine_42>``. Without ``sock`` the
@@ -40,114 +68,146 @@ def connect(
         secret: What a manager with a gate asks for, 32 bytes; None for one without.
         timeout: Seconds for all candidates together, the gate included.
         client_name: How we call ourselves in the daemon's log; the process by default.
+        private_network: Name of the network this machine is in. An address with a
+            private part for that network is tried by that first.
+        confirm: Without a secret, wait for two round trips and 50 ms, at most 1 s, to
+            see whether the shared port closes the connection. With a secret the gate
+            tells, at no cost.
+        tell: Called with each step on the way.
 
     Returns:
         The connected socket, blocking and close-on-exec, the caller's.
 
     Raises:
         SinfulError: The text is no address.
+        EndpointError: Its sock id is none.
         DialError: No candidate could be reached; the message names each and why.
         DialTimeout: The time was over first.
-        GateError: The manager has another secret, or no gate.
+        WrongSecretError: The manager has another secret; or, with ``confirm`` and without
+            a secret, it asks for one.
+        GateError: Who answered has no gate, or cannot prove to hold the secret.
 
-    Source: CEDAR 3.3; ``SharedPortClient`` in HTCondor.
+    Source: CEDAR 3.3; ``SharedPortClient`` in HTCondor; RFC 8305.
     """
     sinful = Sinful.parse(address) if isinstance(address, str) else address
     name = client_name or f"vine_sharedport {os.getpid()}"
     name = "".join(c if " " <= c <= "~" else "?" for c in name[:200])  # for the daemon's log
     deadline = time.monotonic() + timeout
-    left = candidates(sinful)
-    if not left:
+    if sinful.sock is not None:
+        check_sock_id(sinful.sock)
+    places = plan(sinful, private_network=private_network)
+    if not places:
         raise SinfulError(f"the address {sinful} names no port to connect to")
-    failures: list[str] = []
-    while left:
-        # An unreachable first candidate must leave time for the others.
-        share = max(0.0, deadline - time.monotonic()) / len(left)
-        host, port = left.pop(0)
-        try:
-            sock = _open(host, port, share)
-        except OSError as error:
-            failures.append(f"{host} port {port}: {_reason(error)}")
-            continue
-        try:
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
-            if sinful.sock is not None:
-                whole_seconds = max(1, round(deadline - time.monotonic()))
-                # One write: daemons before 24.12.16 may drop a connection whose first
-                # bytes arrive in pieces (HTCONDOR-3420).
-                sock.sendall(encode_connect(sinful.sock, name, timeout=whole_seconds))
-                if secret is not None:
-                    _pass_gate(sock, secret, sinful.sock, deadline)
-            sock.settimeout(None)
-        except OSError as error:
-            sock.close()
-            failures.append(f"{host} port {port}: {_reason(error)}")
-            continue
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    kind = DialTimeout if time.monotonic() >= deadline else DialError
-    raise kind(f"cannot reach {sinful}: " + "; ".join(failures))
+    gate_error: GateError | None = None
+    try:
+        racing = Race(places, deadline=deadline, tell=tell)
+    except OSError as error:  # out of descriptors
+        raise DialError(f"cannot reach {sinful}: {reason_of(error)}") from error
+    with racing as race:
+        while (won := race.winner()) is not None:
+            sock = won.sock
+            assert sock is not None
+            # One that takes every connection and says nothing, such as a firewall's
+            # proxy, must leave time for the others.
+            now = time.monotonic()
+            share = now + (deadline - now) / (1 + race.left)
+            try:
+                if sinful.sock is not None:
+                    _introduce(won, race, sinful.sock, name, secret, confirm, share)
+                sock.settimeout(None)
+            except WrongSecretError as error:
+                sock.close()
+                race.fail(won, str(error))
+                raise  # it is the manager that we look for: no other way leads elsewhere
+            except (GateError, OSError) as error:
+                sock.close()
+                if isinstance(error, GateError):
+                    gate_error = error
+                race.fail(won, str(error) if isinstance(error, GateError) else reason_of(error))
+                if isinstance(error, _NobodyThereError):
+                    race.hurry(_LAST_CHANCE)
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        if gate_error is not None and len(race.failures) == 1:
+            raise gate_error
+        what = f"cannot reach {sinful}: " + "; ".join(race.failures)
+    if gate_error is not None:
+        raise GateError(what) from gate_error
+    raise (DialTimeout if time.monotonic() >= deadline else DialError)(what)
+
+
+def _introduce(
+    won: Attempt,
+    race: Race,
+    sock_id: str,
+    name: str,
+    secret: bytes | None,
+    confirm: bool,
+    deadline: float,
+) -> None:
+    """Say whom we want, and make as sure as can be that we have got there."""
+    sock = won.sock
+    assert sock is not None
+    _bound(sock, deadline)
+    whole_seconds = max(1, round(deadline - time.monotonic()))
+    # One write: daemons before 24.12.16 may drop a connection whose first bytes arrive
+    # in pieces (HTCONDOR-3420).
+    sock.sendall(encode_connect(sock_id, name, timeout=whole_seconds))
+    sent = time.monotonic()
+    race.tell("sent", won, sent)
+    if secret is not None:
+        _pass_gate(sock, secret, sock_id, deadline)
+        race.tell("gate passed", won, sent)
+    elif confirm:
+        _bound(sock, min(sent + 2 * won.round_trip + 0.05, sent + 1.0, deadline))
+        race.tell("answered" if _is_answered(sock) else "not closed", won, sent)
 
 
 def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float) -> None:
     """Prove that we hold the secret, and let the server prove that it does."""
     gate = GateClient(secret, sock_id, os.urandom(NONCE_SIZE))
     while gate.state is GateState.WAITING:
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
-        data = sock.recv(gate.wanted)
+        _bound(sock, deadline)
+        try:
+            data = sock.recv(gate.wanted)
+        except socket.timeout:
+            raise OSError(errno.ETIMEDOUT, SILENT_GATE) from None
+        except ConnectionResetError:
+            data = b""  # how the daemon, and the porter's end, close
         if data:
             answer = gate.feed(data)
             if answer:
                 sock.sendall(answer)
         elif gate.greeted:
-            raise GateError(
+            raise WrongSecretError(
                 f"the manager {sock_id} closed the connection at its gate: it has another "
                 "secret than this worker; submit new workers, or send them the present file"
             )
         else:
-            raise ConnectionResetError(errno.ECONNRESET, NOBODY_THERE)
+            raise _NobodyThereError(errno.ECONNRESET, NOBODY_THERE)
 
 
-def candidates(address: Sinful) -> list[tuple[str, int]]:
-    """Return the (host, port) pairs to try, the most specific first, each once."""
-    pairs = list(address.addrs)
-    if address.port is not None:
-        pairs.append((address.host, address.port))
-        if address.alias:
-            pairs.append((address.alias, address.port))
-    return list(dict.fromkeys(pairs))
+def _is_answered(sock: socket.socket) -> bool:
+    """Give the shared port time to close a connection that it has nobody for.
 
-
-def _open(host: str, port: int, timeout: float) -> socket.socket:
-    # create_connection() would give each address of a name the whole time.
-    deadline = time.monotonic() + timeout
-    left = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    while True:
-        share = max(0.001, (deadline - time.monotonic()) / len(left))
-        family, kind, protocol, _, where = left.pop(0)
-        try:
-            return _open_one(socket.socket(family, kind, protocol), where, share)
-        except OSError:
-            if not left:
-                raise
-
-
-def _open_one(sock: socket.socket, where: Any, timeout: float) -> socket.socket:
+    Returns whether bytes have come meanwhile, which stay there to be read. Workers speak
+    first, so silence is the good sign; a server of another kind may say something.
+    """
     try:
-        sock.settimeout(timeout)
-        sock.connect(where)
-        # Small messages go back and forth, and NAT boxes forget silent connections.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        first = sock.recv(len(MAGIC), socket.MSG_PEEK)
+    except socket.timeout:
+        return False
+    except ConnectionResetError:
+        first = b""
+    if not first:
+        raise _NobodyThereError(errno.ECONNRESET, NOBODY_THERE)
+    if first == MAGIC:
+        raise WrongSecretError(SECRET_WANTED)
+    return True
 
 
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.timeout):  # not TimeoutError before Python 3.10
-        return "no answer in time"
-    return error.strerror or str(error)
+def _bound(sock: socket.socket, deadline: float) -> None:
+    sock.settimeout(max(0.001, deadline - time.monotonic()))

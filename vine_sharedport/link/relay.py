@@ -2,6 +2,9 @@
 
 Plain copying between two sockets, a thread for each direction; an end of stream is
 passed on as such, so a half-closed connection stays half-open.
+
+While the manager cannot be reached, its client is kept: the relay dials again behind a
+connection that stands, and what the client has said already waits there.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
+import select
 import socket
 import struct
 import threading
@@ -17,16 +20,20 @@ import time
 from collections.abc import Iterator
 from typing import Callable
 
-from vine_sharedport.errors import SharedPortError
-from vine_sharedport.link.dial import NOBODY_THERE
+from vine_sharedport.errors import DialTimeout, SharedPortError, WrongSecretError
+from vine_sharedport.link.backoff import Backoff
+from vine_sharedport.link.dial import NOBODY_THERE, SECRET_WANTED
 from vine_sharedport.wire.gate import MAGIC
 
 __all__ = ["Relay", "carry"]
 
 log = logging.getLogger(__name__)
 
-_CHUNK = 256 * 1024
+_CHUNK = 1024 * 1024
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
+_SECOND_LOOK = 1.0  # at a manager that has refused our secret
+# How the kernel's table writes the first 12 bytes of ::ffff:a.b.c.d: words in host order.
+_MAPPED = "".join(f"{word:08X}" for word in struct.unpack("=3I", bytes(10) + b"\xff\xff"))
 
 
 class Relay:
@@ -37,15 +44,32 @@ class Relay:
     Args:
         dial: Opens one connection to the far side, the relay's from then on. May raise
             ``SharedPortError``.
+        time_limit: Seconds of failures in a row until the relay gives up; None for never.
+            Only with ``gave_up``.
+        proven: A connection that ``dial`` returns is one to the manager, as with a gate.
+            Otherwise only its first bytes tell.
+        gave_up: Called once, from a thread, with what no patience helps against:
+            ``WrongSecretError``, twice, or ``DialTimeout`` when the time limit is over.
+            The client stays connected until ``close()``. None to go on for ever.
     """
 
-    def __init__(self, dial: Callable[[], socket.socket]) -> None:
+    def __init__(
+        self,
+        dial: Callable[[], socket.socket],
+        *,
+        time_limit: float | None = None,
+        proven: bool = False,
+        gave_up: Callable[[SharedPortError], None] | None = None,
+    ) -> None:
         self._dial = dial
+        self._proven = proven
+        self._gave_up = gave_up
+        self._backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE, time_limit)
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
+        self._ended = threading.Event()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._pause = _FIRST_PAUSE
         self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
         self._thread.start()
 
@@ -64,7 +88,7 @@ class Relay:
         self._listener.close()
         with self._lock:
             for sock in self._open:
-                _shut(sock, socket.SHUT_RDWR)
+                _shut(sock, socket.SHUT_RDWR)  # wakes pauses, too
 
     def _serve(self) -> None:
         while True:
@@ -83,60 +107,109 @@ class Relay:
             if not _is_ours(near):
                 log.warning("refused a connection of another user of this machine")
                 return
+            with self._registered(near):
+                far = self._reach(near)
+                if far is None:
+                    return
+                began = time.monotonic()
+                with far, self._registered(far):
+                    if self._proven:
+                        self._backoff.succeeded()
+                        carry(near, far)
+                    elif carry(near, far, failed=lambda why: self._fail(near, began, why)):
+                        self._backoff.succeeded()
+
+    def _reach(self, near: socket.socket) -> socket.socket | None:
+        """Dial until somebody is there; None when ``near`` or our patience ends first."""
+        wrong_secrets = 0
+        while not (self._closing.is_set() or self._ended.is_set()):
+            began = time.monotonic()
             try:
-                far = self._dial()
+                return self._dial()
+            except WrongSecretError as error:
+                wrong_secrets += 1
+                if self._gave_up is None:
+                    self._fail(near, began, str(error))
+                elif wrong_secrets == 1:
+                    # The manager may just be restarting, secret and all.
+                    log.warning("%s; looking once more", error)
+                    self._wait(near, _SECOND_LOOK)
+                else:
+                    self._give_up(error, near)
             except SharedPortError as error:
-                log.warning("%s", error)
-                self._hold_back()
-                return
-            with far, self._registered(near, far):
-                if carry(near, far, failed=self._explain):
-                    self._pause = _FIRST_PAUSE
+                wrong_secrets = 0
+                self._fail(near, began, str(error))
+            if _has_left(near):
+                break
+        return None
 
-    def _explain(self, reason: str) -> None:
-        """Say why no connection came about, and wait a little."""
-        if not self._closing.is_set():
-            log.warning("%s; trying again", reason)
-            self._hold_back()
+    def _fail(self, near: socket.socket, began: float, reason: str) -> None:
+        """Say why no connection came about, and let some time pass; or give up."""
+        if self._closing.is_set() or self._ended.is_set():
+            return
+        pause = self._backoff.failed(began)
+        if pause is not None:
+            log.warning("%s; trying again in %.1f s", reason, pause)
+            self._wait(near, pause)
+        if pause is None or self._backoff.is_over:
+            limit = self._backoff.limit
+            what = f"the manager was not reached within {limit:g} s; at last: {reason}"
+            self._give_up(DialTimeout(what), near)
 
-    def _hold_back(self) -> None:
-        """Let some time pass before the client learns of a failure and comes again.
+    def _wait(self, near: socket.socket, seconds: float | None) -> None:
+        """Wait so long, or until the client has gone or ``close()`` has ended it."""
+        poll = select.poll()
+        poll.register(near, select.POLLRDHUP)
+        poll.poll(None if seconds is None else seconds * 1000)
 
-        TCP to a shared port always succeeds, so a client's own back-off never starts.
-        """
-        pause = self._pause * random.uniform(0.5, 1.0)
-        self._pause = min(2 * self._pause, _LAST_PAUSE)
-        self._closing.wait(pause)
+    def _give_up(self, error: SharedPortError, near: socket.socket) -> None:
+        """Tell of it, once, and keep the client until the relay is closed."""
+        with self._lock:
+            first = not self._ended.is_set() and not self._closing.is_set()
+            self._ended.set()
+        if first and self._gave_up is not None:
+            self._gave_up(error)
+            self._wait(near, None)
 
     @contextlib.contextmanager
-    def _registered(self, *socks: socket.socket) -> Iterator[None]:
+    def _registered(self, sock: socket.socket) -> Iterator[None]:
         with self._lock:
-            self._open.update(socks)
-            if self._closing.is_set():  # since before the far side was there
-                for sock in socks:
-                    _shut(sock, socket.SHUT_RDWR)
+            self._open.add(sock)
+            if self._closing.is_set():  # since before it was there
+                _shut(sock, socket.SHUT_RDWR)
         try:
             yield
         finally:
             with self._lock:
-                self._open.difference_update(socks)
+                self._open.discard(sock)
+
+
+def _has_left(near: socket.socket) -> bool:
+    """Whether the client has ended its stream, be it behind bytes that nobody has read."""
+    poll = select.poll()
+    poll.register(near, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _is_ours(near: socket.socket) -> bool:
     """Whether the client is this user's, or root's.
 
     The relay's side of the gate is open: whoever gets in here is the worker. Read from
-    the kernel's table (proc(5)); where there is none, nothing is known and nobody refused.
+    the kernel's tables (proc(5)); where there are none, nothing is known and nobody
+    refused.
     """
     host, port = near.getpeername()
     here_host, here_port = near.getsockname()
     wanted = [_table_form(host, port), _table_form(here_host, here_port)]
+    # A worker with CCTOOLS_IP_MODE=IPV6 comes from an IPv6 socket (RFC 4291, 2.5.5.2).
+    mapped = [_MAPPED + end for end in wanted]
     try:
-        with open("/proc/self/net/tcp", encoding="ascii") as table:
-            for line in table:
-                fields = line.split()
-                if fields[1:3] == wanted:
-                    return int(fields[7]) in (os.geteuid(), 0)
+        for name in ("tcp", "tcp6"):
+            with open(f"/proc/self/net/{name}", encoding="ascii") as table:
+                for line in table:
+                    fields = line.split()
+                    if fields[1:3] in (wanted, mapped):
+                        return int(fields[7]) in (os.geteuid(), 0)
     except OSError:
         return True
     return True  # it has closed already
@@ -192,10 +265,7 @@ def _failure(far: socket.socket) -> str | None:
     if not first:
         return NOBODY_THERE
     if first == MAGIC:
-        return (
-            "the manager asks for its secret, and this worker has none: give --secret-file "
-            "with a copy of the file that manager.shared_port.secret_file names"
-        )
+        return SECRET_WANTED
     return None
 
 

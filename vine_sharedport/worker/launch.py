@@ -4,30 +4,70 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
-from vine_sharedport.errors import EndpointError, LaunchError, SinfulError
+from vine_sharedport.errors import (
+    EndpointError,
+    LaunchError,
+    SharedPortError,
+    SinfulError,
+    WrongSecretError,
+)
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.relay import Relay
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["ADDRESS_VARIABLE", "SECRET_VARIABLE", "run_worker"]
+__all__ = [
+    "ADDRESS_VARIABLE",
+    "BAD_SETTINGS",
+    "NETWORK_VARIABLE",
+    "NOT_REACHED",
+    "NO_WORKER",
+    "SECRET_VARIABLE",
+    "TIMEOUT_VARIABLE",
+    "VARIABLES",
+    "WRONG_SECRET",
+    "parse_seconds",
+    "run_worker",
+]
 
 log = logging.getLogger(__name__)
 
-ADDRESS_VARIABLE = "VINE_SHARED_PORT_ADDRESS"
+VARIABLES = "VINE_SHARED_PORT_"
+"""What the names of all our environment variables begin with; no task gets to see one."""
+
+ADDRESS_VARIABLE = VARIABLES + "ADDRESS"
 """Environment variable with the manager's address."""
 
-SECRET_VARIABLE = "VINE_SHARED_PORT_SECRET_FILE"
+SECRET_VARIABLE = VARIABLES + "SECRET_FILE"
 """Environment variable with the path of the file that holds the manager's secret."""
+
+TIMEOUT_VARIABLE = VARIABLES + "CONNECT_TIMEOUT"
+"""Environment variable with the time after which an unreachable manager is given up."""
+
+NETWORK_VARIABLE = VARIABLES + "PRIVATE_NETWORK"
+"""Environment variable with the name of the network that this machine is in."""
+
+# Exit statuses besides the worker's own: sysexits.h's EX_TEMPFAIL (later it may work),
+# EX_NOPERM and EX_CONFIG, and the shell's for a command that is not there.
+NOT_REACHED = 75
+WRONG_SECRET = 77
+BAD_SETTINGS = 78
+NO_WORKER = 127
+
+_DEFAULT_LIMIT = 900.0  # vine_worker's own --connect-timeout
+_LONGEST_ATTEMPT = 30.0
+_TIME_TO_CLEAN_UP = 10.0
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -38,19 +78,25 @@ def run_worker(
     *,
     secret_file: str | None = None,
     worker: str = "vine_worker",
-    timeout: float = 30.0,
+    connect_timeout: float | None = None,
+    private_network: str | None = None,
 ) -> int:
     """Run a worker until it ends, through a relay on this machine.
 
     Args:
         address: The manager's, for example ``<192.0.2.7:9618?sock=vine_42>``.
-        secret_file: File with the manager's secret; None for a manager without a gate.
         options: The worker's own options.
+        secret_file: File with the manager's secret; None for a manager without a gate.
         worker: The worker's program, a path or a name on PATH.
-        timeout: Seconds for each connection to the shared port.
+        connect_timeout: Seconds after which a manager that cannot be reached is given
+            up; by default what the environment says, else the worker's options, else 900.
+        private_network: Name of the network that this machine is in; by default what the
+            environment says.
 
     Returns:
-        The worker's exit status, as a shell tells it: 128 + N if signal N ended it.
+        The worker's exit status, as a shell tells it: 128 + N if signal N ended it. 77
+        if the manager has refused the secret, 75 if it was given up as unreachable; the
+        log says more.
 
     Raises:
         SinfulError: The text is no address.
@@ -71,16 +117,24 @@ def run_worker(
             "or put the directory of vine_worker on PATH"
         )
     secret = None if secret_file is None else read_secret_file(secret_file)
-    name = os.path.basename(worker)
-    relay = Relay(partial(connect, sinful, secret=secret, timeout=timeout, client_name=name))
+    limit = connect_timeout if connect_timeout is not None else _time_limit(options)
+    dial = partial(
+        connect,
+        sinful,
+        secret=secret,
+        timeout=max(1.0, min(_LONGEST_ATTEMPT, limit)),
+        client_name=os.path.basename(worker),
+        private_network=private_network or os.environ.get(NETWORK_VARIABLE),
+        confirm=True,
+    )
+    ending = _Ending()
+    relay = Relay(dial, time_limit=limit, proven=secret is not None, gave_up=ending.give_up)
     # Tasks are the worker's children and need not know where its manager is.
     environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in (ADDRESS_VARIABLE, SECRET_VARIABLE)
+        name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)
     }
     try:
-        command = [program, *options, "127.0.0.1", str(relay.port)]
+        command = [program, *options, _relay_host(), str(relay.port)]
         with _passing_signals_on() as worker_started:
             try:
                 process = subprocess.Popen(command, env=environment)
@@ -88,10 +142,157 @@ def run_worker(
                 raise LaunchError(f"cannot start {program}: {error.strerror}") from error
             worker_started(process)
             log.info("%s started, pid %d, manager %s", worker, process.pid, sinful)
+            ending.watch(process, relay, with_parent="--parent-death" in options)
             status = process.wait()
     finally:
+        ending.close()
         relay.close()
+    if ending.reason is not None:
+        return _tell(ending.reason, worker)
     return status if status >= 0 else 128 - status
+
+
+def _relay_host() -> str:
+    """Return our side of the loopback interface as the worker's address family has it."""
+    # cctools' setting: IPV4 (default), IPV6 or AUTO. An IPv6 socket reaches an IPv4 one
+    # by the address mapped into IPv6.
+    return "::ffff:127.0.0.1" if os.environ.get("CCTOOLS_IP_MODE") == "IPV6" else "127.0.0.1"
+
+
+def _tell(reason: SharedPortError, worker: str) -> int:
+    """Log what has ended the worker, and return the exit status for it."""
+    if isinstance(reason, WrongSecretError):
+        log.error("%s; asked twice, so %s was ended", reason, worker)
+        return WRONG_SECRET
+    log.error(
+        "%s; so %s was ended. 'vine_sharedport connect --explain' shows what fails; to wait "
+        "for longer, give the worker a longer --timeout or set %s",
+        reason, worker, TIMEOUT_VARIABLE,
+    )  # fmt: skip
+    return NOT_REACHED
+
+
+# ---- the time limit ----
+
+
+def parse_seconds(text: str) -> float:
+    """Return a length of time in seconds.
+
+    Args:
+        text: A whole number, with a unit s, m, h or d if it is not seconds.
+
+    Raises:
+        ValueError: It is none.
+
+    Source: ``string_time_parse`` in cctools' ``stringtools.c``.
+    """
+    match = re.match(r"\s*\+?(\d{1,9})\s*([smhd]?)\s*\Z", text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is no length of time; write seconds, or such as 10m or 2h")
+    factor = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2].lower()]
+    return float(int(match[1]) * factor)
+
+
+def _time_limit(options: Sequence[str]) -> float:
+    """Return what the environment says, else what the worker's options say, else 900."""
+    text = os.environ.get(TIMEOUT_VARIABLE)
+    if text:
+        try:
+            return parse_seconds(text)
+        except ValueError as error:
+            raise LaunchError(f"{TIMEOUT_VARIABLE}: {error}") from error
+    for word in _values_of(options):
+        try:
+            return parse_seconds(word)
+        except ValueError:
+            continue  # for the worker to judge
+    return _DEFAULT_LIMIT
+
+
+def _values_of(options: Sequence[str]) -> Iterator[str]:
+    """Return the values that a worker's time limit has, the last one first.
+
+    Source: ``long_options`` in ``vine_worker_options.c`` and ``work_queue_worker.c``.
+    """
+    for at in reversed(range(len(options))):
+        word = options[at]
+        if word in ("-t", "--timeout", "--connect-timeout"):
+            yield from options[at + 1 : at + 2]
+        elif word.startswith(("--timeout=", "--connect-timeout=")):
+            yield word.partition("=")[2]
+        elif word.startswith("-t"):
+            yield word[2:]
+
+
+# ---- its end ----
+
+
+class _Ending:
+    """Ends the worker when there is no use for it any more.
+
+    Attributes:
+        reason: Why it was; None if it ended by itself, or with our parent.
+    """
+
+    def __init__(self) -> None:
+        self.reason: SharedPortError | None = None
+        self._wanted = threading.Event()
+        self._closed = False
+        self._parent = os.getppid()
+        self._thread: threading.Thread | None = None
+
+    def give_up(self, reason: SharedPortError) -> None:
+        """End the worker for this reason; may come before there is one."""
+        self.reason = reason
+        self._wanted.set()
+
+    def watch(
+        self, process: subprocess.Popen[bytes], relay: Relay, *, with_parent: bool
+    ) -> None:
+        """Take care of this worker from now on.
+
+        Args:
+            process: It.
+            relay: What it is connected to.
+            with_parent: End it with our parent, too. It asked for that, but its parent
+                are we.
+        """
+        arguments = (process, relay, 1.0 if with_parent else None)
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching: the worker has ended. Idempotent."""
+        self._closed = True
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(
+        self, process: subprocess.Popen[bytes], relay: Relay, look_every: float | None
+    ) -> None:
+        while not self._wanted.wait(look_every):
+            if os.getppid() != self._parent:
+                log.warning("our parent has ended, so the worker ends, by its --parent-death")
+                break
+        if self._closed:
+            return
+        process.terminate()
+        # It says goodbye and cleans up. One that waits for an answer, to a password say,
+        # looks at its signals only when the connection ends.
+        if not _ends_within(process, 1.0):
+            relay.close()
+            if not _ends_within(process, _TIME_TO_CLEAN_UP - 1.0):
+                log.warning("the worker has not ended %g s after SIGTERM", _TIME_TO_CLEAN_UP)
+                process.kill()
+
+
+def _ends_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,0 +1,253 @@
+"""``vine_sharedport connect``: what it says about a way in, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.link.explain import attempt
+from vine_sharedport.link.secret import make_secret_file
+from vine_sharedport.wire.sinful import Sinful
+
+from ..fake_shared_port import FakeSharedPort
+from . import helpers
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    kept = {name: value for name, value in os.environ.items() if "VINE_SHARED" not in name}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "vine_sharedport", "connect", *arguments],
+        capture_output=True, text=True, timeout=30, check=False, cwd=helpers.ROOT,
+        env={**kept, "PYTHONPATH": str(helpers.ROOT), **environment},
+    )  # fmt: skip
+
+
+def words(text: str) -> str:
+    """Return the text in one line, however it was wrapped."""
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def fake(short_directory: Path) -> Iterator[FakeSharedPort]:
+    with FakeSharedPort(str(short_directory)) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def served(directory: Path, secret: bytes | None = None) -> Iterator[None]:
+    """Serve vine_1, and take whoever comes."""
+    with Endpoint("vine_1", str(directory), secret=secret) as endpoint:
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.wait(0.01):
+                for client in endpoint.poll():
+                    client.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+@pytest.fixture
+def secret_file(tmp_path: Path) -> str:
+    path = str(tmp_path / "secret")
+    make_secret_file(path)
+    return path
+
+
+def test_way_in_that_works_is_said_with_what_was_checked(
+    fake: FakeSharedPort, short_directory: Path, secret_file: str
+) -> None:
+    secret = Path(secret_file).read_bytes()
+    with served(short_directory, secret):
+        result = run("--secret-file", secret_file, fake.address("vine_1"))
+    assert (result.returncode, result.stderr) == (0, "")
+    text = words(result.stdout)
+    assert text.startswith(f"The way in works, by 127.0.0.1 port {fake.port}, after ")
+    assert "Checked: TCP, the sock id, and the secret, which both sides hold." in text
+
+
+def test_without_a_secret_it_says_what_it_could_not_check(
+    fake: FakeSharedPort, short_directory: Path
+) -> None:
+    with served(short_directory):
+        result = run(VINE_SHARED_PORT_ADDRESS=fake.address("vine_1"))
+    assert result.returncode == 0, result.stderr
+    text = words(result.stdout)
+    assert "the shared port did not close the connection at once" in text
+    assert "Not checked, for want of --secret-file: whether this manager has a gate" in text
+
+
+def test_explanation_shows_each_candidate_and_what_it_did(
+    fake: FakeSharedPort, short_directory: Path, secret_file: str
+) -> None:
+    secret = Path(secret_file).read_bytes()
+    with socket.socket() as closed, served(short_directory, secret):
+        closed.bind(("127.0.0.1", 0))
+        refused = closed.getsockname()[1]
+        address = (
+            f"<127.0.0.9:{refused}?addrs=127.0.0.1-{refused}+127.0.0.1-{fake.port}"
+            "&PrivNet=cluster&PrivAddr=%3c10.0.0.1:9%3e&alias=ap.example.org&sock=vine_1>"
+        )
+        result = run(
+            "--explain", "--private-network", "home", address,
+            VINE_SHARED_PORT_SECRET_FILE=secret_file,
+        )  # fmt: skip
+    assert result.returncode == 0, result.stdout
+    lines = result.stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(" 1  "))
+    rows = [line.split() for line in lines[start:]]
+    assert rows[0][:6] == ["1", "127.0.0.1", "port", str(refused), "addrs", "failed"]
+    assert rows[0][-2:] == ["Connection", "refused"]
+    assert rows[1][:7] == [
+        "2",
+        "127.0.0.1",
+        "port",
+        str(fake.port),
+        "addrs",
+        "connected",
+        "after",
+    ]
+    assert rows[1][-1] == "ms"
+    assert rows[2] == ["CONNECT", "sent"]
+    assert rows[3][:3] == ["gate", "passed", "after"]
+    assert (
+        words(lines[start + 4])
+        == f"3 127.0.0.9 port {refused} host not tried: it was not needed"
+    )
+    assert rows[5][0] == "4"
+    # Each row's last column stands below the others'.
+    assert len({lines[start + 1].index("connected"), lines[start + 2].index("CONNECT")}) == 1
+    text = words(result.stdout)
+    assert "PrivAddr is left out: it holds in the network 'cluster', and this machine" in text
+    assert "alias, by the name service, is the last resort" in text
+    assert all(len(line) <= 98 for line in lines if "<" not in line)
+    assert result.stdout.isascii()
+
+
+def test_json_has_the_same_for_programs(fake: FakeSharedPort, short_directory: Path) -> None:
+    address = fake.address("vine_1")
+    with served(short_directory):
+        result = run("--json", address)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["works"], told["error"], told["address"]) == (True, None, address)
+    (candidate,) = told["candidates"]
+    assert (candidate["number"], candidate["host"], candidate["source"]) == (
+        1,
+        "127.0.0.1",
+        "addrs",
+    )
+    steps = [step["what"] for step in candidate["steps"]]
+    assert steps == ["started", "connected", "sent", "not closed"]
+    at = [step["at_ms"] for step in candidate["steps"]]
+    assert at == sorted(at)
+    assert at[-1] >= 50
+
+
+# ---- what is wrong, and what to do ----
+
+
+def test_dead_sock_id(fake: FakeSharedPort) -> None:
+    result = run("--explain", fake.address("vine_1"))
+    assert (result.returncode, result.stderr) == (1, "")
+    text = words(result.stdout)
+    assert "CONNECT sent" in text
+    assert "The way in does not work. - The access point was reached." in text
+    assert "no manager serves this sock id" in text
+    assert "Compare the sock= of the address with that of manager.shared_port.address" in text
+
+
+def test_refused_secret(fake: FakeSharedPort, short_directory: Path, secret_file: str) -> None:
+    with served(short_directory, bytes(32)):
+        result = run("--secret-file", secret_file, fake.address("vine_1"))
+    assert result.returncode == 1
+    assert "it has another secret than this worker" in words(result.stdout)
+    assert "Copy the file that manager.shared_port.secret_file names" in words(result.stdout)
+    with served(short_directory, bytes(32)):
+        result = run("--explain", "--secret-file", secret_file, fake.address("vine_1"))
+    assert "CONNECT sent failed after" in words(result.stdout)
+    assert "it has another secret than this worker" in words(result.stdout)
+
+
+def test_missing_secret(fake: FakeSharedPort, short_directory: Path) -> None:
+    with served(short_directory, bytes(32)):
+        result = run(fake.address("vine_1"))
+    assert result.returncode == 1
+    assert "the manager asks for its secret" in words(result.stdout)
+
+
+def test_manager_without_a_gate(
+    fake: FakeSharedPort, short_directory: Path, secret_file: str
+) -> None:
+    with served(short_directory):
+        result = run("--secret-file", secret_file, "--timeout", "1", fake.address("vine_1"))
+    assert result.returncode == 1
+    assert "connected, but the gate has said nothing in time" in words(result.stdout)
+    assert "If the manager was made with gate=False, give no secret file." in words(
+        result.stdout
+    )
+
+
+def test_port_at_which_nobody_listens() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        result = run(f"<127.0.0.1:{closed.getsockname()[1]}?sock=vine_1>")
+    assert result.returncode == 1
+    assert "Connection refused" in result.stdout
+    assert "nothing listens on the port" in words(result.stdout)
+
+
+def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:
+    result = run(fake.address())
+    assert result.returncode == 0
+    assert "Checked: TCP alone" in words(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ([], 2, "no address: give ADDRESS or set VINE_SHARED_PORT_ADDRESS"),
+        (["host:9618"], 2, "is no HTCondor address"),
+        (["<192.0.2.7>"], 2, "names no port to connect to"),
+        (["<127.0.0.1:1?sock=a%20b>"], 2, "is no manager's"),
+        (["<127.0.0.1:1?sock=a>", "--timeout", "x"], 2, "'x' is no length of time"),
+        (["<127.0.0.1:1?sock=a>", "--secret-file", "/none"], 1, "cannot read the secret file"),
+        (["<127.0.0.1:1?sock=a>", "--cores"], 2, "unrecognized arguments: --cores"),
+    ],
+)
+def test_command_says_what_is_wrong(arguments: list[str], status: int, message: str) -> None:
+    result = run(*arguments)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_private_address_is_explained() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        private = f"PrivNet=cluster&PrivAddr=%3c127.0.0.1:{port}%3e"
+        found = attempt(
+            Sinful.parse(f"<192.0.2.7:9618?{private}&sock=vine_1>"), private_network="cluster"
+        )
+    assert found.works
+    assert [c.source for c in found.candidates] == ["PrivAddr", "host"]
+    assert "PrivAddr is first, as this machine is in its network 'cluster'" in words(
+        found.explained()
+    )

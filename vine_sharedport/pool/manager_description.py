@@ -1,0 +1,213 @@
+"""The submit description of a manager's job: what it is, and what it is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import sys
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.pool import _manager_main
+from vine_sharedport.pool.description import (
+    format_description,
+    quote_arguments,
+    quote_environment,
+    quote_path,
+)
+
+__all__ = [
+    "GRACE",
+    "checked_name",
+    "class_ad_string",
+    "describe_manager",
+    "log_directory",
+    "name_of",
+]
+
+log = logging.getLogger(__name__)
+
+GRACE = 60.0
+"""Seconds from SIGTERM to SIGKILL, unless others are given."""
+
+# A job's environment is public, so it is a list of what a program needs to be the one
+# that the submitter would start here, and no more.
+_PASSED = (
+    "PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "CONDA_DEFAULT_ENV",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "CONDOR_CONFIG",
+)
+
+# HTCondor's settings of the submitter, such as where the pool's tokens are; but not what
+# the starter tells the job that this may be run in.
+_SETTING = re.compile(r"_CONDOR_\w+", re.IGNORECASE)
+_OF_A_JOB = re.compile(
+    r"_CONDOR_(ANCESTOR_\d+|ASSIGNED.*|BIN|CHIRP.*|CREDS|JOB_.*|MACHINE_AD|SCRATCH_DIR|SLOT"
+    r"|STARTER.*|STREAM.*|WRAPPER.*)",
+    re.IGNORECASE,
+)
+# Settings that say where a secret is, or whether there is one, are needed; a secret is not.
+_SECRET_NAME = re.compile(r"PASSW|SECRET|TOKEN|CRED|KEY", re.IGNORECASE)
+_NO_SECRET = re.compile(r"|true|false|yes|no|required|preferred|optional|never", re.IGNORECASE)
+
+# A name is part of file names and ClassAd strings.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
+
+
+def describe_manager(
+    program: str,
+    arguments: Sequence[str] = (),
+    *,
+    name: str | None = None,
+    log_dir: str | None = None,
+    module: bool = False,
+    shared_port: Sequence[str] | None = None,
+    env: Sequence[str] = (),
+    grace: float = GRACE,
+    once: bool = False,
+    memory: int | None = None,
+) -> str:
+    """Return the submit description that ``manager_job.submit_manager`` uses.
+
+    The arguments are those of ``submit_manager``. Submits nothing, and makes no directory.
+    """
+    name = checked_name(name or name_of(program))
+    if not sys.executable:
+        raise LaunchError("sys.executable is empty: call this from a python3 that has a file")
+    if not module and not os.path.isfile(program):
+        raise LaunchError(f"there is no program file {program} in {os.getcwd()}")
+    if grace < 0:
+        raise LaunchError(f"cannot wait {grace:g} s for a program's end; give 0 or more")
+    environment = _environment(env)
+    command = [program if module else os.path.abspath(program), *arguments]
+    kind = "module" if module else "file"
+    if shared_port is not None:
+        run = ["vine_sharedport", "run", *shared_port, *(["-m"] if module else [])]
+        command, kind = [*run, *command], "module"
+        _make_importable(environment)
+    directory = os.path.abspath(log_directory(log_dir))
+    start = os.path.join(quote_path(directory), f"{name}.$(Cluster)")
+    described: dict[str, str | int] = {
+        "universe": "local",
+        "executable": quote_path(sys.executable),
+        # Not buffered: 'manager log --follow' shows a line when it is printed.
+        "arguments": quote_arguments(
+            ["-u", _manager_main.__file__, f"{grace:g}", kind, *command]
+        ),
+        "environment": quote_environment(environment),
+        "initialdir": quote_path(os.getcwd()),
+        "output": f"{start}.out",
+        "error": f"{start}.err",
+        "log": f"{start}.log",
+        "remove_kill_sig": "SIGTERM",
+        "hold_kill_sig": "SIGTERM",
+        "kill_sig": "SIGTERM",
+        # 23.9 does not look at it in this universe, others may; see _manager_main.
+        "job_max_vacate_time": f"{grace + 10:.0f}",
+        "batch_name": name,
+        "My.VineSharedPortManager": f'"{name}"',
+        "My.VineSharedPortProgram": class_ad_string(shlex.join([program, *arguments])),
+        "My.VineSharedPortGrace": f"{grace:g}",
+    }
+    if memory is not None:
+        described["request_memory"] = memory
+    if once:
+        described["requirements"] = "(NumJobStarts =?= UNDEFINED || NumJobStarts == 0)"
+        described["periodic_hold"] = "JobStatus == 1 && NumJobStarts > 0"
+        described["periodic_hold_reason"] = (
+            '"It was interrupted, and is not to be started a second time (--once); submit '
+            'it again if that is wanted"'
+        )
+    return format_description(described)
+
+
+def _environment(further: Sequence[str]) -> dict[str, str]:
+    """Return the job's environment."""
+    chosen = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    for name, value in os.environ.items():
+        if not _SETTING.fullmatch(name) or _OF_A_JOB.fullmatch(name):
+            continue
+        if _SECRET_NAME.search(name) and not _is_harmless(value):
+            log.warning(
+                "%s is not passed on: it may be a secret, and a job's environment is "
+                "public; give --env %s if it is none",
+                name,
+                name,
+            )
+            continue
+        chosen[name] = value
+    for item in further:
+        name, given, value = item.partition("=")
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise LaunchError(f"--env {item}: {name!r} is no name of a variable")
+        if not given:
+            if name not in os.environ:
+                raise LaunchError(f"--env {name}: there is no such variable here; set it first")
+            value = os.environ[name]
+        if _SECRET_NAME.search(name):
+            log.warning(
+                "everybody in the pool can read %s in the job's environment; pass a secret "
+                "by a file that only you can read",
+                name,
+            )
+        chosen[name] = value
+    return chosen
+
+
+def _is_harmless(value: str) -> bool:
+    """Whether a setting only tells where a secret is, or whether there is one."""
+    # Asked of the file system: a secret may begin with a slash, too.
+    path = os.path.expanduser(value)
+    return bool(_NO_SECRET.fullmatch(value)) or (os.path.isabs(path) and os.path.exists(path))
+
+
+def _make_importable(environment: dict[str, str]) -> None:
+    """Let the job's Python find this package, if it is run from its files."""
+    parent = str(Path(__file__).resolve().parents[2])
+    if parent in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
+        return
+    known = environment.get("PYTHONPATH", "")
+    if parent not in known.split(os.pathsep):
+        environment["PYTHONPATH"] = f"{known}{os.pathsep}{parent}" if known else parent
+
+
+def class_ad_string(text: str, *, macros: bool = True) -> str:
+    """Return a ClassAd string; with ``macros`` one that stands in a submit description."""
+    quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return quoted.replace("$", "$(DOLLAR)") if macros else quoted
+
+
+def name_of(program: str) -> str:
+    """Return a name made of a program's."""
+    stem = os.path.splitext(os.path.basename(program))[0]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", stem)[:60]
+    return name if _NAME.fullmatch(name) else f"m_{name}"
+
+
+def checked_name(name: str) -> str:
+    """Return the name, or raise LaunchError if it cannot be one."""
+    if not _NAME.fullmatch(name):
+        raise LaunchError(
+            f"{name!r} is no name for a manager; give up to 64 letters, digits, '.', '_' or "
+            "'-', the first a letter or '_'"
+        )
+    return name
+
+
+def log_directory(directory: str | None) -> str:
+    """Return where the job's files go; below the present directory by default."""
+    return "vine-managers" if directory is None else directory
