@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import vine_sharedport.worker
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.pool import _htcondor
-from vine_sharedport.pool.description import (
-    format_description,
-    quote_arguments,
-    quote_environment,
-    quote_path,
+from vine_sharedport.pool import _htcondor, machines
+from vine_sharedport.pool.worker_job import (
+    address_of,
+    command_names,
+    describe_workers,
+    find_worker,
 )
-from vine_sharedport.wire.handoff import check_sock_id
-from vine_sharedport.wire.sinful import Sinful
-from vine_sharedport.worker.bundle import write_package
-from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
+from vine_sharedport.worker.bundle import PACKAGE, write_package
+from vine_sharedport.worker.program import read_program
 
 __all__ = ["JobStates", "WorkerJobs", "describe_workers", "submit_workers"]
 
 log = logging.getLogger(__name__)
 
-_PACKAGE = "vine_sharedport.pyz"
+# Submit commands with which the pool's machines say nothing about where a worker will run:
+# chosen by the user, in a container, or beyond a gateway.
+_ELSEWHERE = {"requirements", "container_image", "docker_image", "universe", "grid_resource"}
+
 # JobStatus in HTCondor's manual, appendix "Job ClassAd Attributes".
 _IDLE, _RUNNING, _REMOVED, _COMPLETED, _HELD = 1, 2, 3, 4, 5
 
@@ -149,14 +149,17 @@ def submit_workers(
     worker_options: Sequence[str] = (),
     password_file: str | None = None,
     secret_file: str | None = None,
+    container_image: str | None = None,
+    python_env: str | None = None,
     directory: str | None = None,
     commands: Mapping[str, str | int] | None = None,
 ) -> WorkerJobs:
     """Submit workers of a manager as HTCondor jobs.
 
-    The manager's address goes with them in their environment, the worker's program and
-    this package as files; nothing needs to be installed on the execute point but a
-    Python 3.9 or later and the shared libraries of the worker.
+    The worker's program travels as a file, with a launcher and the library that takes it
+    through the shared port; the manager's address goes in the job's environment, its
+    secret as a file. An execute point needs a shell and what the worker itself needs;
+    ``docs/workers.md`` has the details.
 
     Args:
         manager: A manager made with ``shared_port=``, or the address of one.
@@ -166,11 +169,18 @@ def submit_workers(
         disk: MB of each worker and of its slot; the pool's default for the slot.
         timeout: Seconds without work after which a worker ends.
         worker: Program to run, a path or a name on PATH; ``work_queue_worker`` for a
-            Work Queue, else ``vine_worker``, by default.
+            Work Queue, else ``vine_worker``, by default. With ``container_image``, one
+            that is not here is one of the image's.
         worker_options: Further options of the worker.
         password_file: The manager's password file, sent along as a file.
         secret_file: The manager's secret, sent along as a file; known to the manager,
             needed only where its address stands in its place.
+        container_image: Image to run the worker in, as HTCondor's command of that name
+            takes it: ``osdf:///...sif``, ``docker://...``, a file or a directory. If the
+            worker that travels does not run there, the image's own ``vine_worker`` does.
+        python_env: Tarball of a Python environment (``poncho_package_create``,
+            ``conda-pack``), or a URL of one that HTCondor can transfer; sent along,
+            unpacked and activated for the worker and its tasks.
         directory: For the jobs' logs; below the manager's own logs by default.
         commands: Further submit commands, such as ``{"requirements": "..."}``; they
             win over ours.
@@ -179,13 +189,13 @@ def submit_workers(
         The jobs.
 
     Raises:
-        LaunchError: The manager has no shared port, the worker's program is missing,
-            or the schedd does not take the jobs.
+        LaunchError: The manager has no shared port, a file is missing or is not what it
+            should be, or the schedd does not take the jobs.
         DiscoveryError: HTCondor is not configured here.
     """
     if not isinstance(count, int) or count < 1:
         raise LaunchError(f"cannot submit {count!r} workers; give a count of 1 or more")
-    address = _address_of(manager)  # before anything is made
+    address = address_of(manager)  # before anything is made
     htcondor2 = _htcondor.load()
     directory = _make_directory(manager, directory)
     description = describe_workers(
@@ -199,9 +209,15 @@ def submit_workers(
         worker_options=worker_options,
         password_file=password_file,
         secret_file=secret_file,
+        container_image=container_image,
+        python_env=python_env,
         commands=commands,
     )
-    write_package(os.path.join(directory, _PACKAGE))
+    if container_image is None and not command_names(commands) & _ELSEWHERE:
+        _, program = find_worker(manager, worker, container_image)
+        if program is not None:
+            _warn_of_older_machines(htcondor2, program)
+    write_package(os.path.join(directory, PACKAGE))
     with _schedd_errors(htcondor2, "submit the worker jobs"):
         result = htcondor2.Schedd().submit(htcondor2.Submit(description), count=count)
     jobs = WorkerJobs(int(result.cluster()), count, directory, description)
@@ -215,101 +231,30 @@ def submit_workers(
     return jobs
 
 
-def describe_workers(
-    manager: Any,
-    directory: str,
-    *,
-    cores: int | None = None,
-    memory: int | None = None,
-    disk: int | None = None,
-    timeout: int | None = None,
-    worker: str | None = None,
-    worker_options: Sequence[str] = (),
-    password_file: str | None = None,
-    secret_file: str | None = None,
-    commands: Mapping[str, str | int] | None = None,
-) -> str:
-    """Return the submit description that ``submit_workers`` uses; submits nothing.
+@functools.cache  # once for a program: a factory submits again and again
+def _warn_of_older_machines(htcondor2: Any, path: str) -> None:
+    """Warn if machines of this pool have a glibc that is too old for the worker.
 
-    The arguments are those of ``submit_workers``.
+    They are not left out by a requirement of ours: what they tell is the system that
+    HTCondor's daemon runs in, which may not be the job's.
     """
-    address = _address_of(manager)
-    if worker is None:
-        worker = "work_queue_worker" if hasattr(manager, "_work_queue") else "vine_worker"
-    program = shutil.which(worker)
-    if program is None:
-        raise LaunchError(
-            f"there is no worker program {worker!r} here to send along; give its path with "
-            "worker=, or put its directory on PATH"
+    program = read_program(path)
+    if program is None or program.glibc is None:
+        return
+    slots, older = machines.query_older_systems(htcondor2, program.glibc)
+    if older:
+        log.warning(
+            "the worker %s %s, and %d of the pool's %d slots have an older one (%s): workers "
+            "end there with status 127; leave them out with commands={'requirements': ...}, "
+            "give a worker= that was built on an older system, or a container_image=",
+            path,
+            program,
+            sum(count for count, _ in older.values()),
+            slots,
+            ", ".join(
+                f"{system}: glibc {glibc[0]}.{glibc[1]}" for system, (_, glibc) in older.items()
+            ),
         )
-    inputs = [os.path.join(directory, _PACKAGE), os.path.realpath(program)]
-    cores = 1 if cores is None else cores
-    for what, value in (("cores", cores), ("memory", memory), ("disk", disk)):
-        if value is not None and value < 1:
-            raise LaunchError(f"cannot submit workers with {what}={value}; give 1 or more")
-    options = ["--cores", str(cores)]
-    resources: dict[str, str | int] = {"request_cpus": cores}
-    if memory is not None:
-        options += ["--memory", str(memory)]
-        resources["request_memory"] = memory
-    if disk is not None:
-        options += ["--disk", str(disk)]
-        resources["request_disk"] = f"{disk * 1024}"  # in KiB
-    if timeout is not None:
-        options += ["--timeout", str(timeout)]
-    if getattr(manager, "_using_ssl", False):
-        options.append("--ssl")
-    if password_file is not None:
-        inputs.append(os.path.abspath(password_file))
-        options += ["--password", os.path.basename(password_file)]
-    environment = {ADDRESS_VARIABLE: str(address)}
-    link = getattr(manager, "shared_port", None)
-    secret_file = secret_file or getattr(link, "secret_file", None)
-    if secret_file is not None:
-        # The job's environment is public; a file of mode 0600 stays so on the way.
-        inputs.append(os.path.abspath(secret_file))
-        environment[SECRET_VARIABLE] = os.path.basename(secret_file)
-    for path in inputs[1:]:  # nothing is checked at submit: a missing file is a held job
-        if not os.access(path, os.R_OK):
-            raise LaunchError(f"the file {path} is not there, or cannot be read")
-    launcher = os.path.join(os.path.dirname(vine_sharedport.worker.__file__), "launcher.sh")
-    arguments = [_PACKAGE, os.path.basename(inputs[1]), *options, *worker_options]
-    logs = os.path.join(quote_path(directory), "$(Cluster).$(Process)")
-    described: dict[str, str | int] = {
-        "universe": "vanilla",
-        "executable": quote_path(launcher),
-        "arguments": quote_arguments(arguments),
-        "environment": quote_environment(environment),
-        "transfer_input_files": ", ".join(quote_path(path, in_list=True) for path in inputs),
-        "should_transfer_files": "YES",
-        "when_to_transfer_output": "ON_EXIT",
-        "transfer_output_files": '""',  # the workspace stays on the execute point
-        **resources,
-        "output": f"{logs}.out",
-        "error": f"{logs}.err",
-        "log": os.path.join(quote_path(directory), "workers.log"),
-        "batch_name": f"workers of {address.sock}",
-        "My.VineSharedPort": f'"{address.sock}"',
-        **(commands or {}),
-    }
-    return format_description(described)
-
-
-def _address_of(manager: Any) -> Sinful:
-    """Return where the workers shall connect."""
-    if isinstance(manager, (str, Sinful)):
-        address = Sinful.parse(manager) if isinstance(manager, str) else manager
-    else:
-        link = getattr(manager, "shared_port", None)
-        if link is None:
-            raise LaunchError(
-                "the manager has no shared port; make it with vine.Manager(shared_port=True)"
-            )
-        address = link.address
-    if address.sock is None:
-        raise LaunchError(f"the address {address} names no manager: it has no sock= parameter")
-    check_sock_id(address.sock)
-    return address
 
 
 def _make_directory(manager: Any, directory: str | None) -> str:

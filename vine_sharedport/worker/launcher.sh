@@ -1,31 +1,356 @@
 #!/bin/sh
-# Runs on the execute point as the executable of a worker job: finds a Python and hands
-# over to the package that came with the job.
+# Starts an unmodified worker whose manager is behind a shared port. Needs nothing but a POSIX
+# sh (tested with dash and busybox) and a worker program that runs here.
 #
-#   launcher.sh PACKAGE WORKER [OPTION...]
+#   launcher.sh [WORKER] [WORKER-OPTION...]
 #
-# PACKAGE is the package as one file, WORKER the worker's program; both beside the job.
+# WORKER is a path or a name; without it vine_worker, else work_queue_worker. What it needs it
+# takes from the environment, or finds as a file in the present directory or beside itself:
+#
+#   VINE_SHARED_PORT_ADDRESS          vine_sharedport.address      the manager's address
+#   VINE_SHARED_PORT_SECRET_FILE      vine_sharedport.secret       the manager's secret
+#                                     libvine_sharedport.so        the shim
+#                                     vine_sharedport.pyz          the relay, for Python 3.9
+#   VINE_SHARED_PORT_TRANSPORT        auto (shim if it loads, else relay), shim or relay
+#   VINE_SHARED_PORT_CONNECT_TIMEOUT  seconds after which an unreachable manager is given up
+#   VINE_SHARED_PORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
+#
+# As a wrapper before a worker's command line (vine_factory --wrapper, vine_submit_workers
+# --wrapper) it puts the manager's address in the place of the one that stands there.
+#
+# The exit status is the worker's; or 75: the manager was not reached in time, 77: wrong secret,
+# 78: address, secret or settings cannot be used, 127: no worker program that runs here.
 set -u
 
-package=$1
-worker=$2
-shift 2
+# Where the shim takes over; without the shim it leads nowhere. As in shim.c.
+reserved_host=127.86.83.80 reserved_port=1
 
-say() { echo "vine_sharedport launcher on $(uname -n): $*" >&2; }
+say() { echo "vine_sharedport: $(uname -n): $*" >&2; }
+fail() {
+    status=$1
+    shift
+    say "$*"
+    exit "$status"
+}
 
-case $worker in
-*/*) ;;
-*) [ -f "./$worker" ] && worker=./$worker ;;
+case $0 in
+*/*) here=${0%/*} ;;
+*) here=. ;;
 esac
-# File transfer may drop the executable bit.
-[ -f "$worker" ] && [ ! -x "$worker" ] && chmod u+x "$worker"
 
-for python in python3 /usr/bin/python3 /usr/libexec/platform-python \
-    python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
-    if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
-        exec "$python" "$package" worker --worker "$worker" -- "$@"
+# Print where a file is: as given, or by its name in the present directory or beside us.
+find_file() {
+    if [ -n "$1" ]; then
+        echo "$1"
+    elif [ -f "./$2" ]; then
+        echo "./$2"
+    elif [ -f "$here/$2" ]; then
+        echo "$here/$2"
     fi
+}
+
+# --- the job's directory, and a Python environment that came along ------------------------
+
+scratch=${_CONDOR_SCRATCH_DIR:-${TMPDIR:-/tmp}}
+unpacked=
+unpack_environment() {
+    [ -r "$1" ] || fail 78 "the Python environment $1 is not there, or cannot be read"
+    unpacked=$(mktemp -d "$scratch/environment-XXXXXX") || fail 78 "cannot make a directory in $scratch"
+    if ! tar -xf "$1" -C "$unpacked" 2>/dev/null && ! tar -xzf "$1" -C "$unpacked"; then
+        rm -rf "$unpacked"
+        fail 78 "cannot unpack the Python environment $1 into $scratch (disk full?)"
+    fi
+    [ -d "$unpacked/bin" ] || {
+        rm -rf "$unpacked"
+        fail 78 "$1 has no bin/; wanted a tarball of poncho_package_create or conda-pack"
+    }
+    PATH=$unpacked/bin:$PATH
+    CONDA_PREFIX=$unpacked
+    export PATH CONDA_PREFIX
+    # In a shell of its own first: a script for another shell must not end this one.
+    set +u
+    if [ -f "$unpacked/bin/activate" ] && (. "$unpacked/bin/activate") >/dev/null 2>&1; then
+        . "$unpacked/bin/activate"
+    fi
+    set -u
+    # The paths inside are those of where it was made. Needs the environment's own Python.
+    if [ -f "$unpacked/bin/conda-unpack" ]; then
+        "$unpacked/bin/conda-unpack" >&2 || say "conda-unpack failed; going on as it is"
+    fi
+}
+[ -z "${VINE_SHARED_PORT_PYTHON_ENV:-}" ] || unpack_environment "$VINE_SHARED_PORT_PYTHON_ENV"
+
+# --- the worker program ------------------------------------------------------------------------
+
+# Run the program, which has it tell its version; explain why it does not run.
+problems=
+runs() {
+    # File transfer may drop the executable bit.
+    [ ! -f "$1" ] || [ -x "$1" ] || chmod u+x "$1" 2>/dev/null
+    said=$("$1" --version 2>&1 </dev/null) && return
+    status=$?
+    missing=$(echo "$said" | sed -n \
+        -e 's/.*loading shared libraries: \([^:]*\):.*/the library \1 is missing/p' \
+        -e 's/.*version .\(GLIBC[A-Z]*_[0-9.]*\). not found.*/this machine'"'"'s libc has no \1/p' \
+        -e 's/^Error loading shared library \([^:]*\):.*/the library \1 is missing/p' |
+        sort -u | tr '\n' ';' | sed -e 's/;$//' -e 's/;/; /g')
+    case $status in
+    126) missing=${missing:-"it cannot be executed here ($(echo "$said" | tail -n 1))"} ;;
+    127) missing=${missing:-"its loader is not on this machine: it is made for another libc"} ;;
+    esac
+    problems="$problems $1: ${missing:-"its --version ended with status $status: $(echo "$said" | tail -n 1)"}."
+    return 1
+}
+
+worker=
+find_worker() {
+    for candidate in "$@"; do
+        case $candidate in
+        */*) [ -f "$candidate" ] || continue ;;
+        *) candidate=$(command -v "$candidate") || continue ;;
+        esac
+        if runs "$candidate"; then
+            worker=$candidate
+            return
+        fi
+    done
+    return 1
+}
+
+case ${1:--} in
+-*)
+    find_worker ./vine_worker "$here/vine_worker" vine_worker \
+        ./work_queue_worker "$here/work_queue_worker" work_queue_worker
+    wanted="vine_worker or work_queue_worker"
+    ;;
+*)
+    wanted=$1
+    name=${1##*/}
+    shift
+    # One that came along comes first; where it does not run, a container may have its own.
+    case $wanted in
+    */*) find_worker "$wanted" "$name" ;;
+    *) find_worker "./$name" "$here/$name" "$name" ;;
+    esac
+    ;;
+esac
+if [ -z "$worker" ]; then
+    [ -z "$unpacked" ] || rm -rf "$unpacked"
+    if [ -n "$problems" ]; then
+        fail 127 "no worker program that runs here:$problems Choose other machines (requirements)," \
+            "or a container image or Python environment that has the worker and what it needs"
+    fi
+    fail 127 "there is no $wanted here, nor on PATH; send the worker program along, or use a" \
+        "container image that has it"
+fi
+version=$(echo "$said" | sed -n 's/.*version \([0-9][^ ]*\).*/\1/p' | head -n 1)
+
+# --- its options -----------------------------------------------------------------------------------
+
+is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac }
+
+# Print seconds, of a time as cctools reads it: 90, 90s, 15m, 2h, 1d.
+seconds() {
+    case $1 in
+    *m) factor=60 ;;
+    *h) factor=3600 ;;
+    *d) factor=86400 ;;
+    *) factor=1 ;;
+    esac
+    is_number "${1%[smhd]}" && echo $((${1%[smhd]} * factor))
+}
+
+# Whether an option's value is the next word.
+takes_value() {
+    case $1 in
+    --*=* | --ssl | --single-shot | --parent-death | --keep-workspace | --debug-release | \
+        --disk-allocation | --disable-symlinks | --measure-capacity | --foreman | \
+        --advertise | --help | --version | -a | -c | -h | -v) return 1 ;;
+    --?* | -?) ;;
+    *) return 1 ;;
+    esac
+}
+
+own_workspace='' own_wall_time='' timeout='' before=''
+left=$#
+while [ "$left" -gt 0 ]; do # each goes from the front to the end, or out
+    argument=$1
+    shift
+    left=$((left - 1))
+    if takes_value "$before"; then
+        option=$before before=''
+        case $option in
+        -M | -N | --manager-name | --master-name) continue ;; # a name in the catalog
+        -t | --timeout | --connect-timeout) timeout=$(seconds "$argument") ;;
+        esac
+    else
+        before=$argument
+        case $argument in
+        -M* | -N* | --manager-name* | --master-name*) continue ;;
+        -s* | --workspace* | --workdir*) own_workspace=yes ;;
+        --wall-time*) own_wall_time=yes ;;
+        -t?*) timeout=$(seconds "${argument#-t}") ;;
+        --timeout=* | --connect-timeout=*) timeout=$(seconds "${argument#*=}") ;;
+        -*) ;;
+        # HOST PORT or HOST:PORT: wherever vine_factory and vine_submit_workers put it.
+        *) continue ;;
+        esac
+    fi
+    set -- "$@" "$argument"
 done
-say "no Python 3.9 or later on this machine, which this version needs on the execute point;" \
-    "choose machines that have it with requirements=, or use a container image that does"
-exit 127
+
+# --- what the job allows ---------------------------------------------------------------------------
+
+# Print a number from one of the files about job and machine that HTCondor leaves for it.
+number_in() { sed -n "s/^$2 = \([0-9][0-9]*\)\$/\1/p" "$1" 2>/dev/null | head -n 1; }
+text_in() { sed -n "s/^$2 = \"\(.*\)\"\$/\1/p" "$1" 2>/dev/null | head -n 1; }
+
+wall_time=
+at_most() { # seconds from now
+    if [ -z "$wall_time" ] || [ "$1" -lt "$wall_time" ]; then wall_time=$1; fi
+}
+find_wall_time() {
+    job=${_CONDOR_JOB_AD:-/dev/null}
+    now=$(date +%s)
+    started=$(number_in "$job" JobCurrentStartDate)
+    elapsed=$((now - ${started:-$now}))
+    limit=$(number_in "$job" AllowedExecuteDuration)
+    [ -z "$limit" ] || at_most "$limit"
+    limit=$(number_in "$job" AllowedJobDuration)
+    [ -z "$limit" ] || at_most $((limit - elapsed))
+    case $(text_in "$job" JobDurationCategory) in # of the OSPool
+    Medium) at_most $((20 * 3600 - elapsed)) ;;
+    Long) at_most $((40 * 3600 - elapsed)) ;;
+    esac
+    if is_number "${SLURM_JOB_END_TIME:-}"; then at_most $((SLURM_JOB_END_TIME - now)); fi
+    if is_number "${PBS_WALLTIME:-}"; then at_most "$PBS_WALLTIME"; fi
+    [ -n "$wall_time" ] || return
+    # Time to say goodbye: a tenth, at most five minutes.
+    margin=$((wall_time / 10))
+    [ "$margin" -le 300 ] || margin=300
+    wall_time=$((wall_time - margin))
+    [ "$wall_time" -ge 1 ] || wall_time=1
+}
+if [ -z "$own_wall_time" ]; then
+    find_wall_time
+    [ -z "$wall_time" ] || set -- "$@" --wall-time "$wall_time"
+fi
+if [ -z "$own_workspace" ]; then
+    # Workers on one machine must not share one.
+    workspace=$(mktemp -d "$scratch/worker-XXXXXX") || fail 78 "cannot make a directory in $scratch"
+    set -- "$@" -s "$workspace"
+fi
+
+# --- the way to the manager -----------------------------------------------------------------------
+
+if [ -z "${VINE_SHARED_PORT_ADDRESS:-}" ]; then
+    file=$(find_file '' vine_sharedport.address)
+    [ -n "$file" ] || fail 78 "no address of a manager: set VINE_SHARED_PORT_ADDRESS, or put the" \
+        "file vine_sharedport.address beside this script"
+    VINE_SHARED_PORT_ADDRESS=$(head -n 1 "$file")
+fi
+VINE_SHARED_PORT_SECRET_FILE=$(find_file "${VINE_SHARED_PORT_SECRET_FILE:-}" vine_sharedport.secret)
+if [ -z "${VINE_SHARED_PORT_PRIVATE_NETWORK:-}" ]; then
+    machine=${_CONDOR_MACHINE_AD:-/dev/null}
+    VINE_SHARED_PORT_PRIVATE_NETWORK=$(text_in "$machine" PrivateNetworkName)
+    [ -n "$VINE_SHARED_PORT_PRIVATE_NETWORK" ] || VINE_SHARED_PORT_PRIVATE_NETWORK=$(
+        text_in "$machine" MyAddress | sed -n 's/.*[?&]PrivNet=\([^&>]*\).*/\1/p'
+    )
+fi
+VINE_SHARED_PORT_CONNECT_TIMEOUT=${VINE_SHARED_PORT_CONNECT_TIMEOUT:-$timeout}
+export VINE_SHARED_PORT_ADDRESS VINE_SHARED_PORT_SECRET_FILE VINE_SHARED_PORT_PRIVATE_NETWORK \
+    VINE_SHARED_PORT_CONNECT_TIMEOUT
+
+# Set shim to the library if it loads into the worker, else why to the reason.
+find_shim() {
+    shim=$(find_file '' libvine_sharedport.so)
+    case $shim in
+    '') why="there is no libvine_sharedport.so" ;;
+    *[\ :]*) why="LD_PRELOAD cannot name $shim" shim='' ;;
+    *)
+        if [ "$(dd if="$worker" bs=1 skip=1 count=3 2>/dev/null)" != ELF ]; then
+            # A script would use up the preload itself.
+            why="$worker is no ELF program" shim=''
+        else
+            said=$(LD_PRELOAD=$shim VINE_SHARED_PORT_CHECK=1 "$worker" --version 2>&1 </dev/null)
+            if [ "$said" = "vine_sharedport shim" ]; then
+                why="it loads into $worker"
+            else
+                why="the shim does not load into $worker (another architecture, or a static program)"
+                shim=''
+            fi
+        fi
+        ;;
+    esac
+}
+
+transport=${VINE_SHARED_PORT_TRANSPORT:-auto} why="as VINE_SHARED_PORT_TRANSPORT says"
+case $transport in
+auto)
+    find_shim
+    if [ -n "$shim" ]; then transport=shim; else transport=relay; fi
+    why="because $why"
+    ;;
+shim)
+    find_shim
+    [ -n "$shim" ] || fail 78 "VINE_SHARED_PORT_TRANSPORT=shim, but $why"
+    why="as VINE_SHARED_PORT_TRANSPORT says"
+    ;;
+relay) ;;
+*) fail 78 "VINE_SHARED_PORT_TRANSPORT=$transport: wanted auto, shim or relay" ;;
+esac
+
+if [ "$transport" = relay ]; then
+    package=$(find_file '' vine_sharedport.pyz)
+    python=
+    for each in python3 /usr/bin/python3 /usr/libexec/platform-python \
+        python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
+        if "$each" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
+            python=$each
+            break
+        fi
+    done
+    [ -n "$python" ] || fail 127 "the relay is taken, $why, and needs Python 3.9 or later," \
+        "which is not here"
+    if [ -z "$package" ] && ! "$python" -c 'import vine_sharedport' 2>/dev/null; then
+        fail 78 "the relay is not here: put vine_sharedport.pyz beside this script"
+    fi
+fi
+
+manager=${VINE_SHARED_PORT_ADDRESS##*sock=}
+say "$transport, $why; worker $worker ${version:-}, manager ${manager%%[&;>]*}, workspace" \
+    "${workspace:-its own}${wall_time:+, wall time $wall_time s}"
+
+if [ "$transport" = relay ]; then
+    set -- worker --worker "$worker" -- "$@"
+    if [ -n "$package" ]; then set -- "$python" "$package" "$@"; else set -- "$python" -m vine_sharedport "$@"; fi
+else
+    [ "${CCTOOLS_IP_MODE:-}" != IPV6 ] || reserved_host=::ffff:$reserved_host
+    set -- "$worker" "$@" "$reserved_host" "$reserved_port"
+    # The shim takes itself out again, and every variable of ours.
+    preload=$shim${LD_PRELOAD:+:$LD_PRELOAD}
+fi
+if [ -z "$unpacked" ] || [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then
+    # No process stays between: signals reach the worker, and its status is ours.
+    if [ "$transport" = shim ]; then export LD_PRELOAD="$preload"; fi
+    exec "$@"
+fi
+
+# Nobody else will remove the environment that we have unpacked.
+if [ "$transport" = shim ]; then
+    LD_PRELOAD=$preload "$@" &
+else
+    "$@" &
+fi
+child=$! signalled=yes
+for signal in HUP INT QUIT TERM; do
+    # shellcheck disable=SC2064 # the signal of now
+    trap "signalled=yes; kill -$signal $child 2>/dev/null" "$signal"
+done
+while [ -n "$signalled" ]; do # a signal ends wait before the worker ends
+    signalled=
+    wait "$child"
+    status=$?
+done
+rm -rf "$unpacked"
+exit "$status"

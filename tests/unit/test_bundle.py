@@ -1,0 +1,157 @@
+"""A bundle: its files, who may read them, and which directories are left alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from vine_sharedport.errors import GateError, LaunchError, SinfulError
+from vine_sharedport.worker import bundle, shim
+from vine_sharedport.worker.bundle import write_bundle
+
+ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    path = tmp_path / "my.secret"
+    path.write_bytes(bytes(range(32)))
+    return str(path)
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "install" / shim.LIBRARY
+    path.parent.mkdir()
+    path.write_bytes(b"\x7fELF")
+    monkeypatch.setattr(shim, "library_path", lambda: str(path) if path.exists() else None)
+    return path
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> str:
+    path = tmp_path / "vine_worker"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def _modes(directory: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_the_files_and_their_modes(
+    tmp_path: Path, secret: str, library: Path, worker: str, umask: int
+) -> None:
+    directory = tmp_path / "new" / "bundle"
+    before = os.umask(umask)
+    try:
+        text = write_bundle(str(directory), ADDRESS, secret_file=secret, worker=worker)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert _modes(directory) == {
+        "launcher.sh": 0o755,
+        "libvine_sharedport.so": 0o755,
+        "vine_sharedport.pyz": 0o644,
+        "vine_sharedport.address": 0o644,
+        "vine_sharedport.secret": 0o600,
+        "vine_worker": 0o755,
+    }
+    assert (directory / "vine_sharedport.address").read_text() == f"{ADDRESS}\n"
+    assert (directory / "vine_sharedport.secret").read_bytes() == bytes(range(32))
+    assert str(directory) in text
+
+
+def test_the_secret_is_never_readable_by_others(
+    tmp_path: Path, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    replace = os.replace
+
+    def look(old: str, new: str) -> None:
+        seen.append((os.path.basename(new), stat.S_IMODE(os.stat(old).st_mode)))
+        assert stat.S_IMODE(os.stat(os.path.dirname(new)).st_mode) == 0o700
+        assert not os.path.exists(new), "the file had its name before it was whole"
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", look)
+    write_bundle(str(tmp_path / "bundle"), ADDRESS, secret_file=secret)
+    assert ("vine_sharedport.secret", 0o600) in seen
+
+
+def test_an_earlier_bundle_is_replaced_and_nothing_of_it_stays(
+    tmp_path: Path, secret: str, library: Path
+) -> None:
+    directory = tmp_path / "bundle"
+    write_bundle(str(directory), ADDRESS, secret_file=secret)
+    (directory / "worker.log").write_text("mine")
+    directory.chmod(0o755)
+    library.unlink()
+    other = ADDRESS.replace("42", "43")
+    write_bundle(str(directory), other)
+    assert set(_modes(directory)) == {
+        "launcher.sh", "vine_sharedport.pyz", "vine_sharedport.address", "worker.log"
+    }  # fmt: skip
+    assert "vine_43" in (directory / "vine_sharedport.address").read_text()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / "launcher.sh").write_text("somebody's")
+    with pytest.raises(LaunchError, match=r"has other files in it \(such as 'launcher\.sh'\)"):
+        write_bundle(str(directory), ADDRESS)
+    assert (directory / "launcher.sh").read_text() == "somebody's"
+    assert _modes(directory).keys() == {"launcher.sh"}
+
+
+def test_a_link_to_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    with pytest.raises(LaunchError, match="is no directory of yours"):
+        write_bundle(str(tmp_path / "link"), ADDRESS)
+
+
+def test_a_directory_in_a_files_place_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "bundle"
+    write_bundle(str(directory), ADDRESS)
+    (directory / "vine_sharedport.secret").mkdir()
+    with pytest.raises(LaunchError, match=r"secret is no regular file"):
+        write_bundle(str(directory), ADDRESS)
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "a,b", "a\\b", "a\nb"])
+def test_a_path_that_the_tools_cannot_be_told_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(LaunchError, match="choose another path"):
+        write_bundle(str(tmp_path / name), ADDRESS)
+    assert not list(tmp_path.glob("*"))
+
+
+def test_nothing_is_made_where_something_is_wrong(tmp_path: Path) -> None:
+    directory = tmp_path / "bundle"
+    with pytest.raises(SinfulError, match="names no manager"):
+        write_bundle(str(directory), "<192.0.2.7:9618>")
+    with pytest.raises(GateError, match="cannot read the secret file"):
+        write_bundle(str(directory), ADDRESS, secret_file=str(tmp_path / "gone"))
+    with pytest.raises(LaunchError, match="no worker program 'gone'"):
+        write_bundle(str(directory), ADDRESS, worker="gone")
+    assert not directory.exists()
+
+
+def test_a_path_with_blanks_is_quoted_and_one_tool_says_no(tmp_path: Path) -> None:
+    text = write_bundle(str(tmp_path / "my bundle"), ADDRESS, options=["--cores", "4"])
+    assert f"'{tmp_path}/my bundle/launcher.sh' vine_worker --cores 4" in text
+    assert "not from" in text
+    assert "not from" not in write_bundle(str(tmp_path / "plain"), ADDRESS)
+
+
+def test_the_package_is_the_same_for_the_same_sources(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        bundle.write_package(str(tmp_path / name))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

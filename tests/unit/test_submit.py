@@ -1,0 +1,179 @@
+"""The submit description of worker jobs, without HTCondor."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.pool.submit import describe_workers
+from vine_sharedport.worker import shim
+
+ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> str:
+    path = tmp_path / "vine_worker"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def _describe(tmp_path: Path, **kwargs: Any) -> dict[str, str]:
+    text = describe_workers(ADDRESS, str(tmp_path), **kwargs)
+    return dict(line.split(" = ", 1) for line in text.splitlines())
+
+
+def _inputs(commands: dict[str, str]) -> list[str]:
+    return commands["transfer_input_files"].split(", ")
+
+
+def test_what_travels_is_what_the_launcher_looks_for(
+    tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "install" / shim.LIBRARY
+    library.parent.mkdir()
+    library.write_bytes(b"")
+    monkeypatch.setattr(shim, "library_path", lambda: str(library))
+    secret = tmp_path / "vine_42.secret"
+    secret.write_bytes(bytes(32))
+    commands = _describe(tmp_path, worker=worker, secret_file=str(secret))
+    assert commands["executable"].endswith("/launcher.sh")
+    assert commands["arguments"] == "\"'vine_worker' '--cores' '1'\""
+    assert _inputs(commands) == [
+        f"{tmp_path}/vine_sharedport.pyz",
+        str(library),
+        worker,
+        str(secret),
+    ]
+    assert f"VINE_SHARED_PORT_ADDRESS='{ADDRESS}'" in commands["environment"]
+    assert "VINE_SHARED_PORT_SECRET_FILE='vine_42.secret'" in commands["environment"]
+
+
+def test_without_the_shim_the_relay_alone_travels(
+    tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shim, "library_path", lambda: None)
+    assert _inputs(_describe(tmp_path, worker=worker)) == [
+        f"{tmp_path}/vine_sharedport.pyz",
+        worker,
+    ]
+
+
+@pytest.mark.parametrize(
+    "image", ["osdf:///ospool/a.sif", "docker://library/debian:13", "/cvmfs/x/y"]
+)
+def test_an_image_is_named_as_it_is(tmp_path: Path, worker: str, image: str) -> None:
+    commands = _describe(tmp_path, worker=worker, container_image=image)
+    assert commands["container_image"] == image
+    assert commands["universe"] == "container"
+    assert commands["transfer_executable"] == "true"
+    assert worker in _inputs(commands)
+
+
+def test_the_launcher_travels_into_an_image_named_by_a_command(
+    tmp_path: Path, worker: str
+) -> None:
+    given = {"Container_Image": "docker://library/debian:13"}
+    commands = _describe(tmp_path, worker=worker, commands=given)
+    assert commands["transfer_executable"] == "true"
+    assert "transfer_executable" not in _describe(tmp_path, worker=worker)
+
+
+def test_an_image_on_this_machine_has_its_full_path(
+    tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my.sif").write_bytes(b"")
+    (tmp_path / "sandbox").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for image in ("my.sif", "sandbox", "sandbox/"):
+        commands = _describe(tmp_path, worker=worker, container_image=image)
+        assert commands["container_image"] == str(tmp_path / image)
+
+
+def test_a_missing_image_is_refused_unless_the_machines_have_it(
+    tmp_path: Path, worker: str
+) -> None:
+    image = "/images/vine.sif"
+    with pytest.raises(LaunchError, match=r"image /images/vine\.sif is not there"):
+        _describe(tmp_path, worker=worker, container_image=image)
+    commands = _describe(
+        tmp_path, worker=worker, container_image=image,
+        commands={"transfer_container": "false"},
+    )  # fmt: skip
+    assert commands["container_image"] == image
+
+
+def test_a_worker_that_is_not_here_must_be_in_an_image(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match="no worker program '/opt/vine_worker' here"):
+        _describe(tmp_path, worker="/opt/vine_worker")
+    commands = _describe(
+        tmp_path, worker="/opt/vine_worker", container_image="docker://example.org/vine"
+    )
+    assert commands["arguments"].startswith("\"'/opt/vine_worker' ")
+    assert not [path for path in _inputs(commands) if path.endswith("vine_worker")]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_python_environment_travels(tmp_path: Path, worker: str, mode: str) -> None:
+    path = tmp_path / "env.tar"
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]  # any of them
+        archive.add(worker, "bin/python")
+    commands = _describe(tmp_path, worker=worker, python_env=str(path))
+    assert str(path) in _inputs(commands)
+    assert "VINE_SHARED_PORT_PYTHON_ENV='env.tar'" in commands["environment"]
+
+
+def test_an_environments_url_is_htcondors_to_fetch(tmp_path: Path, worker: str) -> None:
+    url = "osdf:///ospool/env.tar.gz"
+    commands = _describe(tmp_path, worker=worker, python_env=url)
+    assert url in _inputs(commands)
+    assert "VINE_SHARED_PORT_PYTHON_ENV='env.tar.gz'" in commands["environment"]
+
+
+def test_what_is_no_tarball_is_refused(tmp_path: Path, worker: str) -> None:
+    path = tmp_path / "env.zip"
+    path.write_bytes(b"PK\x03\x04" + bytes(600))
+    with pytest.raises(LaunchError, match=r"env\.zip is no tar archive .*conda-pack"):
+        _describe(tmp_path, worker=worker, python_env=str(path))
+    with pytest.raises(LaunchError, match="cannot read the Python environment"):
+        _describe(tmp_path, worker=worker, python_env=str(tmp_path / "gone"))
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path, worker: str) -> None:
+    other = tmp_path / "elsewhere" / "vine_worker"
+    other.parent.mkdir()
+    other.write_text("the password")
+    with pytest.raises(LaunchError, match="would both be vine_worker on the execute point"):
+        _describe(tmp_path, worker=worker, password_file=str(other))
+
+
+@pytest.mark.skipif(
+    shutil.which("aarch64-linux-gnu-gcc") is None or platform.machine() == "aarch64",
+    reason="no compiler for another architecture",
+)
+def test_a_worker_of_another_architecture_asks_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("elftools")
+    source = tmp_path / "main.c"
+    source.write_text("int main(void) { return 0; }\n")
+    program, library = tmp_path / "arm_worker", tmp_path / shim.LIBRARY
+    subprocess.run(["aarch64-linux-gnu-gcc", "-o", program, source], check=True)
+    subprocess.run(["gcc", "-shared", "-o", library, source], check=True)
+    monkeypatch.setattr(shim, "library_path", lambda: str(library))
+    with caplog.at_level(logging.WARNING):
+        commands = _describe(tmp_path, worker=str(program))
+    assert commands["requirements"] == '(TARGET.Arch == "aarch64")'
+    assert re.search(r"is for aarch64 and the shim .* for X86_64: workers use", caplog.text)
+    own = _describe(tmp_path, worker=str(program), commands={"requirements": "true"})
+    assert own["requirements"] == "true"

@@ -1,0 +1,269 @@
+"""The submit description of worker jobs: what travels, and how they are started there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import tarfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.pool.description import (
+    format_description,
+    quote_arguments,
+    quote_environment,
+    quote_path,
+)
+from vine_sharedport.wire.handoff import check_sock_id
+from vine_sharedport.wire.sinful import Sinful
+from vine_sharedport.worker import shim
+from vine_sharedport.worker.bundle import LAUNCHER, PACKAGE, launcher_path
+from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
+from vine_sharedport.worker.program import read_program
+
+__all__ = [
+    "PYTHON_ENV_VARIABLE",
+    "address_of",
+    "command_names",
+    "describe_workers",
+    "find_worker",
+]
+
+log = logging.getLogger(__name__)
+
+PYTHON_ENV_VARIABLE = "VINE_SHARED_PORT_PYTHON_ENV"
+"""Environment variable with the tarball that the launcher unpacks and activates."""
+
+# With an image, HTCondor before 24 takes an absolute path for one inside the image.
+_TRAVELLING_EXECUTABLE = {"transfer_executable": "true"}
+
+
+def describe_workers(
+    manager: Any,
+    directory: str,
+    *,
+    cores: int | None = None,
+    memory: int | None = None,
+    disk: int | None = None,
+    timeout: int | None = None,
+    worker: str | None = None,
+    worker_options: Sequence[str] = (),
+    password_file: str | None = None,
+    secret_file: str | None = None,
+    container_image: str | None = None,
+    python_env: str | None = None,
+    commands: Mapping[str, str | int] | None = None,
+    environment: Mapping[str, str] | None = None,
+    inputs: Sequence[str] = (),
+) -> str:
+    """Return the submit description that ``submit_workers`` uses; submits nothing.
+
+    The arguments are those of ``submit_workers``, and:
+
+    Args:
+        environment: Further variables of the workers. They are public.
+        inputs: Further files that travel.
+    """
+    address = address_of(manager)
+    name, program = find_worker(manager, worker, container_image)
+    inputs = [os.path.join(directory, PACKAGE), *map(os.path.abspath, inputs)]
+    library = shim.library_path()
+    if library is not None:
+        inputs.append(library)
+    described: dict[str, str | int] = {"universe": "vanilla"}
+    if program is not None:
+        inputs.append(program)
+        described.update(_needs_of(program, library))
+    cores = 1 if cores is None else cores
+    for what, value in (("cores", cores), ("memory", memory), ("disk", disk)):
+        if value is not None and value < 1:
+            raise LaunchError(f"cannot submit workers with {what}={value}; give 1 or more")
+    options = ["--cores", str(cores)]
+    resources: dict[str, str | int] = {"request_cpus": cores}
+    if memory is not None:
+        options += ["--memory", str(memory)]
+        resources["request_memory"] = memory
+    if disk is not None:
+        options += ["--disk", str(disk)]
+        resources["request_disk"] = f"{disk * 1024}"  # in KiB
+    if timeout is not None:
+        options += ["--timeout", str(timeout)]
+    if getattr(manager, "_using_ssl", False):
+        options.append("--ssl")
+    if password_file is not None:
+        inputs.append(os.path.abspath(password_file))
+        options += ["--password", os.path.basename(password_file)]
+    environment = {**(environment or {}), ADDRESS_VARIABLE: str(address)}
+    link = getattr(manager, "shared_port", None)
+    secret_file = secret_file or getattr(link, "secret_file", None)
+    if secret_file is not None:
+        # The job's environment is public; a file of mode 0600 stays so on the way.
+        inputs.append(os.path.abspath(secret_file))
+        environment[SECRET_VARIABLE] = os.path.basename(secret_file)
+    if python_env is not None:
+        inputs.append(_check_python_env(python_env))
+        environment[PYTHON_ENV_VARIABLE] = os.path.basename(python_env)
+    _check_inputs(inputs)
+    if container_image is not None:
+        described.update(_describe_container(container_image, command_names(commands)))
+    elif command_names(commands) & {"container_image", "docker_image"}:
+        described.update(_TRAVELLING_EXECUTABLE)
+    logs = os.path.join(quote_path(directory), "$(Cluster).$(Process)")
+    described.update(
+        {
+            "executable": quote_path(launcher_path()),
+            "arguments": quote_arguments([name, *options, *worker_options]),
+            "environment": quote_environment(environment),
+            "transfer_input_files": ", ".join(
+                quote_path(path, in_list=True) for path in inputs
+            ),
+            "should_transfer_files": "YES",
+            "when_to_transfer_output": "ON_EXIT",
+            "transfer_output_files": '""',  # the workspace stays on the execute point
+            **resources,
+            "output": f"{logs}.out",
+            "error": f"{logs}.err",
+            "log": os.path.join(quote_path(directory), "workers.log"),
+            "batch_name": f"workers of {address.sock}",
+            "My.VineSharedPort": f'"{address.sock}"',
+            **(commands or {}),
+        }
+    )
+    return format_description(described)
+
+
+def command_names(commands: Mapping[str, str | int] | None) -> set[str]:
+    """Return the submit commands' names as HTCondor compares them."""
+    return {name.lower() for name in commands or {}}
+
+
+def find_worker(
+    manager: Any, worker: str | None, container_image: str | None
+) -> tuple[str, str | None]:
+    """Return what the launcher shall start, and the file to send along, if there is one."""
+    if worker is None:
+        worker = "work_queue_worker" if hasattr(manager, "_work_queue") else "vine_worker"
+    found = shutil.which(worker)
+    if found is not None:
+        program = os.path.realpath(found)
+        return os.path.basename(program), program
+    if container_image is not None:
+        log.info("the worker %s is not here; it has to be in %s", worker, container_image)
+        return worker, None
+    raise LaunchError(
+        f"there is no worker program {worker!r} here to send along; give its path with "
+        "worker=, or put its directory on PATH"
+    )
+
+
+def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
+    """Tell what the worker needs; return the submit commands that follow from it."""
+    program = read_program(path)
+    if program is None:
+        return {}
+    log.info("the worker %s %s", path, program)
+    if program.left_behind:
+        log.warning(
+            "the worker %s finds %s in a directory of its own here (%s), which does not "
+            "travel; where machines do not have them, use container_image= or python_env=",
+            path,
+            ", ".join(program.left_behind),
+            ":".join(program.search),
+        )
+    if not program.preloadable:
+        log.info("%s cannot load the shim: workers use the relay, which needs Python", path)
+    elif library is not None and program.arch is not None:
+        own = read_program(library)
+        if own is not None and own.arch != program.arch:
+            log.warning(
+                "the worker %s is for %s and the shim %s for %s: workers use the relay, "
+                "which needs Python 3.9 or later on the execute point",
+                path,
+                program.arch,
+                library,
+                own.arch,
+            )
+    if program.arch is not None and program.arch.lower() != platform.machine().lower():
+        # condor_submit asks for the architecture of the machine that it runs on, unless
+        # the requirements name one.
+        return {"requirements": f'(TARGET.Arch == "{program.arch}")'}
+    return {}
+
+
+def _check_python_env(path: str) -> str:
+    """Return the tarball's full path, or its URL as it is."""
+    if "://" in path:  # fetched by one of HTCondor's plugins on the execute point
+        return path
+    path = os.path.abspath(path)
+    try:
+        good = tarfile.is_tarfile(path)
+    except OSError as error:
+        raise LaunchError(
+            f"cannot read the Python environment {path}: {error.strerror}; make it with "
+            "poncho_package_create or conda-pack"
+        ) from error
+    if not good:
+        raise LaunchError(
+            f"the Python environment {path} is no tar archive (plain, or compressed by gzip, "
+            "bzip2 or xz); make it with poncho_package_create, or 'conda-pack -o env.tar.gz'"
+        )
+    return path
+
+
+def _check_inputs(paths: Sequence[str]) -> None:
+    """Refuse what would become a held job: HTCondor checks nothing when jobs are submitted."""
+    seen = {LAUNCHER: launcher_path()}
+    for path in paths:
+        name = os.path.basename(path)
+        if name in seen:
+            raise LaunchError(
+                f"{seen[name]} and {path} would both be {name} on the execute point; "
+                "rename one of them"
+            )
+        seen[name] = path
+        # The package is written when the jobs are submitted.
+        if name != PACKAGE and "://" not in path and not os.access(path, os.R_OK):
+            raise LaunchError(f"the file {path} is not there, or cannot be read")
+
+
+def _describe_container(image: str, given: set[str]) -> dict[str, str | int]:
+    """Return the submit commands for a container.
+
+    Source: HTCondor 25's manual, "Container Universe Jobs"; ``SetExecutable`` in
+    src/condor_utils/submit_utils.cpp.
+    """
+    if "://" not in image and not image.startswith("docker:"):
+        # Elsewhere it is looked for on the execute point, and the job is held.
+        there = image.startswith("/cvmfs/") or "transfer_container" in given
+        if not there and not os.path.exists(image):
+            raise LaunchError(
+                f"the container image {image} is not there; give its path, a URL such as "
+                "osdf:///... or docker://..., or commands={'transfer_container': 'false'} "
+                "if the execute points have it"
+            )
+        image = image if there else os.path.abspath(image)
+    return {
+        "universe": "container",
+        "container_image": quote_path(image),
+        **_TRAVELLING_EXECUTABLE,
+    }
+
+
+def address_of(manager: Any) -> Sinful:
+    """Return where the workers shall connect."""
+    if isinstance(manager, (str, Sinful)):
+        address = Sinful.parse(manager) if isinstance(manager, str) else manager
+    else:
+        link = getattr(manager, "shared_port", None)
+        if link is None:
+            raise LaunchError(
+                "the manager has no shared port; make it with vine.Manager(shared_port=True)"
+            )
+        address = link.address
+    if address.sock is None:
+        raise LaunchError(f"the address {address} names no manager: it has no sock= parameter")
+    check_sock_id(address.sock)
+    return address
