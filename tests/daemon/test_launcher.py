@@ -137,6 +137,36 @@ def test_an_evicted_worker_says_goodbye(make_manager: Any, job: Path) -> None:
 
 
 @pytest.mark.parametrize("transport", ["shim", "relay"])
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "<&- 2>&-", "2>&-"])
+def test_closed_standard_files_do_not_get_in_the_way(
+    make_manager: Any, job: Path, transport: str, closed: str
+) -> None:
+    manager = make_manager()
+    script = f"exec ./launcher.sh vine_worker {' '.join(_RESOURCES)} {closed}"
+    with _launched(
+        job, manager.shared_port, "sh", "-c", script, VINE_SHARED_PORT_TRANSPORT=transport
+    ):
+        helpers.run_tasks(manager, [vine.Task("true") for _ in range(3)], timeout=20)
+    assert manager.shared_port.counters.accepted == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM])
+@pytest.mark.parametrize("transport", ["shim", "relay"])
+def test_every_goodbye_of_a_batch_system_reaches_the_worker(
+    make_manager: Any, job: Path, transport: str, number: int
+) -> None:
+    manager = make_manager()
+    words = ["sh", "./launcher.sh", "vine_worker", *_RESOURCES]
+    with _launched(
+        job, manager.shared_port, *words, VINE_SHARED_PORT_TRANSPORT=transport
+    ) as process:
+        helpers.run_tasks(manager, [vine.Task("true")])
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    assert list(job.glob("worker-*")) == []
+
+
+@pytest.mark.parametrize("transport", ["shim", "relay"])
 def test_a_wrong_secret_ends_the_worker_at_once(
     make_manager: Any, job: Path, transport: str
 ) -> None:

@@ -264,3 +264,29 @@ def test_the_worker_command_passes_sigterm_and_the_workers_status(make_manager: 
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0  # vine_worker's own status when it is told to go
     helpers.wait_until(lambda: manager.wait(1) or manager.stats.workers_connected == 0)
+
+
+def test_pythons_collector_stays_out_of_the_managers_c_code(
+    make_manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Collected there, a FunctionCall would call the manager that is at work, or half freed."""
+    import gc
+
+    from vine_sharedport.hook import accept_hook
+
+    seen: list[bool] = []
+    look = accept_hook._detach_closed
+
+    def note() -> None:
+        seen.append(gc.isenabled())
+        look()
+
+    manager = make_manager()
+    with helpers.relay_worker(manager.shared_port):
+        helpers.run_tasks(manager, [vine.Task("true")])
+    monkeypatch.setattr(accept_hook, "_detach_closed", note)
+    manager.wait(1)
+    manager._free()
+    assert seen
+    assert not any(seen)
+    assert gc.isenabled()

@@ -177,3 +177,36 @@ def test_a_worker_of_another_architecture_asks_for_it(
     assert re.search(r"is for aarch64 and the shim .* for X86_64: workers use", caplog.text)
     own = _describe(tmp_path, worker=str(program), commands={"requirements": "true"})
     assert own["requirements"] == "true"
+
+
+def test_variables_and_files_of_the_user_are_added_to_ours(tmp_path: Path, worker: str) -> None:
+    commands = _describe(
+        tmp_path,
+        worker=worker,
+        commands={
+            "Environment": "\"A='x y' B=1\"",
+            "TRANSFER_INPUT_FILES": "/data/more, /data/most",
+            "Request_Cpus": 3,
+        },
+    )
+    assert commands["environment"].startswith("\"A='x y' B=1 VINE_SHARED_PORT_ADDRESS='<")
+    assert _inputs(commands)[-2:] == ["/data/more", "/data/most"]
+    assert worker in _inputs(commands)
+    assert commands["Request_Cpus"] == "3"
+    assert {name.lower() for name in commands} >= {"environment", "request_cpus"}
+    assert len({name.lower() for name in commands}) == len(commands)
+
+
+@pytest.mark.parametrize(
+    ("commands", "says"),
+    [
+        ({"Executable": "/bin/true"}, "worker="),
+        ({"arguments": "x"}, "worker_options="),
+        ({"env": "A=1;B=2"}, "new syntax"),
+    ],
+)
+def test_what_no_worker_could_start_with_is_refused(
+    tmp_path: Path, worker: str, commands: dict[str, str | int], says: str
+) -> None:
+    with pytest.raises(LaunchError, match=says):
+        _describe(tmp_path, worker=worker, commands=commands)

@@ -285,6 +285,58 @@ def test_what_is_missing_is_named(place: Place) -> None:
     assert "set VINE_SHARED_PORT_ADDRESS" in ended.stderr
 
 
+@pytest.mark.parametrize("content", ["", "\n", "\n<192.0.2.7:9618?sock=a>\n"])
+def test_a_file_without_an_address_is_no_address(place: Place, content: str) -> None:
+    (place.directory / "vine_sharedport.address").write_text(content)
+    ended = place.run()
+    assert ended.returncode == 78
+    assert "there is no address in the file ./vine_sharedport.address" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("vine_sharedport.address", b"<192.0.2.7:9618>\n", "it has no sock= parameter"),
+        ("vine_sharedport.secret", b"short", "it has fewer than 32 bytes"),
+    ],
+)
+def test_what_the_shim_could_not_begin_with_is_told_before_the_worker_starts(
+    place: Place, name: str, content: bytes, says: str
+) -> None:
+    (place.directory / name).write_bytes(content)
+    ended = place.run("vine_worker")
+    assert ended.returncode == 78
+    assert says in ended.stderr
+    assert list(place.scratch.iterdir()) == []  # no workspace is left
+
+
+def test_the_launchers_own_question_is_not_put_to_the_worker(place: Place) -> None:
+    assert place.options("vine_worker", VINE_SHARED_PORT_CHECK="1") == ""
+
+
+def test_absurd_times_are_taken_as_they_are_meant(place: Place) -> None:
+    assert place.options("vine_worker", "-t", "999999999999") == "[-t][999999999999]"
+    assert place.options("vine_worker", PBS_WALLTIME="0100") == "[--wall-time][90]"
+    assert place.options("vine_worker", VINE_SHARED_PORT_CONNECT_TIMEOUT="15m") == ""
+    ended = place.run("vine_worker", VINE_SHARED_PORT_CONNECT_TIMEOUT="soon")
+    assert (ended.returncode, "wanted seconds, or such as 15m" in ended.stderr) == (78, True)
+
+
+def test_files_beside_the_launcher_go_before_those_of_the_present_directory(
+    place: Place, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "vine_worker").write_text("#!/bin/sh\nexit 66\n")
+    (elsewhere / "vine_sharedport.address").write_text("<192.0.2.9:1?sock=stranger>\n")
+    ended = subprocess.run(
+        place.command("vine_worker"), cwd=elsewhere, env=place.variables(),
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 23
+    assert "manager vine_42" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("job", "variables", "at_least", "at_most"),
     [
@@ -389,5 +441,7 @@ def test_signals_reach_the_worker(place: Place, number: int, in_environment: boo
         name = Path(f"/proc/{process.pid}/comm").read_text().strip()
         assert (name == "vine_worker") is not in_environment
         process.send_signal(number)
-        assert process.wait(10) == 40 + number
+        # Where the launcher stays it has to be SIGTERM: INT is ignored in the background.
+        wanted = signal.SIGTERM if in_environment else number
+        assert process.wait(10) == 40 + wanted
     assert list(place.scratch.glob("environment-*")) == []

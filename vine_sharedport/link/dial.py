@@ -171,21 +171,24 @@ def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float
     gate = GateClient(secret, sock_id, os.urandom(NONCE_SIZE))
     while gate.state is GateState.WAITING:
         _bound(sock, deadline)
+        orderly = True
         try:
             data = sock.recv(gate.wanted)
         except socket.timeout:
             raise OSError(errno.ETIMEDOUT, SILENT_GATE) from None
         except ConnectionResetError:
-            data = b""  # how the daemon, and the porter's end, close
+            data, orderly = b"", False  # how the daemon closes, and a porter that dies
         if data:
             answer = gate.feed(data)
             if answer:
                 sock.sendall(answer)
-        elif gate.greeted:
+        elif gate.greeted and orderly:
             raise WrongSecretError(
                 f"the manager {sock_id} closed the connection at its gate: it has another "
                 "secret than this worker; submit new workers, or send them the present file"
             )
+        elif gate.greeted:
+            raise OSError(errno.ECONNRESET, "the manager broke off at its gate")
         else:
             raise _NobodyThereError(errno.ECONNRESET, NOBODY_THERE)
 

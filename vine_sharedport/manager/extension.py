@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import inspect
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from vine_sharedport import htcondor_shared_link
@@ -78,7 +81,8 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             self._shared_port_link.close()
             return
         try:
-            free(self)
+            with _collector_off():
+                free(self)
         finally:
             if self._shared_port_link is not None:
                 self._shared_port_link.close()
@@ -96,12 +100,29 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             setattr(cls, name, _checking(getattr(cls, name)))
 
 
+@contextlib.contextmanager
+def _collector_off() -> Iterator[None]:
+    """Keep Python's collector out of the manager's C code.
+
+    No Python ran inside it before ours did, at the accept hook. Collected there, a
+    FunctionCall (a cycle) calls the manager that is at work, or half freed: a crash.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _checking(wait: Any) -> Any:
     """Return the waiting method with a look at the link after it."""
 
     @functools.wraps(wait)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        task = wait(self, *args, **kwargs)
+        with _collector_off():
+            task = wait(self, *args, **kwargs)
         if self._shared_port_link is not None:
             self._shared_port_link.check()
         return task

@@ -129,10 +129,48 @@ def describe_workers(
             "log": os.path.join(quote_path(directory), "workers.log"),
             "batch_name": f"workers of {address.sock}",
             "My.VineSharedPort": f'"{address.sock}"',
-            **(commands or {}),
         }
     )
-    return format_description(described)
+    return format_description(_with_commands(described, commands or {}))
+
+
+def _with_commands(
+    described: dict[str, str | int], commands: Mapping[str, str | int]
+) -> dict[str, str | int]:
+    """Return our commands with the user's in them.
+
+    The user's win, but for those without which no worker could start: variables and
+    files are added to ours, and what is started stays the launcher.
+    """
+    merged = dict(described)
+    spelling = {name.lower(): name for name in merged}  # HTCondor ignores the case
+    for name, value in commands.items():
+        plain = name.lower()
+        if plain in ("executable", "arguments", "args"):
+            raise LaunchError(
+                f"commands has {name}, which the launcher needs; name the worker's program "
+                "by worker= and its options by worker_options="
+            )
+        if plain in ("environment", "env"):
+            name = spelling["environment"]
+            value = _join_environments(str(value), str(merged[name]))
+        elif plain == "transfer_input_files":
+            name = spelling[plain]
+            value = ", ".join(filter(None, [str(merged[name]), str(value).strip(" ,")]))
+        elif plain in spelling:
+            del merged[spelling[plain]]
+        merged[name] = value
+    return merged
+
+
+def _join_environments(first: str, last: str) -> str:
+    first = first.strip()
+    if len(first) < 2 or first[0] != '"' or first[-1] != '"':
+        raise LaunchError(
+            f"commands has the environment {first}; write it in HTCondor's new syntax, in "
+            "double quotes with blanks between, as in \"A=1 B='two words'\""
+        )
+    return f"{first[:-1]} {last[1:]}"
 
 
 def command_names(commands: Mapping[str, str | int] | None) -> set[str]:

@@ -69,7 +69,14 @@ _DEFAULT_LIMIT = 900.0  # vine_worker's own --connect-timeout
 _LONGEST_ATTEMPT = 30.0
 _TIME_TO_CLEAN_UP = 10.0
 
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_PASSED_ON = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,  # workers take these two as a goodbye; Slurm's --signal sends them
+    signal.SIGUSR2,
+)
 
 
 def run_worker(

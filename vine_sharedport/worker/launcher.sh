@@ -5,7 +5,7 @@
 #   launcher.sh [WORKER] [WORKER-OPTION...]
 #
 # WORKER is a path or a name; without it vine_worker, else work_queue_worker. What it needs it
-# takes from the environment, or finds as a file in the present directory or beside itself:
+# takes from the environment, or finds as a file beside itself or in the present directory:
 #
 #   VINE_SHARED_PORT_ADDRESS          vine_sharedport.address      the manager's address
 #   VINE_SHARED_PORT_SECRET_FILE      vine_sharedport.secret       the manager's secret
@@ -21,6 +21,9 @@
 # The exit status is the worker's; or 75: the manager was not reached in time, 77: wrong secret,
 # 78: address, secret or settings cannot be used, 127: no worker program that runs here.
 set -u
+# Not to be closed: a connection would get the number, and messages go into it.
+for fd in 0 1 2; do [ -e "/proc/self/fd/$fd" ] || eval "exec $fd<>/dev/null"; done
+unset VINE_SHARED_PORT_CHECK
 
 # Where the shim takes over; without the shim it leads nowhere. As in shim.c.
 reserved_host=127.86.83.80 reserved_port=1
@@ -37,17 +40,23 @@ case $0 in
 */*) here=${0%/*} ;;
 *) here=. ;;
 esac
+# shellcheck disable=SC3013 # dash, busybox and bash have it, and without it all works too
+if [ "$here" -ef . ]; then here=.; fi # shorter, and LD_PRELOAD takes no path with a blank
 
-# Print where a file is: as given, or by its name in the present directory or beside us.
+# Print where a file is: as given, or by its name beside us or in the present directory.
 find_file() {
     if [ -n "$1" ]; then
         echo "$1"
-    elif [ -f "./$2" ]; then
-        echo "./$2"
     elif [ -f "$here/$2" ]; then
         echo "$here/$2"
+    elif [ -f "./$2" ]; then
+        echo "./$2"
     fi
 }
+
+is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac }
+# Print a number without the zeros in front, which sh takes for octal.
+plain() { echo "$1" | sed 's/^0*\(.\)/\1/'; }
 
 # --- the job's directory, and a Python environment that came along ------------------------
 
@@ -56,10 +65,12 @@ unpacked=
 unpack_environment() {
     [ -r "$1" ] || fail 78 "the Python environment $1 is not there, or cannot be read"
     unpacked=$(mktemp -d "$scratch/environment-XXXXXX") || fail 78 "cannot make a directory in $scratch"
-    if ! tar -xf "$1" -C "$unpacked" 2>/dev/null && ! tar -xzf "$1" -C "$unpacked"; then
+    trap 'rm -rf "$unpacked"; exit 143' HUP INT QUIT TERM
+    # GNU's tar and many a busybox see how it is compressed; others are told.
+    said=$(tar -xf "$1" -C "$unpacked" 2>&1) || tar -xzf "$1" -C "$unpacked" 2>/dev/null || {
         rm -rf "$unpacked"
-        fail 78 "cannot unpack the Python environment $1 into $scratch (disk full?)"
-    fi
+        fail 78 "cannot unpack the Python environment $1 into $scratch: $(echo "$said" | tail -n 1)"
+    }
     [ -d "$unpacked/bin" ] || {
         rm -rf "$unpacked"
         fail 78 "$1 has no bin/; wanted a tarball of poncho_package_create or conda-pack"
@@ -119,8 +130,8 @@ find_worker() {
 
 case ${1:--} in
 -*)
-    find_worker ./vine_worker "$here/vine_worker" vine_worker \
-        ./work_queue_worker "$here/work_queue_worker" work_queue_worker
+    find_worker "$here/vine_worker" ./vine_worker vine_worker \
+        "$here/work_queue_worker" ./work_queue_worker work_queue_worker
     wanted="vine_worker or work_queue_worker"
     ;;
 *)
@@ -130,7 +141,7 @@ case ${1:--} in
     # One that came along comes first; where it does not run, a container may have its own.
     case $wanted in
     */*) find_worker "$wanted" "$name" ;;
-    *) find_worker "./$name" "$here/$name" "$name" ;;
+    *) find_worker "$here/$name" "./$name" "$name" ;;
     esac
     ;;
 esac
@@ -147,23 +158,27 @@ version=$(echo "$said" | sed -n 's/.*version \([0-9][^ ]*\).*/\1/p' | head -n 1)
 
 # --- its options -----------------------------------------------------------------------------------
 
-is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac }
-
-# Print seconds, of a time as cctools reads it: 90, 90s, 15m, 2h, 1d.
+# Print seconds, 1 to 99999999, of a time as cctools reads it: 90, 90s, 15m, 2h, 1d.
 seconds() {
     case $1 in
-    *m) factor=60 ;;
-    *h) factor=3600 ;;
-    *d) factor=86400 ;;
+    *[mM]) factor=60 ;;
+    *[hH]) factor=3600 ;;
+    *[dD]) factor=86400 ;;
     *) factor=1 ;;
     esac
-    is_number "${1%[smhd]}" && echo $((${1%[smhd]} * factor))
+    count=$(plain "${1%[smhdSMHD]}")
+    is_number "$count" || return
+    if [ ${#count} -gt 8 ]; then count=99999999; fi
+    count=$((count * factor))
+    if [ "$count" -gt 99999999 ]; then count=99999999; fi
+    if [ "$count" -lt 1 ]; then count=1; fi
+    echo "$count"
 }
 
 # Whether an option's value is the next word.
 takes_value() {
     case $1 in
-    --*=* | --ssl | --single-shot | --parent-death | --keep-workspace | --debug-release | \
+    --*=* | --ssl | --single* | --parent* | --keep-workspace | --debug-release | \
         --disk-allocation | --disable-symlinks | --measure-capacity | --foreman | \
         --advertise | --help | --version | -a | -c | -h | -v) return 1 ;;
     --?* | -?) ;;
@@ -180,13 +195,13 @@ while [ "$left" -gt 0 ]; do # each goes from the front to the end, or out
     if takes_value "$before"; then
         option=$before before=''
         case $option in
-        -M | -N | --manager-name | --master-name) continue ;; # a name in the catalog
+        -M | -N | --man* | --mas*) continue ;; # a name in the catalog
         -t | --timeout | --connect-timeout) timeout=$(seconds "$argument") ;;
         esac
     else
         before=$argument
         case $argument in
-        -M* | -N* | --manager-name* | --master-name*) continue ;;
+        -M* | -N* | --man* | --mas* | --) continue ;;
         -s* | --workspace* | --workdir*) own_workspace=yes ;;
         --wall-time*) own_wall_time=yes ;;
         -t?*) timeout=$(seconds "${argument#-t}") ;;
@@ -202,7 +217,7 @@ done
 # --- what the job allows ---------------------------------------------------------------------------
 
 # Print a number from one of the files about job and machine that HTCondor leaves for it.
-number_in() { sed -n "s/^$2 = \([0-9][0-9]*\)\$/\1/p" "$1" 2>/dev/null | head -n 1; }
+number_in() { sed -n "s/^$2 = 0*\([1-9][0-9]*\)\$/\1/p" "$1" 2>/dev/null | head -n 1; }
 text_in() { sed -n "s/^$2 = \"\(.*\)\"\$/\1/p" "$1" 2>/dev/null | head -n 1; }
 
 wall_time=
@@ -212,6 +227,7 @@ at_most() { # seconds from now
 find_wall_time() {
     job=${_CONDOR_JOB_AD:-/dev/null}
     now=$(date +%s)
+    is_number "$now" || return 0
     started=$(number_in "$job" JobCurrentStartDate)
     elapsed=$((now - ${started:-$now}))
     limit=$(number_in "$job" AllowedExecuteDuration)
@@ -222,9 +238,9 @@ find_wall_time() {
     Medium) at_most $((20 * 3600 - elapsed)) ;;
     Long) at_most $((40 * 3600 - elapsed)) ;;
     esac
-    if is_number "${SLURM_JOB_END_TIME:-}"; then at_most $((SLURM_JOB_END_TIME - now)); fi
-    if is_number "${PBS_WALLTIME:-}"; then at_most "$PBS_WALLTIME"; fi
-    [ -n "$wall_time" ] || return
+    if is_number "${SLURM_JOB_END_TIME:-}"; then at_most $(($(plain "$SLURM_JOB_END_TIME") - now)); fi
+    if is_number "${PBS_WALLTIME:-}"; then at_most "$(plain "$PBS_WALLTIME")"; fi
+    [ -n "$wall_time" ] || return 0
     # Time to say goodbye: a tenth, at most five minutes.
     margin=$((wall_time / 10))
     [ "$margin" -le 300 ] || margin=300
@@ -235,12 +251,6 @@ if [ -z "$own_wall_time" ]; then
     find_wall_time
     [ -z "$wall_time" ] || set -- "$@" --wall-time "$wall_time"
 fi
-if [ -z "$own_workspace" ]; then
-    # Workers on one machine must not share one.
-    workspace=$(mktemp -d "$scratch/worker-XXXXXX") || fail 78 "cannot make a directory in $scratch"
-    set -- "$@" -s "$workspace"
-fi
-
 # --- the way to the manager -----------------------------------------------------------------------
 
 if [ -z "${VINE_SHARED_PORT_ADDRESS:-}" ]; then
@@ -248,6 +258,8 @@ if [ -z "${VINE_SHARED_PORT_ADDRESS:-}" ]; then
     [ -n "$file" ] || fail 78 "no address of a manager: set VINE_SHARED_PORT_ADDRESS, or put the" \
         "file vine_sharedport.address beside this script"
     VINE_SHARED_PORT_ADDRESS=$(head -n 1 "$file")
+    [ -n "$VINE_SHARED_PORT_ADDRESS" ] || fail 78 "there is no address in the file $file: write" \
+        "manager.shared_port.address into its first line"
 fi
 VINE_SHARED_PORT_SECRET_FILE=$(find_file "${VINE_SHARED_PORT_SECRET_FILE:-}" vine_sharedport.secret)
 if [ -z "${VINE_SHARED_PORT_PRIVATE_NETWORK:-}" ]; then
@@ -257,7 +269,11 @@ if [ -z "${VINE_SHARED_PORT_PRIVATE_NETWORK:-}" ]; then
         text_in "$machine" MyAddress | sed -n 's/.*[?&]PrivNet=\([^&>]*\).*/\1/p'
     )
 fi
-VINE_SHARED_PORT_CONNECT_TIMEOUT=${VINE_SHARED_PORT_CONNECT_TIMEOUT:-$timeout}
+if [ -n "${VINE_SHARED_PORT_CONNECT_TIMEOUT:-}" ]; then
+    timeout=$(seconds "$VINE_SHARED_PORT_CONNECT_TIMEOUT") || fail 78 \
+        "VINE_SHARED_PORT_CONNECT_TIMEOUT=$VINE_SHARED_PORT_CONNECT_TIMEOUT: wanted seconds, or such as 15m"
+fi
+VINE_SHARED_PORT_CONNECT_TIMEOUT=$timeout
 export VINE_SHARED_PORT_ADDRESS VINE_SHARED_PORT_SECRET_FILE VINE_SHARED_PORT_PRIVATE_NETWORK \
     VINE_SHARED_PORT_CONNECT_TIMEOUT
 
@@ -268,18 +284,22 @@ find_shim() {
     '') why="there is no libvine_sharedport.so" ;;
     *[\ :]*) why="LD_PRELOAD cannot name $shim" shim='' ;;
     *)
-        if [ "$(dd if="$worker" bs=1 skip=1 count=3 2>/dev/null)" != ELF ]; then
-            # A script would use up the preload itself.
-            why="$worker is no ELF program" shim=''
-        else
+        IFS= read -r first <"$worker" || :
+        case ${first:-} in
+        ?ELF*)
             said=$(LD_PRELOAD=$shim VINE_SHARED_PORT_CHECK=1 "$worker" --version 2>&1 </dev/null)
-            if [ "$said" = "vine_sharedport shim" ]; then
-                why="it loads into $worker"
-            else
-                why="the shim does not load into $worker (another architecture, or a static program)"
+            case $?:$said in
+            "0:vine_sharedport shim") why="it loads into $worker" ;;
+            78:*) fail 78 "${said#vine_sharedport: }" ;;
+            *)
+                why="the shim does not load into $worker ($(echo "$said" | tail -n 1))"
                 shim=''
-            fi
-        fi
+                ;;
+            esac
+            ;;
+        # A script would use up the preload itself.
+        *) why="$worker is no ELF program" shim='' ;;
+        esac
         ;;
     esac
 }
@@ -312,9 +332,14 @@ if [ "$transport" = relay ]; then
     done
     [ -n "$python" ] || fail 127 "the relay is taken, $why, and needs Python 3.9 or later," \
         "which is not here"
-    if [ -z "$package" ] && ! "$python" -c 'import vine_sharedport' 2>/dev/null; then
-        fail 78 "the relay is not here: put vine_sharedport.pyz beside this script"
-    fi
+    [ -n "$package" ] || fail 78 "the relay is taken, $why, but its file vine_sharedport.pyz is not" \
+        "beside this script"
+fi
+
+if [ -z "$own_workspace" ]; then
+    # Workers on one machine must not share one.
+    workspace=$(mktemp -d "$scratch/worker-XXXXXX") || fail 78 "cannot make a directory in $scratch"
+    set -- "$@" -s "$workspace"
 fi
 
 manager=${VINE_SHARED_PORT_ADDRESS##*sock=}
@@ -322,8 +347,7 @@ say "$transport, $why; worker $worker ${version:-}, manager ${manager%%[&;>]*}, 
     "${workspace:-its own}${wall_time:+, wall time $wall_time s}"
 
 if [ "$transport" = relay ]; then
-    set -- worker --worker "$worker" -- "$@"
-    if [ -n "$package" ]; then set -- "$python" "$package" "$@"; else set -- "$python" -m vine_sharedport "$@"; fi
+    set -- "$python" "$package" worker --worker "$worker" -- "$@"
 else
     [ "${CCTOOLS_IP_MODE:-}" != IPV6 ] || reserved_host=::ffff:$reserved_host
     set -- "$worker" "$@" "$reserved_host" "$reserved_port"
@@ -343,10 +367,8 @@ else
     "$@" &
 fi
 child=$! signalled=yes
-for signal in HUP INT QUIT TERM; do
-    # shellcheck disable=SC2064 # the signal of now
-    trap "signalled=yes; kill -$signal $child 2>/dev/null" "$signal"
-done
+# All as SIGTERM, after which a worker says goodbye: sh starts it with INT and QUIT ignored.
+trap 'signalled=yes; kill -TERM "$child" 2>/dev/null' HUP INT QUIT TERM USR1 USR2
 while [ -n "$signalled" ]; do # a signal ends wait before the worker ends
     signalled=
     wait "$child"

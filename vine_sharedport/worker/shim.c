@@ -44,6 +44,8 @@ enum {
     ANSWER = NONCE + DIGEST,
 
     ATTEMPT = 30 * 1000, /* milliseconds for all candidates together */
+    LEAST = 3 * 1000,    /* for each attempt, even the last, or after the worker was suspended */
+    LAST = 1000,         /* how long before the limit the last one begins */
     FIRST_PAUSE = 500,
     LAST_PAUSE = 30 * 1000,
     DEFAULT_LIMIT = 900, /* seconds; the worker's own */
@@ -65,6 +67,8 @@ static struct {
     int caller; /* the worker's own socket, which is the worker's */
     uint64_t signals; /* the worker's mask: what may interrupt our waiting */
 } state;
+
+enum { NOT_OURS = 1 }; /* an answer of none of the system calls */
 
 /* --- one attempt -------------------------------------------------------------------------- */
 
@@ -179,7 +183,7 @@ static enum outcome pass_gate(int fd, const char *sock, long deadline, long *err
     got = transmit(fd, answer, sizeof answer);
     if (got == 0)
         got = receive(fd, proof, sizeof proof, deadline);
-    if (got == 0 || got == -ECONNRESET || got == -EPIPE || (got > 0 && got < DIGEST))
+    if (got >= 0 && got < DIGEST) /* an orderly end; a reset is a manager that has died */
         return REFUSED;
     if (got < 0) {
         *error = -got;
@@ -243,6 +247,11 @@ static long open_connection(const struct candidate *to, long deadline)
         memcpy(&where.in6.sin6_addr, to->ip, 16);
     }
     fd = CALL(socket, to->family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, 0, 0);
+    if (fd >= 0 && fd < 3) { /* where one of the standard files is closed: not to write there */
+        long above = CALL(fcntl, fd, F_DUPFD_CLOEXEC, 3, 0, 0);
+        CALL(close, fd, 0, 0, 0, 0);
+        fd = above;
+    }
     if (fd < 0)
         return fd;
     keep_buffer_size(state.caller, (int)fd, SO_SNDBUF);
@@ -294,9 +303,17 @@ static enum outcome try_name(const struct candidate *to, long deadline, int *thr
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL, *each;
     struct candidate literal = *to;
     enum outcome outcome = UNREACHED;
+    const uint64_t all = ~0ull;
+    int unknown;
 
-    *error = EADDRNOTAVAIL;
-    if (!getaddrinfo || !freeaddrinfo || getaddrinfo(to->host, NULL, &hints, &found) != 0)
+    *error = NO_ADDRESS;
+    if (!getaddrinfo || !freeaddrinfo)
+        return UNREACHED;
+    /* It may take its time; signals have to reach the worker meanwhile. */
+    CALL(rt_sigprocmask, SIG_SETMASK, &state.signals, NULL, sizeof all, 0);
+    unknown = getaddrinfo(to->host, NULL, &hints, &found);
+    CALL(rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all, 0);
+    if (unknown)
         return UNREACHED;
     for (each = found; each; each = each->ai_next) {
         long left = deadline - now();
@@ -390,7 +407,8 @@ static void end_worker(int status)
 
     state.status = status;
     CALL(rt_sigaction, SIGTERM, NULL, &action, sizeof action.mask, 0);
-    if (action.handler == (void *)SIG_DFL || action.handler == (void *)SIG_IGN)
+    if (action.handler == (void *)SIG_DFL || action.handler == (void *)SIG_IGN ||
+        CALL(getpid, 0, 0, 0, 0, 0) != state.pid) /* a child without a program of its own */
         CALL(exit_group, status, 0, 0, 0, 0);
     CALL(kill, state.pid, SIGTERM, 0, 0, 0);
 }
@@ -415,8 +433,10 @@ static long hold_back(void)
     fill_randomly(&chance, 1);
     pause = state.pause / 2 + state.pause / 2 * chance / 255;
     pause -= now() - state.last_failure;
-    if (pause > left - 1000) /* room for a last attempt */
-        pause = left - 1000;
+    if (state.refusals && pause < 1000) /* its manager may have ended just then */
+        pause = 1000;
+    if (pause > left - LAST)
+        pause = left - LAST;
     return pause > 0 ? wait_for(-1, 0, pause, &state.signals) : 0;
 }
 
@@ -439,7 +459,7 @@ static void failed(enum outcome outcome, long started)
     } else if (outcome == ASKS_SECRET) {
         say("without the secret nothing can be done; this worker ends", NULL);
         end_worker(WRONG_SECRET);
-    } else if (left <= 1000) { /* hold_back() leaves that for the last attempt */
+    } else if (left <= LAST) {
         say("the manager was not reached within ", NUMBER((unsigned long)settings.limit / 1000),
             " s; this worker ends", NULL);
         end_worker(NOT_REACHED);
@@ -479,7 +499,7 @@ static int is_reserved(const struct sockaddr *address, socklen_t size)
            host == network32(RESERVED_HOST) && in6->sin6_port == network16(RESERVED_PORT);
 }
 
-/* Put the connection in the place of the caller's socket, with what the caller set on that. */
+/* Put the connection in the place of the caller's socket, with that one's flags. */
 static long take_place(int connection, int fd, long flags)
 {
     long close_on_exec = CALL(fcntl, fd, F_GETFD, 0, 0, 0), got;
@@ -501,10 +521,10 @@ static long go_the_way(int fd)
     enum outcome outcome;
 
     if (flags < 0)
-        return flags;
+        return NOT_OURS;
     got = CALL(getsockopt, fd, SOL_SOCKET, SO_TYPE, &kind, &size);
     if (got < 0 || kind != SOCK_STREAM)
-        return got < 0 ? got : -EPROTOTYPE;
+        return NOT_OURS;
     size = sizeof peer;
     if (CALL(getpeername, fd, peer, &size, 0, 0) == 0)
         return -EISCONN;
@@ -516,7 +536,10 @@ static long go_the_way(int fd)
     deadline = (state.first_failure ? state.first_failure : started) + settings.limit;
     if (deadline > started + ATTEMPT)
         deadline = started + ATTEMPT;
+    if (deadline < started + LEAST)
+        deadline = started + LEAST;
     state.caller = fd;
+    stderr_is_ours &= fd != 2;
     outcome = attempt(&connection, deadline);
     if (outcome == INTERRUPTED) /* to let the worker see what the signal wants of it */
         return -ECONNABORTED;
@@ -543,11 +566,11 @@ static long connect_to_manager(int fd)
 
 EXPORT int connect(int fd, const struct sockaddr *address, socklen_t size)
 {
-    long got;
+    long got = NOT_OURS;
 
     if (settings.plan.count && is_reserved(address, size))
         got = connect_to_manager(fd);
-    else
+    if (got == NOT_OURS)
         got = CALL(connect, fd, address, size, 0, 0);
     if (got < 0) {
         if (__errno_location)
@@ -666,14 +689,11 @@ static void start(int argc, char **argv, char **given)
             kept++;
         }
     }
-    if (is_check) { /* the launcher asks whether we load here at all */
-        CALL(write, 1, "vine_sharedport shim\n", 21, 0, 0);
-        CALL(exit_group, 0, 0, 0, 0, 0);
-    }
-    if (!address || !*address)
+    if (!is_check && (!address || !*address))
         return;
+    stderr_is_ours = CALL(fcntl, 2, F_GETFD, 0, 0, 0) >= 0;
     state.pid = CALL(getpid, 0, 0, 0, 0, 0);
-    if ((wrong = make_plan(&settings.plan, address, network)))
+    if (address && (wrong = make_plan(&settings.plan, address, network)))
         give_up("cannot use the manager's address ", address, wrong);
     settings.limit = DEFAULT_LIMIT * 1000L;
     if (limit && *limit) {
@@ -684,6 +704,10 @@ static void start(int argc, char **argv, char **given)
     }
     if (secret && *secret)
         read_secret(secret);
+    if (is_check) { /* the launcher asks whether we load here, and could begin */
+        CALL(write, 1, "vine_sharedport shim\n", 21, 0, 0);
+        CALL(exit_group, 0, 0, 0, 0, 0);
+    }
 }
 
 /* --- for the tests alone ------------------------------------------------------------------ */

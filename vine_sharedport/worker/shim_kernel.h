@@ -156,6 +156,9 @@ static const char *number(struct number *room, unsigned long value)
     return text;
 }
 
+/* Whether descriptor 2 is standard error: where it was closed, it becomes anybody's file. */
+static int stderr_is_ours;
+
 /* Write a line of texts, up to a NULL, to standard error; in one piece, for workers' lines mix. */
 static void say(const char *first, ...)
 {
@@ -164,6 +167,8 @@ static void say(const char *first, ...)
     size_t size = sizeof prefix - 1;
     va_list more;
 
+    if (!stderr_is_ours)
+        return;
     memcpy(line, prefix, size);
     va_start(more, first);
     for (const char *text = first; text; text = va_arg(more, const char *))
@@ -174,6 +179,8 @@ static void say(const char *first, ...)
     line[size++] = '\n';
     CALL(write, 2, line, size, 0, 0);
 }
+
+enum { NO_ADDRESS = 1000 }; /* not one of the kernel's */
 
 static const char *reason(long error)
 {
@@ -198,6 +205,7 @@ static const char *reason(long error)
         {EAFNOSUPPORT, "this machine does not have that address family"},
         {EADDRNOTAVAIL, "no such address on this machine"},
         {ETIMEDOUT, "no answer in time"},
+        {NO_ADDRESS, "the name service has no address of it"},
     };
     static struct number other;
     for (size_t i = 0; i < COUNT(known); i++)

@@ -327,16 +327,15 @@ static const char *check_sock(const char *sock)
 
 /* --- the order of trying ------------------------------------------------------------------ */
 
-static int add(struct plan *plan, const struct candidate *it, const char *sock)
+static void add(struct plan *plan, const struct candidate *it, const char *sock)
 {
+    if (!it->port || plan->count == MAX_CANDIDATES) /* nobody has more that are worth a try */
+        return;
     for (int i = 0; i < plan->count; i++)
         if (plan->list[i].port == it->port && same(plan->list[i].host, it->host))
-            return 1;
-    if (plan->count == MAX_CANDIDATES)
-        return 0;
+            return;
     plan->list[plan->count] = *it;
     memcpy(plan->list[plan->count++].sock, sock, length(sock) + 1);
-    return 1;
 }
 
 static int take_literal(void *plan, const char *text, size_t size)
@@ -360,26 +359,26 @@ static int take_literal(void *plan, const char *text, size_t size)
     } else if (!read_literal(&it, host, dash - 1)) {
         return 0;
     }
-    return port >= 0 && add(plan, &it, "");
+    if (port >= 0)
+        add(plan, &it, "");
+    return port >= 0;
 }
 
 /* RFC 8305, 4: the families in turn, the first one's first, each in its own order. */
-static int add_interleaved(struct plan *plan, const struct plan *from, const char *sock)
+static void add_interleaved(struct plan *plan, const struct plan *from, const char *sock)
 {
     int next[2] = {0, 0};
     if (!from->count)
-        return 1;
+        return;
     for (int turn = 0, left = from->count; left; turn = !turn) {
         int *i = &next[turn];
         while (*i < from->count && (from->list[*i].family != from->list[0].family) != turn)
             ++*i;
         if (*i < from->count) {
-            if (!add(plan, &from->list[(*i)++], sock))
-                return 0;
+            add(plan, &from->list[(*i)++], sock);
             left--;
         }
     }
-    return 1;
 }
 
 /* Add what one address leads to; what is wrong with it, or NULL. */
@@ -387,18 +386,17 @@ static const char *add_address(struct plan *plan, const struct sinful *address, 
 {
     static struct plan literals;
     struct candidate alias = address->host;
-    int fits;
 
     literals.count = 0;
     if (!for_each(address->addrs, "++", take_literal, &literals))
-        return "its addrs cannot be read, or are more than 32";
-    fits = add_interleaved(plan, &literals, sock);
+        return "its addrs cannot be read";
+    add_interleaved(plan, &literals, sock);
     if (address->has_port) {
-        fits &= add(plan, &address->host, sock);
+        add(plan, &address->host, sock);
         if (address->alias[0] && read_host_name(&alias, address->alias, length(address->alias)))
-            fits &= add(plan, &alias, sock);
+            add(plan, &alias, sock);
     }
-    return fits ? NULL : "it has more than 32 addresses";
+    return NULL;
 }
 
 /* Make the plan; what is wrong with the address, or NULL.
@@ -419,13 +417,10 @@ static const char *make_plan(struct plan *plan, const char *text, const char *ne
         wrong = read_sinful(&private, address.private);
         if (!wrong && private.has_private)
             wrong = "its PrivAddr has one inside";
-        if (!wrong && private.sock[0])
-            wrong = check_sock(private.sock);
         if (!wrong) {
             int ours = network && *network && same(network, address.network);
             unused.count = 0;
-            wrong = add_address(ours ? plan : &unused, &private,
-                                private.sock[0] ? private.sock : address.sock);
+            wrong = add_address(ours ? plan : &unused, &private, address.sock);
         }
     }
     if (!wrong)
