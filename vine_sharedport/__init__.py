@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         WrongSecretError,
     )
     from vine_sharedport.htcondor_shared_link import Endpoint, attach, connect
+    from vine_sharedport.manager.factory import Factory
     from vine_sharedport.manager.settings import SharedPort
     from vine_sharedport.manager.taskvine import Manager
     from vine_sharedport.pool.discovery import discover
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 # Ours; everything else is ndcctools.taskvine's.
 _HOME = {
     "Endpoint": "htcondor_shared_link",
+    "Factory": "manager.factory",
     "Manager": "manager.taskvine",
     "PersonalPool": "pool.personal",
     "SharedPort": "manager.settings",
@@ -88,6 +90,7 @@ __all__ = [
     "DiscoveryError",
     "Endpoint",
     "EndpointError",
+    "Factory",
     "GateError",
     "HandOffError",
     "HandOffTimeout",

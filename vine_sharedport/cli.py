@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
 from vine_sharedport.errors import (
     EndpointError,
@@ -79,6 +80,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_expose(nouns)
     _add_pool(nouns)
     add_manager(nouns)
+    add_factory(nouns)
     return parser
 
 

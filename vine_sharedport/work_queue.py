@@ -7,15 +7,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vine_sharedport.manager.factory import WorkQueueFactory as Factory
     from vine_sharedport.manager.work_queue import WorkQueue
 
-__all__ = ["WorkQueue"]
+__all__ = ["Factory", "WorkQueue"]
 
 
 def __getattr__(name: str) -> Any:
-    """Find our ``WorkQueue``, or a name of ``ndcctools.work_queue``."""
+    """Find our ``WorkQueue`` or ``Factory``, or a name of ``ndcctools.work_queue``."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "Factory":
+        from vine_sharedport.manager.factory import WorkQueueFactory
+
+        globals()[name] = WorkQueueFactory
+        return WorkQueueFactory
     from vine_sharedport.manager import work_queue
 
     value = work_queue.WorkQueue if name == "WorkQueue" else work_queue.stock_attribute(name)

@@ -1,0 +1,312 @@
+"""A factory in a real pool: workers come, stay as long as needed, and are accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import files
+from vine_sharedport.factory.options import OptionError
+
+from . import helpers
+from .factory_helpers import SWIFT, drive, finish, peak, queued, wait_until_gone
+
+pytestmark = pytest.mark.daemon
+
+vine = pytest.importorskip("vine_sharedport")
+
+
+@pytest.fixture
+def manager(make_manager: Any) -> Any:
+    return make_manager()
+
+
+def factory(manager: Any, **options: Any) -> Any:
+    return vine.Factory("condor", manager=manager, **{**SWIFT, **options})
+
+
+def test_it_grows_from_none_to_max_workers_and_shrinks_to_none(manager: Any) -> None:
+    with factory(manager, timeout=2) as workers:
+        drive(manager, lambda: workers.status().manager.reachable)
+        assert not queued(workers.status().factory)
+        for _ in range(500):
+            manager.submit(vine.Task("true"))
+        most = 0
+        done = []
+        while not manager.empty():
+            task = manager.wait(1)
+            if task is not None:
+                done.append(task)
+            most = max(most, manager.stats.workers_connected)
+        assert len(done) == 500
+        assert all(task.successful() for task in done)
+        assert most == 4
+        drive(manager, lambda: not queued(workers.status().factory))
+        drive(manager, lambda: workers.status().workers.ended == 4)
+        snapshot = workers.status()
+    assert peak(workers.directory) == 4
+    assert (snapshot.submitted, snapshot.workers.failed, snapshot.workers.running) == (4, 0, 0)
+    assert snapshot.problems == ()
+    assert {job.exit_status for job in snapshot.jobs} == {0}
+    assert all("connected to manager" in str(job.last_line) for job in snapshot.jobs)
+
+
+def test_a_second_burst_after_a_pause_gets_new_workers(manager: Any) -> None:
+    with factory(manager, timeout=1, max_workers=2) as workers:
+        for burst in (1, 2):
+            for _ in range(30):
+                manager.submit(vine.Task("true"))
+            assert len(finish(manager)) == 30
+            drive(manager, lambda: not queued(workers.status().factory))
+            # Not more than 2 at once: those of the first are gone.
+            assert workers.status().submitted == 2 * burst
+    assert peak(workers.directory) == 2
+
+
+def test_options_that_change_while_it_runs_take_effect(manager: Any) -> None:
+    with factory(manager, max_workers=1) as workers:
+        for _ in range(6):
+            manager.submit(vine.Task("sleep 4"))
+        drive(manager, lambda: workers.status().workers.connected == 1)
+        workers.max_workers = 3
+        drive(manager, lambda: workers.status().workers.connected == 3)
+        assert workers.max_workers == 3
+        with pytest.raises(OptionError, match="cannot be changed once it runs"):
+            workers.password = "somewhere"
+        # As from an editor: broken first, and then as it should be.
+        path = Path(workers.directory, files.CONFIG)
+        good = json.loads(path.read_text())
+        path.write_text("{")
+        helpers.wait_until(lambda: workers.status().problems)
+        assert workers.status().problems[0].cause == "configuration"
+        path.write_text(json.dumps({**good, "max-workers": 2}))
+        helpers.wait_until(lambda: workers.status().max_workers == 2)
+        assert workers.status().problems == ()
+
+
+def test_waiting_jobs_above_a_lowered_limit_are_taken_back(manager: Any) -> None:
+    with factory(manager, min_workers=3, condor_requirements="false") as workers:
+        drive(manager, lambda: workers.status().workers.idle == 3)
+        workers.min_workers, workers.max_workers = 1, 1
+        drive(manager, lambda: workers.status().workers.idle == 1)
+        drive(manager, lambda: len(queued(workers.status().factory)) == 1)
+        assert workers.status().message == "there are as many workers as are needed"
+
+
+def test_two_factories_of_one_manager_stay_within_the_limit_together(manager: Any) -> None:
+    first, second = factory(manager, max_workers=3), factory(manager, max_workers=3)
+    with first, second:
+        assert first.directory != second.directory
+        for _ in range(60):
+            manager.submit(vine.Task("sleep 0.1"))
+        most = 0
+
+        def many() -> bool:
+            nonlocal most
+            most = max(most, len(queued(manager.shared_port.sock_id)))
+            return bool(manager.empty())
+
+        assert len(drive(manager, many, timeout=60)) == 60
+        assert most == 3
+        counts = [each.status().workers for each in (first, second)]
+        assert sum(each.status().submitted for each in (first, second)) == 3
+        for mine, other in (counts, counts[::-1]):
+            assert mine.others == other.running
+
+
+def test_a_held_job_is_told_with_its_reason_within_one_cycle_and_not_replaced(
+    manager: Any, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.write_text("needed by nobody")
+    with factory(manager, min_workers=1, max_workers=1, wrapper_input=[str(gone)]) as workers:
+        gone.unlink()  # between the check and the job's start
+        drive(manager, lambda: workers.status().workers.held == 1)
+        snapshot = workers.status()
+        (problem,) = snapshot.problems
+        assert problem.cause == "missing_input"
+        assert str(gone) in problem.explanation
+        assert "put the file back" in problem.remedy
+        (job,) = snapshot.jobs
+        assert (job.state, job.id) == ("held", problem.jobs[0])
+        assert str(gone) in str(job.reason)
+        assert str(gone) in str(snapshot)
+        held_since = time.time() - job.since
+        assert held_since < 5, "whole seconds in the log, and one cycle"
+        drive(manager, lambda: workers.status().time > snapshot.time + 2)
+        assert workers.status().submitted == 1
+        # And once the user has done what was said:
+        gone.write_text("again")
+        import htcondor2
+
+        htcondor2.Schedd().act(htcondor2.JobAction.Release, [job.id])
+        drive(manager, lambda: workers.status().workers.connected == 1)
+        assert workers.status().problems == ()
+
+
+def test_a_held_job_is_mended_where_that_is_allowed_but_not_for_ever(manager: Any) -> None:
+    # A site's words for too little memory, as long as less than 140 MB are asked for.
+    commands = {
+        "periodic_hold": "JobStatus == 2 && RequestMemory < 140",
+        "periodic_hold_reason": '"memory usage above the limit"',
+    }
+    with factory(
+        manager, min_workers=1, max_workers=1, commands=commands, repair=True
+    ) as workers:
+        drive(manager, lambda: workers.status().workers.connected == 1)
+        (problem,) = workers.status().problems
+        assert (problem.cause, problem.repaired) == ("memory", True)
+        (ad,) = queued(workers.status().factory)
+        assert ad["JobStatus"] == 2
+        assert workers.status().submitted == 1
+
+
+def test_what_would_be_submitted_is_what_is_submitted(manager: Any) -> None:
+    workers = factory(
+        manager, min_workers=1, max_workers=1, env={"COLOUR": "dark $blue"},
+        condor_requirements="Memory > 1", batch_options="+Team = \"a b\"", feature="fast",
+        extra_options="--wall-time 3000",
+    )  # fmt: skip
+    text = workers.submit_description()
+    assert '+Team = "a b"' in text
+    assert "requirements = (Memory > 1)" in text or "requirements = Memory > 1" in text
+    with workers:
+        manager.submit(vine.Task('echo "$COLOUR"'))
+        (task,) = finish(manager)
+        assert task.output == "dark $blue\n"
+        import htcondor2
+
+        (ad,) = htcondor2.Schedd().query(
+            f'VineSharedPortFactory =?= "{workers.status().factory}"'
+        )
+        assert ad["Team"] == "a b"
+        assert "--feature fast --wall-time 3000" in ad["Arguments"].replace("'", "")
+        again = workers.submit_description()
+    changing = ("My.VineSharedPortFactory", "My.VineSharedPortLease")
+
+    def stable(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith(changing)]
+
+    assert stable(text) == stable(again)
+
+
+def test_a_wrapper_runs_around_the_worker(manager: Any, tmp_path: Path) -> None:
+    tool = tmp_path / "tool.sh"
+    tool.write_text('#!/bin/sh\nexport WRAPPED="$1"\nshift\nexec "$@"\n')
+    tool.chmod(0o755)
+    with factory(
+        manager, min_workers=1, max_workers=1, wrapper="./tool.sh 'with care'",
+        wrapper_input=str(tool),
+    ):  # fmt: skip
+        manager.submit(vine.Task('echo "$WRAPPED"'))
+        (task,) = finish(manager)
+    assert task.output == "with care\n"
+
+
+def test_workers_that_fail_are_told_with_their_last_words_and_come_more_slowly(
+    manager: Any, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad_worker"
+    bad.write_text("#!/bin/sh\nexit 1\n")
+    bad.chmod(0o755)
+    with factory(manager, min_workers=2, max_workers=2, worker_binary=str(bad)) as workers:
+        drive(manager, lambda: workers.status().workers.failed >= 3)
+        drive(manager, lambda: "fail" in workers.status().message)
+        snapshot = workers.status()
+        assert snapshot.submitted <= 4
+        (problem,) = snapshot.problems
+        assert problem.cause == "workers_fail"
+        assert "no worker program that runs" in problem.explanation
+        failed = [job for job in snapshot.jobs if job.exit_status is not None]
+        assert {job.exit_status for job in failed} == {127}
+        assert all("its --version ended with status 1" in str(j.last_line) for j in failed)
+        assert "127" in str(snapshot)
+
+
+def test_the_context_leaves_no_job_and_tells_so(manager: Any) -> None:
+    with factory(manager, min_workers=2, max_workers=2) as workers:
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        mark = workers.status().factory
+        assert "connected" in workers._repr_html_()
+    assert not queued(mark)
+    assert workers.status().state == "ended"
+    assert workers.status().workers.running == 0
+    assert not files.is_running(workers.directory)
+    workers.stop()  # again
+
+
+def test_a_manager_that_has_ended_takes_its_factory_along(make_manager: Any) -> None:
+    manager = make_manager()
+    workers = factory(manager, min_workers=1, max_workers=1, factory_timeout=2)
+    with workers:
+        drive(manager, lambda: workers.status().workers.connected == 1)
+        mark = workers.status().factory
+        manager._free()
+        helpers.wait_until(lambda: workers.status().state == "ended")
+        wait_until_gone(mark, timeout=5)
+        assert "factory_timeout" in workers.status().message
+
+
+def test_what_cannot_work_is_told_before_anything_runs(
+    manager: Any, make_manager: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError, match="did you mean max_workers"):
+        factory(manager, max_worker=1)
+    workers = factory(manager)
+    with pytest.raises(AttributeError, match="did you mean min_workers"):
+        workers.min_worker = 1
+    with pytest.raises(AttributeError):
+        _ = workers.colour
+    workers.worker_binary = str(tmp_path / "none")
+    with pytest.raises(LaunchError, match="there is no worker program"):
+        workers.start()
+    with pytest.raises(LaunchError, match="has no shared port"):
+        vine.Factory("condor", manager=make_manager(shared_port=False))
+    with pytest.raises(LaunchError, match="does not know its manager"):
+        vine.Factory("condor")
+
+
+def test_another_batch_type_is_the_stock_factory(manager: Any) -> None:
+    with vine.Factory("local", manager=manager) as workers:
+        workers.max_workers = 1
+        workers.min_workers = 1
+        manager.submit(vine.Task("echo here"))
+        (task,) = finish(manager)
+        assert task.output == "here\n"
+    assert type(workers).__module__ == "ndcctools.taskvine.manager"
+
+
+def test_a_work_queue_gets_workers_too(pool: Any, tmp_path: Path) -> None:
+    import vine_sharedport.work_queue as wq
+
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    queue = wq.WorkQueue(0, shared_port=True)
+    try:
+        with wq.Factory("condor", manager=queue, **SWIFT) as workers:
+            queue.submit(wq.Task("echo queue"))
+            done = helpers.wait_until(lambda: queue.wait(1))
+            assert done.output == "queue\n"
+            helpers.wait_until(lambda: queue.wait(1) or workers.status().manager.workers == 1)
+    finally:
+        queue._free()
+        os.chdir(before)
+
+
+def test_workers_of_other_batch_systems_get_our_launcher_by_the_stock_factory(
+    manager: Any,
+) -> None:
+    workers = vine.Factory("slurm", manager=manager, max_workers=7)
+    workers._config_file = "config"
+    line = workers._construct_command_line()
+    assert "--wrapper=./launcher.sh" in line
+    inputs = {os.path.basename(word) for word in line if word.startswith("--wrapper-input=")}
+    assert {"launcher.sh", "vine_sharedport.address", "vine_sharedport.secret"} <= inputs
+    assert line[-2:] == ["localhost", str(manager.port)]
+    assert workers.max_workers == 7

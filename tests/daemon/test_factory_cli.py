@@ -1,0 +1,197 @@
+"""The noun factory as users type it: vine_factory's flags, status, stop, list."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import helpers
+from .factory_helpers import drive, finish, queued, read, wait_until_gone
+
+pytestmark = pytest.mark.daemon
+
+vine = pytest.importorskip("vine_sharedport")
+
+FLAGS = [
+    "-T", "condor", "-w", "0", "-W", "2", "-t", "30", "--cores", "1", "--memory", "100",
+    "--disk", "100", "--factory-period", "0.5", "--workers-per-cycle", "0",
+]  # fmt: skip
+
+
+@pytest.fixture
+def manager(make_manager: Any) -> Any:
+    return make_manager()
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "vine_sharedport", "factory", *arguments]
+
+
+def call(cwd: Path, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+        capture_output=True, text=True, check=False, timeout=timeout,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def running(cwd: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    with open(cwd / "output", "w") as output:
+        process = subprocess.Popen(
+            command(*arguments), cwd=cwd, text=True, stdout=output, stderr=output,
+            env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def place(manager: Any) -> list[str]:
+    link = manager.shared_port
+    return ["--address", str(link.address), "--secret-file", link.secret_file]
+
+
+def test_it_serves_a_manager_and_tells_of_it_and_is_stopped(
+    manager: Any, tmp_path: Path
+) -> None:
+    directory = tmp_path / f"vine-factory-{manager.shared_port.sock_id}"
+    metrics = tmp_path / "factory.prom"
+    arguments = [*FLAGS, *place(manager), "--prometheus-file", str(metrics)]
+    with running(tmp_path, *arguments) as process:
+        for _ in range(20):
+            manager.submit(vine.Task("sleep 0.1"))
+        assert len(finish(manager)) == 20
+        drive(manager, lambda: read(str(directory)).workers.connected == 2)  # type: ignore
+        found = call(tmp_path, "status", "--json")
+        assert found.returncode == 0, found.stderr
+        status = json.loads(found.stdout)
+        assert status["workers"]["connected"] == 2
+        assert status["directory"] == str(directory)
+        assert status["pid"] == process.pid
+        assert "2 of them connected" in call(tmp_path, "status", str(directory)).stdout
+        shown = call(tmp_path, "status", "--prometheus").stdout
+        assert "vine_sharedport_factory_workers{" in shown
+        assert "vine_sharedport_factory_workers{" in metrics.read_text()
+        assert "running, 0 idle, 2 running" in call(tmp_path, "list").stdout
+        (listed,) = json.loads(call(tmp_path, "list", "--json").stdout)
+        assert listed["is_running"] is True
+        stopped = call(tmp_path, "stop")
+        assert stopped.returncode == 0, stopped.stderr
+        assert "has ended" in stopped.stdout
+        assert process.wait(20) == 0
+        assert not queued(status["factory"])
+    assert call(tmp_path, "status").returncode == 1
+    assert "No factory runs" in call(tmp_path, "stop").stdout
+    assert "submitted cluster" in (directory / "factory.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it_and_its_jobs(manager: Any, tmp_path: Path, number: int) -> None:
+    arguments = [*FLAGS, "-w", "1", *place(manager), "-S", "there"]
+    with running(tmp_path, *arguments) as process:
+        directory = str(tmp_path / "there")
+        drive(manager, lambda: (s := read(directory)) and s.workers.connected == 1)
+        status = read(directory)
+        assert status is not None
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert not queued(status.factory)
+    last = read(directory)
+    assert last is not None
+    assert last.state == "ended"
+    assert "told to end" in last.message
+
+
+def test_a_manager_is_found_by_the_name_of_its_shared_port(
+    pool: Any, make_manager: Any, tmp_path: Path
+) -> None:
+    manager = make_manager(
+        shared_port=vine.SharedPort(name="sweep"), run_info_path=str(tmp_path / "vine-run-info")
+    )
+    with running(tmp_path, *FLAGS, "-M", "sweep"):
+        manager.submit(vine.Task("echo found"))
+        (task,) = finish(manager)
+        assert task.output == "found\n"
+    wait_until_gone("sweep")
+
+
+def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
+    manager: Any, tmp_path: Path
+) -> None:
+    found = call(
+        tmp_path, *FLAGS, *place(manager), "--dry-run", "--feature", "a", "--feature", "b",
+        "--env", "COLOUR=blue", "--condor-requirements", "Memory > 5", "-B", "+Team = \"x\"",
+        "-E", "--wall-time 99", "--preset", "pool",
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert "executable = " in found.stdout
+    assert "requirements = Memory > 5" in found.stdout.replace("(", "").replace(")", "")
+    assert '+Team = "x"' in found.stdout
+    assert "'--feature' 'a' '--feature' 'b'" in found.stdout
+    assert "'--wall-time' '99'" in found.stdout
+    assert "COLOUR='blue'" in found.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["run-info"]
+    assert not queued(manager.shared_port.sock_id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["-T", "condor"], 2, "give the manager"),
+        (["-T", "slurm", "-M", "x"], 2, "vine_factory with the launcher"),
+        (["-M", "x", "--max-worker", "3"], 2, "unrecognized arguments: --max-worker"),
+        (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
+        (["-M", "x", "--amazon-config", "f"], 1, "amazon_config is refused"),
+        (["-M", "a name"], 1, "no name of a shared port"),
+        (["-M", "x", "-C", "none.json"], 1, "cannot read the factory's configuration"),
+        (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 1, "no preset 'none'"),
+        (["status"], 1, "there is no factory in or below"),
+        (["stop", "nowhere"], 1, "there is no factory's status in"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_is_left(
+    pool: Any, tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    found = call(tmp_path, *arguments)
+    assert (found.returncode, message in " ".join(found.stderr.split())) == (status, True), (
+        found.stderr
+    )
+    assert "Traceback" not in found.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_vine_factorys_own_configuration_file_is_read_and_followed(
+    manager: Any, tmp_path: Path
+) -> None:
+    config = tmp_path / "factory.json"
+    config.write_text(json.dumps({"min-workers": 1, "max-workers": 1, "timeout": 20}))
+    directory = str(tmp_path / "there")
+    with running(tmp_path, *FLAGS, *place(manager), "-C", "factory.json", "-S", "there"):
+        drive(manager, lambda: (s := read(directory)) and s.workers.connected == 1)
+        config.write_text(json.dumps({"min-workers": 2, "max-workers": 2}))
+        drive(manager, lambda: (s := read(directory)) and s.workers.connected == 2)
+
+
+def test_the_live_view_ends_with_the_factory(manager: Any, tmp_path: Path) -> None:
+    directory = str(tmp_path / "there")
+    with running(tmp_path, *FLAGS, *place(manager), "-w", "1", "-S", "there"):
+        drive(manager, lambda: (s := read(directory)) and s.workers.connected == 1)
+        with open(tmp_path / "view", "w") as view:
+            watching = subprocess.Popen(
+                command("status", "there", "--watch"), cwd=tmp_path, stdout=view,
+                env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+            )  # fmt: skip
+        call(tmp_path, "stop", "there")
+        assert watching.wait(30) == 0
+    assert "connected" in (tmp_path / "view").read_text()

@@ -1,0 +1,251 @@
+"""Whatever is killed, no job stays behind and no task is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vine_sharedport.factory import files, process
+
+from . import helpers
+from .factory_helpers import (
+    SWIFT,
+    drive,
+    finish,
+    kill,
+    peak,
+    processes_of,
+    queued,
+    read,
+    wait_until_gone,
+)
+
+pytestmark = pytest.mark.daemon
+
+vine = pytest.importorskip("vine_sharedport")
+
+TASKS = 40
+
+
+@pytest.fixture
+def manager(make_manager: Any) -> Any:
+    return make_manager()
+
+
+def factory(manager: Any, **options: Any) -> Any:
+    return vine.Factory("condor", manager=manager, **{**SWIFT, "max_workers": 2, **options})
+
+
+def submit(manager: Any, command: str = "sleep 0.1", count: int = TASKS) -> None:
+    for _ in range(count):
+        manager.submit(vine.Task(command))
+
+
+@pytest.mark.parametrize("which", ["supervisor", "worker"])
+def test_one_of_the_factorys_processes_is_killed(manager: Any, which: str) -> None:
+    with factory(manager) as workers:
+        submit(manager)
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        before = processes_of(workers.directory)
+        assert len(before) == 2
+        kill(before[0] if which == "supervisor" else before[1])
+        drive(manager, lambda: len(set(processes_of(workers.directory)) - set(before)) == 1)
+        done = finish(manager)
+        # It knows its jobs again, and needs no others.
+        drive(manager, lambda: workers.status().pid in processes_of(workers.directory))
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        assert workers.status().submitted == 2
+        mark = workers.status().factory
+        assert len(queued(mark)) == 2
+        assert done
+    assert not queued(mark)
+    helpers.wait_until(lambda: not processes_of(workers.directory))
+    assert workers.status().state == "ended"
+    assert peak(workers.directory) == 2
+
+
+def test_both_are_killed_at_once_and_the_next_start_finds_the_jobs(manager: Any) -> None:
+    workers = factory(manager, min_workers=1).start()
+    try:
+        submit(manager)
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        for pid in processes_of(workers.directory):
+            kill(pid)
+        helpers.wait_until(lambda: not files.is_running(workers.directory))
+        mark = workers.status().factory
+        assert len(queued(mark)) == 2
+    finally:
+        workers.stop()
+    with factory(manager, min_workers=1, directory=workers.directory) as again:
+        drive(manager, lambda: again.status().workers.connected == 2)
+        assert again.status().factory == mark
+        finish(manager)
+        assert again.status().submitted == 2
+    assert not queued(mark)
+
+
+def test_a_factory_elsewhere_removes_what_one_that_was_killed_has_left(
+    manager: Any, tmp_path: Path
+) -> None:
+    workers = factory(manager, min_workers=2, directory=str(tmp_path / "first")).start()
+    try:
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        for pid in processes_of(workers.directory):
+            kill(pid)
+    finally:
+        workers.stop()
+    mark = workers.status().factory
+    with factory(manager, directory=str(tmp_path / "second")) as again:
+        drive(manager, lambda: not queued(mark), timeout=20)
+        submit(manager, count=4)
+        assert len(finish(manager)) == 4
+        assert again.status().factory != mark
+
+
+PROGRAM = """
+import sys, vine_sharedport as vine
+options = {options!r}
+m = vine.Manager(0, shared_port=True, run_info_path={run_info!r})
+with vine.Factory("condor", manager=m, directory={directory!r}, **options) as workers:
+    for _ in range(100):
+        m.submit(vine.Task("sleep 1"))
+    while not m.empty():
+        m.wait(1)
+"""
+
+
+@pytest.fixture
+def program(pool: Any, tmp_path: Path) -> Iterator[Any]:
+    """Return a program at work, with two workers connected, and its factory's directory."""
+    directory = str(tmp_path / "factory")
+    text = PROGRAM.format(
+        options={**SWIFT, "max_workers": 2, "min_workers": 2},
+        run_info=str(tmp_path / "run-info"),
+        directory=directory,
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", text],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        helpers.wait_until(
+            lambda: (status := read(directory)) and status.workers.connected == 2
+        )
+        yield running, directory
+    finally:
+        running.kill()
+        running.wait()
+
+
+@pytest.mark.parametrize("also", ["nothing", "supervisor", "worker"])
+def test_the_managers_program_is_killed(program: Any, also: str) -> None:
+    running, directory = program
+    status = read(directory)
+    assert status is not None
+    supervisor, worker = processes_of(directory)
+    began = time.monotonic()
+    running.kill()
+    if also != "nothing":
+        kill(supervisor if also == "supervisor" else worker)
+    wait_until_gone(status.factory, timeout=60)
+    assert time.monotonic() - began < 30
+    helpers.wait_until(lambda: not processes_of(directory))
+    last = read(directory)
+    assert last is not None
+    assert last.state == "ended"
+    assert "has ended" in last.message
+
+
+def test_a_worker_is_killed_and_its_task_runs_elsewhere(manager: Any) -> None:
+    with factory(manager, max_workers=1) as workers:
+        manager.submit(vine.Task("sleep 2; echo done"))
+        drive(manager, lambda: workers.status().workers.connected == 1)
+        drive(manager, lambda: manager.stats.tasks_running == 1)
+        for pid in helpers.pids_named("vine_worker"):  # and its child, who serves files
+            kill(pid)
+        (task,) = finish(manager)
+        assert task.output == "done\n"
+        drive(manager, lambda: workers.status().workers.failed == 1)
+        snapshot = workers.status()
+        assert snapshot.submitted == 2
+        (job,) = [job for job in snapshot.jobs if job.state == "ended"]
+        assert "signal 9" in str(job.reason) or "status 137" in str(job.reason)
+        mark = snapshot.factory
+    assert not queued(mark)
+
+
+def test_the_schedd_is_killed_and_comes_back(manager: Any) -> None:
+    with factory(manager) as workers:
+        submit(manager, "sleep 0.5", 20)
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        mark = workers.status().factory
+        for pid in helpers.pids_named("condor_schedd"):
+            kill(pid)
+        finish(manager, timeout=60)
+        drive(manager, lambda: workers.status().problems == ())
+        assert peak(workers.directory) <= 2
+    wait_until_gone(mark)
+    assert workers.status().state == "ended"
+
+
+def test_the_schedd_is_away_when_the_factory_ends(manager: Any) -> None:
+    with factory(manager, min_workers=2) as workers:
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        mark = workers.status().factory
+        for pid in helpers.pids_named("condor_schedd"):
+            kill(pid)
+    helpers.wait_until(lambda: workers.status().state == "ended", timeout=60)
+    wait_until_gone(mark)
+
+
+def test_a_job_whose_factory_is_gone_for_good_is_removed_by_the_schedd(
+    manager: Any,
+) -> None:
+    """The last resort: what a job's ad says when nobody has renewed its lease."""
+    import classad2
+
+    with factory(manager, min_workers=1, condor_requirements="false") as workers:
+        drive(manager, lambda: workers.status().workers.idle == 1)
+        import htcondor2
+
+        (ad,) = htcondor2.Schedd().query(
+            f'VineSharedPortFactory =?= "{workers.status().factory}"'
+        )
+    text = str(ad.lookup("PeriodicRemove"))
+    now = int(time.time())
+
+    def removed(status: int, lease: int, entered: int) -> Any:
+        probe = classad2.ClassAd()
+        probe["JobStatus"] = status
+        probe["VineSharedPortLease"] = now + lease
+        probe["EnteredCurrentStatus"] = now - entered
+        probe["Rule"] = classad2.ExprTree(text)
+        return probe.eval("Rule")
+
+    assert int(ad["VineSharedPortLease"]) == pytest.approx(now + 900, abs=60)
+    assert removed(1, -10, 1000) is True
+    assert removed(5, -10, 1000) is True
+    assert removed(2, -10, 1000) is False, "a worker at work ends by itself"
+    assert removed(1, +10, 1000) is False, "renewed"
+    assert removed(1, -10, 100) is False, "just evicted: its factory may renew it"
+
+
+def test_a_factory_that_is_told_twice_to_run_in_a_directory_refuses(manager: Any) -> None:
+    with factory(manager) as workers:
+        found = subprocess.run(
+            process.command(workers.directory), env=process.environment(),
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert found.returncode == 1
+        assert "runs in" in found.stderr
+        assert "already" in found.stderr
+    assert json.loads(Path(workers.directory, files.STATUS).read_text())["state"] == "ended"

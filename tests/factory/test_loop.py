@@ -1,0 +1,306 @@
+"""The parts of the factory's work that need no pool."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import files
+from vine_sharedport.factory.adapt import read_description
+from vine_sharedport.factory.ask import ManagerPlace
+from vine_sharedport.factory.brake import EXIT_REASONS, Brake
+from vine_sharedport.factory.description import LEASE, WRAPPED, describe
+from vine_sharedport.factory.jobs import Job, JobTable
+from vine_sharedport.factory.loop import Loop
+from vine_sharedport.factory.options import ALIASES, KINDS, Kind, Options
+from vine_sharedport.factory.process import owner_process
+from vine_sharedport.factory.target import default_directory
+from vine_sharedport.factory.watch import ManagerView, says_nobody_there
+from vine_sharedport.link.dial import NOBODY_THERE
+from vine_sharedport.worker.bundle import launcher_path
+
+ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> str:
+    path = tmp_path / "bin" / "vine_worker"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def described(tmp_path: Path, worker: str, **values: Any) -> Any:
+    options = Options.make({"address": ADDRESS, "worker_binary": worker, **values})
+    return describe(options, str(tmp_path), factory="f" * 32, now=1000.0)
+
+
+def commands(tmp_path: Path, worker: str, **values: Any) -> Any:
+    return read_description(described(tmp_path, worker, **values).text)
+
+
+# --- the description
+
+
+def test_jobs_carry_the_marks_and_a_lease(tmp_path: Path, worker: str) -> None:
+    found = commands(tmp_path, worker)
+    assert found["+VineSharedPort"] == '"vine_42"'
+    assert found["+VineSharedPortFactory"] == f'"{"f" * 32}"'
+    assert found["+VineSharedPortLease"] == str(1000 + LEASE)
+    assert "VineSharedPortLease" in found["periodic_remove"]
+
+
+def test_a_users_own_rule_of_removal_stays(tmp_path: Path, worker: str) -> None:
+    found = commands(tmp_path, worker, commands={"periodic_remove": "NumJobStarts > 3"})
+    assert found["periodic_remove"].startswith("(NumJobStarts > 3) || (JobStatus")
+
+
+def test_the_marks_cannot_be_taken_away(tmp_path: Path, worker: str) -> None:
+    found = commands(tmp_path, worker, commands={"+VineSharedPortFactory": '"mine"'})
+    assert found["My.VineSharedPortFactory"] == f'"{"f" * 32}"'
+
+
+def test_all_requirements_must_hold(tmp_path: Path, worker: str) -> None:
+    found = commands(
+        tmp_path, worker, condor_requirements=["A > 1 || B", "C"],
+        batch_options="requirements = D || E", workers_blocked="n1.example.org n2",
+    )  # fmt: skip
+    assert found["requirements"] == (
+        "(D || E) && ((A > 1 || B) && (C)) && "
+        '(TARGET.Machine =!= "n1.example.org") && (TARGET.Machine =!= "n2")'
+    )
+
+
+def test_every_option_of_a_worker_gets_to_it(tmp_path: Path, worker: str) -> None:
+    found = commands(
+        tmp_path, worker, cores=2, memory=300, disk=400, gpus=1, timeout=77, ssl=True,
+        tls_sni="host", single_shot=True, transfer_port="10:20", task_wrapper="nice -n 5",
+        factory_name="mine", feature=["x", "y"], extra_options="--wall-time 5 'a b'",
+        env={"A": "1"}, debug_workers=True, system="work_queue",
+    )  # fmt: skip
+    for words in (
+        "'--cores' '2'", "'--memory' '300'", "'--disk' '400'", "'--gpus' '1'",
+        "'--timeout' '77'", "'--ssl'", "'--tls-sni' 'host'", "'--single-shot'",
+        "'--transfer-port' '10:20'", "'--task-wrapper' 'nice -n 5'",
+        "'--from-factory' 'mine'", "'--feature' 'x' '--feature' 'y'",
+        "'--wall-time' '5' 'a b'", "'-d' 'all' '-o' 'worker.debug'",
+    ):  # fmt: skip
+        assert words in found["arguments"]
+    assert "A='1'" in found["environment"]
+    assert found["request_gpus"] == "1"
+    assert found["request_disk"] == str(400 * 1024)
+    assert found["transfer_output_files"] == "worker.debug"
+    assert str(tmp_path) in found["transfer_output_remaps"]
+
+
+def test_autosize_asks_for_whole_slots(tmp_path: Path, worker: str) -> None:
+    found = commands(tmp_path, worker, autosize=True, cores=2)
+    assert found["request_cpus"] == "ifThenElse(2 > TotalSlotCpus, 2, TotalSlotCpus)"
+    # HTCondor fills it in at the match; the last one counts.
+    assert "'--cores' '$$(Cpus)' '--memory' '$$(Memory)'" in found["arguments"]
+
+
+def test_a_wrapper_is_the_jobs_program_and_the_launcher_travels(
+    tmp_path: Path, worker: str
+) -> None:
+    made = described(tmp_path, worker, wrapper="nice -n 5")
+    found = read_description(made.text)
+    assert found["executable"] == str(tmp_path / WRAPPED)
+    assert made.files[WRAPPED] == '#!/bin/sh\nexec nice -n 5 /bin/sh ./launcher.sh "$@"\n'
+    assert launcher_path() in found["transfer_input_files"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"address": None}, "does not know its manager's address"),
+        ({"batch_options": "rank Memory"}, "batch_options has the line 'rank Memory'"),
+        ({"extra_options": "'open"}, "extra_options is"),
+        ({"worker_binary": "/none"}, "there is no worker program '/none'"),
+        ({"preset": "nowhere"}, "there is no preset 'nowhere'"),
+        ({"wrapper_input": "/none"}, "/none is not there"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused(
+    tmp_path: Path, worker: str, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(LaunchError, match=re.escape(message)):
+        described(tmp_path, worker, **values)
+
+
+# --- the brake
+
+
+def ended(number: int, status: int | None) -> Job:
+    return Job(1, number, state="ended", exit_status=status)
+
+
+def test_one_bad_machine_does_not_stop_anything() -> None:
+    brake = Brake()
+    brake.look([ended(0, 127), ended(1, 75)], set(), 0.0)
+    assert brake.pause(0.0) == 0
+    assert brake.at_most(10) == 10
+
+
+def test_failures_in_a_row_lead_to_longer_and_longer_pauses() -> None:
+    brake = Brake()
+    pauses = []
+    now = 0.0
+    for number in range(12):
+        brake.look([ended(n, 77) for n in range(number + 1)], set(), now)
+        pauses.append(brake.pause(now))
+        now += pauses[-1]
+    assert pauses[:2] == [0, 0]
+    assert pauses[2:5] == [15, 30, 60]
+    assert pauses[-1] == 900
+    assert brake.at_most(10) == 1, "one, to see whether it works"
+    connected = Job(2, 0, state="running", connected=True)
+    brake.look([connected], set(), now)
+    assert (brake.pause(now), brake.at_most(10), brake.failures) == (0, 10, 0)
+
+
+def test_workers_that_did_work_or_were_not_needed_are_no_failures() -> None:
+    brake = Brake()
+    jobs = [ended(n, 0) for n in range(5)] + [ended(n, 1) for n in range(5, 10)]
+    brake.look(jobs, {f"1.{n}" for n in range(5, 10)}, 0.0)
+    removed = [Job(2, n, state="removed") for n in range(5)]
+    brake.look(removed, set(), 0.0)
+    assert brake.failures == 0
+
+
+def test_the_launchers_exit_statuses_are_all_explained() -> None:
+    text = Path(launcher_path()).read_text()
+    used = {int(number) for number in re.findall(r"\bfail (\d+) ", text)}
+    assert used
+    assert used <= set(EXIT_REASONS)
+    assert {75, 77, 78, 127} <= set(EXIT_REASONS)
+
+
+# --- the directory
+
+
+def test_a_directory_has_one_factory_at_a_time_and_one_id(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    assert files.is_running(directory) is None
+    lock = files.lock_directory(directory)
+    assert lock is not None
+    try:
+        assert files.is_running(directory) is True
+        assert files.lock_directory(directory) is None
+    finally:
+        os.close(lock)
+    assert files.is_running(directory) is False
+    first = files.factory_id(directory)
+    assert re.fullmatch("[0-9a-f]{32}", first)
+    assert files.factory_id(directory) == first
+    (tmp_path / "factory.id").write_text('" || true')
+    assert re.fullmatch("[0-9a-f]{32}", files.factory_id(directory))
+
+
+def test_the_default_directory_is_the_same_again_unless_it_is_in_use(tmp_path: Path) -> None:
+    first = default_directory(str(tmp_path), "sweep")
+    assert first == str(tmp_path / "vine-factory-sweep")
+    os.mkdir(first)
+    lock = files.lock_directory(first)
+    assert lock is not None
+    try:
+        assert default_directory(str(tmp_path), "sweep") == first + "-2"
+    finally:
+        os.close(lock)
+    assert default_directory(str(tmp_path), "sweep") == first
+
+
+def test_only_one_factory_of_a_manager_submits_at_a_time() -> None:
+    name = f"test_{os.getpid()}"
+    with files.manager_lock(name) as first:
+        assert first is True
+        with files.manager_lock(name) as second:
+            assert second is False
+        with files.manager_lock(name + "x") as other:
+            assert other is True
+    with files.manager_lock(name) as again:
+        assert again is True
+
+
+# --- the manager's end
+
+
+@pytest.mark.parametrize(
+    ("error", "address", "nobody"),
+    [
+        (f"cannot reach {ADDRESS}: 192.0.2.7 port 9618: {NOBODY_THERE}", ADDRESS, True),
+        (f"cannot reach {ADDRESS}: 192.0.2.7 port 9618: Connection refused", ADDRESS, False),
+        ("the manager did not answer manager_status within 10 s", ADDRESS, False),
+        ("cannot reach the manager h:1: 192.0.2.7 port 1: Connection refused", None, True),
+    ],
+)
+def test_a_busy_manager_or_a_restart_of_htcondor_is_no_end(
+    error: str, address: str | None, nobody: bool
+) -> None:
+    place = ManagerPlace(address=address, host="h", port=1)
+    assert says_nobody_there(error, place) is nobody
+
+
+@pytest.mark.parametrize(
+    ("answered", "gone", "error", "owner", "factory_timeout", "end"),
+    [
+        (1, None, None, False, 5, None),
+        (50, None, "busy", False, 0, None),
+        (50, None, "busy", False, 40, "no manager for 40 s"),
+        (50, 10, "nobody", False, 0, None),
+        (50, 25, "nobody", False, 0, "the manager has ended"),
+        (150, 100, "nobody", True, 0, None),
+        (150, 125, "nobody", True, 0, "the manager has ended"),
+        (None, 500, "nobody", False, 0, None),  # not begun yet
+        (None, 500, "nobody", False, 400, "no manager for 400 s"),
+    ],
+)
+def test_it_ends_with_its_manager_and_not_while_that_is_busy(
+    answered: float | None,
+    gone: float | None,
+    error: str | None,
+    owner: bool,
+    factory_timeout: int,
+    end: str | None,
+) -> None:
+    now = time.monotonic()
+    loop = Loop.__new__(Loop)
+    loop._stop, loop._table, loop._began = None, JobTable(), now - 600
+    loop._owner = owner_process() if owner else None
+    loop.options = Options.make({"factory_timeout": factory_timeout})
+    view = ManagerView(
+        answered=None if answered is None else now - answered,
+        gone_since=None if gone is None else now - gone,
+        error=error,
+    )
+    loop._watch = SimpleNamespace(view=view)  # type: ignore[assignment]
+    reason = loop._reason_to_end()
+    assert reason is None if end is None else str(reason).startswith(end)
+
+
+# --- the documentation
+
+
+def test_the_documentation_has_each_option_once_with_what_becomes_of_it() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "factory.md").read_text()
+    table = text.split("## Option by option")[1]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE)
+    words = {
+        Kind.SUPPORTED: "yes",
+        Kind.CHANGEABLE: "changeable",
+        Kind.MEANINGLESS: "without effect",
+        Kind.REFUSED: "refused",
+    }
+    assert [(name, ours) for name, _, ours in rows] == [
+        (name, words[kind]) for name, kind in KINDS.items()
+    ]
+    for name in ALIASES:
+        assert name in ("master_name",) or f"`{name}`" in table

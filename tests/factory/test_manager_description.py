@@ -1,0 +1,220 @@
+"""What a manager's job is submitted with, and what is refused before; no schedd is asked."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.pool import _manager_main, manager_job
+from vine_sharedport.pool.manager_description import describe_manager, name_of
+from vine_sharedport.pool.manager_job import ManagerJob
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be in a directory with a program, and in a small environment."""
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", "/bin")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep.py").write_text("")
+    return tmp_path
+
+
+def commands(text: str) -> dict[str, str]:
+    return dict(line.split(" = ", 1) for line in text.splitlines())
+
+
+def described(*arguments: Any, **options: Any) -> dict[str, str]:
+    return commands(describe_manager(*(arguments or ("sweep.py",)), **options))
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_manager(parser.add_subparsers())
+    return parser.parse_args(["manager", *arguments])
+
+
+def test_it_is_a_local_job_of_this_python_in_this_directory(here: Path) -> None:
+    told = described("sweep.py", ["--size", "9 $x"], name="s1", log_dir="logs")
+    assert told["universe"] == "local"
+    assert told["executable"] == sys.executable
+    assert told["initialdir"] == str(here)
+    assert told["arguments"] == (
+        f"\"'-u' '{_manager_main.__file__}' '60' 'file' '{here}/sweep.py' '--size' "
+        "'9 $(DOLLAR)x'\""
+    )
+    for what, end in (("output", "out"), ("error", "err"), ("log", "log")):
+        assert told[what] == f"{here}/logs/s1.$(Cluster).{end}"
+    assert told["My.VineSharedPortManager"] == '"s1"'
+    assert told["My.VineSharedPortProgram"] == "\"sweep.py --size '9 $(DOLLAR)x'\""
+    assert told["remove_kill_sig"] == told["hold_kill_sig"] == "SIGTERM"
+
+
+def test_describing_makes_nothing(here: Path) -> None:
+    described()
+    assert os.listdir(here) == ["sweep.py"]
+
+
+def test_dry_run_prints_the_description(capsys: pytest.CaptureFixture[str]) -> None:
+    options = parse("submit", "--dry-run", "--name", "x", "sweep.py", "--name", "its own")
+    assert options.run(options) == 0
+    assert capsys.readouterr().out == describe_manager(
+        "sweep.py", ["--name", "its own"], name="x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "passed"),
+    [
+        ("PYTHONPATH", "a:b", True),
+        ("VIRTUAL_ENV", "/v", True),
+        ("CONDA_PREFIX", "/c", True),
+        ("CONDOR_CONFIG", "/etc/x", True),
+        ("_CONDOR_SEC_FS_ENFORCE_CHANNEL_BINDING", "False", True),
+        ("_condor_SEC_TOKEN_DIRECTORY", "/usr/bin", True),
+        ("_CONDOR_SEC_TOKEN_REQUIRED", "True", True),
+        ("_CONDOR_LOCAL_DIR", "$(HOME)/x", True),
+        ("_CONDOR_SEC_PASSWORD_FILE", "/3xfGq0bS8w+Yg==", False),
+        ("_CONDOR_PASSWORD", "123456", False),
+        ("_CONDOR_MY_PASSWORD", "hunter2", False),
+        ("_CONDOR_API_KEY", "abc+/=", False),
+        ("_CONDOR_SCRATCH_DIR", "/execute/dir_1", False),
+        ("_CONDOR_ANCESTOR_12", "1:2:3", False),
+        ("_CONDOR_CREDS", "/x", False),
+        ("AWS_SECRET_ACCESS_KEY", "abc", False),
+        ("SSH_AUTH_SOCK", "/tmp/x", False),
+        ("https_proxy", "http://user:password@proxy", False),
+        ("VINE_SHARED_PORT_SECRET_FILE", "/x", False),
+    ],
+)
+def test_the_environment_is_a_short_list(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, passed: bool
+) -> None:
+    monkeypatch.setenv(name, value)
+    text = described()["environment"]
+    assert (f"{name}=" in text) is passed
+    assert (value.replace("$", "$(DOLLAR)") in text) is passed
+
+
+def test_a_setting_that_may_be_a_secret_is_named_when_it_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("_CONDOR_MY_PASSWORD", "hunter2")
+    described()
+    assert "_CONDOR_MY_PASSWORD is not passed on" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_further_variables_are_the_users_choice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("API_TOKEN", "hunter2")
+    caplog.set_level(logging.WARNING)
+    text = described(env=["API_TOKEN", "A=b=c", "E="])["environment"]
+    assert text == "\"PATH='/bin' API_TOKEN='hunter2' A='b=c' E=''\""
+    assert "everybody in the pool can read API_TOKEN" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_run_gives_an_unchanged_program_a_shared_port(here: Path) -> None:
+    told = described("sweep.py", ["x"], shared_port=["--shared-port-name", "s-1"])
+    assert told["arguments"].endswith(
+        "'60' 'module' 'vine_sharedport' 'run' '--shared-port-name' 's-1' "
+        f"'{here}/sweep.py' 'x'\""
+    )
+    root = Path(manager_job.__file__).resolve().parents[2]
+    assert f"PYTHONPATH='{root}'" in told["environment"]
+    told = described("a.b", module=True, shared_port=[])
+    assert told["arguments"].endswith("'module' 'vine_sharedport' 'run' '-m' 'a.b'\"")
+    assert described("a.b", module=True)["arguments"].endswith("'module' 'a.b'\"")
+
+
+def test_run_options_need_run(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--no-gate"], ["--shared-port-name", "x"]):
+        options = parse("submit", *wrong, "--dry-run", "sweep.py")
+        with pytest.raises(SystemExit) as stop:
+            options.run(options)
+        assert stop.value.code == 2
+    assert "need --run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [
+        ("sweep.py", "sweep"),
+        ("x/big sweep.v2.py", "big_sweep.v2"),
+        ("2d.py", "m_2d"),
+        ("-x.py", "m_-x"),
+        ("a" * 90 + ".py", "a" * 60),
+    ],
+)
+def test_a_name_is_made_of_the_programs(program: str, name: str) -> None:
+    assert name_of(program) == name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"program": "none.py"}, r"no program file none\.py in /"),
+        ({"name": 'a"b'}, "is no name for a manager"),
+        ({"name": "12"}, "the first a letter"),
+        ({"name": "../x"}, "is no name for a manager"),
+        ({"env": ["NONE"]}, "--env NONE: there is no such variable here"),
+        ({"env": ["a b=1"]}, "is no name of a variable"),
+        ({"env": ["A=1\n2"]}, "line break"),
+        ({"grace": -1}, "give 0 or more"),
+    ],
+)
+def test_what_would_become_a_held_job_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
+        describe_manager(**{"program": "sweep.py", **options})
+
+
+def test_names_in_use_get_a_number() -> None:
+    assert manager_job._free_name("a", set()) == "a"
+    assert manager_job._free_name("a", {"a", "a-2"}) == "a-3"
+
+
+def job(tmp_path: Path, **values: Any) -> ManagerJob:
+    return ManagerJob(
+        **{
+            "name": "s", "id": 7, "state": "ended", "since": 0.0, "submitted": 0.0,
+            "program": "s.py", "directory": "/", "output": str(tmp_path / "o"),
+            "error": str(tmp_path / "e"), "log": "/l", **values,
+        }
+    )  # fmt: skip
+
+
+def test_last_lines_are_stderrs_if_there_are_any(here: Path) -> None:
+    failed = job(here, exit_status=1)
+    assert failed.failed
+    assert str(failed).endswith("It has printed nothing.")
+    (here / "o").write_text("from stdout\n")
+    assert failed.last_lines() == (str(here / "o"), ["from stdout"])
+    (here / "e").write_text("".join(f"{n}\n" for n in range(100_000)))
+    assert failed.last_lines()[1] == [str(n) for n in range(99_990, 100_000)]
+
+
+def test_what_ended_well_did_not_fail(here: Path) -> None:
+    assert not job(here, exit_status=0).failed
+    assert not job(here, state="removed").failed
+    assert job(here, exit_signal=9).failed
+
+
+def test_output_that_was_emptied_is_read_from_its_beginning(here: Path) -> None:
+    path = here / "o"
+    path.write_text("first start\n")
+    data, offset = manager_job._read_from(str(path), 0)
+    assert (data, offset) == (b"first start\n", 12)
+    path.write_text("again\n")
+    assert manager_job._read_from(str(path), offset) == (b"again\n", 6)
+    assert manager_job._read_from(str(here / "none"), 3) == (b"", 3)

@@ -1,0 +1,315 @@
+"""Every option of the stock factory has its place, and values are what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import options as module
+from vine_sharedport.factory.options import (
+    ALIASES,
+    CHANGEABLE,
+    KINDS,
+    REASONS,
+    REFUSED,
+    Kind,
+    OptionError,
+    Options,
+    field_name,
+    format_config,
+    parse_config,
+    read_config,
+    remarks,
+    write_config,
+)
+
+# The long options of vine_factory and work_queue_factory (cctools 7.14 to 7.15), and the
+# names that only the Python class Factory or the configuration file know.
+STOCK = [
+    "amazon-config", "autosize", "batch-options", "batch-type", "capacity", "catalog",
+    "condor-requirements", "condor-spool", "config-file", "cores", "debug", "debug-file",
+    "debug-file-size", "debug-workers", "disable-afs-check", "disk", "env", "extra-options",
+    "factory-name", "factory-period", "factory-timeout", "feature", "foremen-name", "gpus",
+    "k8s-image", "k8s-worker-image", "manager-name", "master-name", "max-workers", "memory",
+    "mesos-master", "mesos-path", "mesos-preload", "min-workers", "parent-death", "password",
+    "poncho-env", "python-env", "python-package", "run-factory-as-manager", "runos",
+    "scratch-dir", "single-shot", "ssl", "task-wrapper", "tasks-per-worker", "timeout",
+    "tls-sni", "transfer-port", "worker-binary", "workers-per-cycle", "wrapper",
+    "wrapper-input", "worker-extra-options", "workers-blocked", "manager-host-port",
+    "factory-binary", "log-file",
+]  # fmt: skip
+OURS = [
+    "max_idle", "repair", "cycle", "preset", "schedd", "pool", "spool", "grid",
+    "container_image", "commands", "directory", "address", "secret_file", "system",
+]  # fmt: skip
+DEFAULTS = {
+    "min_workers": 5, "max_workers": 100, "workers_per_cycle": 5, "timeout": 300,
+    "factory_timeout": 0, "tasks_per_worker": None, "capacity": False, "autosize": False,
+    "cores": None, "memory": None, "disk": None, "gpus": None, "max_idle": None,
+    "repair": False, "cycle": 5.0,
+}  # fmt: skip
+
+
+def made(**values: Any) -> Options:
+    return Options.make(values)
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_every_stock_option_is_known_or_refused_with_a_remedy(name: str) -> None:
+    plain = name.replace("-", "_")
+    if plain in REFUSED:
+        with pytest.raises(OptionError, match=f"{name} is refused: .*(use|set) "):
+            field_name(name)
+    else:
+        assert field_name(name) == field_name(plain) == ALIASES.get(plain, plain)
+
+
+@pytest.mark.daemon
+@pytest.mark.parametrize("system", ["taskvine", "work_queue"])
+def test_the_installed_factory_has_no_option_that_we_do_not_know(system: str) -> None:
+    import importlib
+    import shutil
+    import subprocess
+
+    factory = importlib.import_module(f"ndcctools.{system}").Factory
+    for name in factory._command_line_options:
+        assert name in STOCK
+    changeable = {field_name(n) for n in factory._config_file_options if n != "foremen-name"}
+    assert changeable - {"manager_name"} <= CHANGEABLE
+    program = shutil.which("vine_factory" if system == "taskvine" else "work_queue_factory")
+    assert program is not None
+    result = subprocess.run([program, "--help"], capture_output=True, text=True, check=False)
+    shown = set(re.findall(r"--([a-z][-a-z0-9]+)", result.stdout))
+    assert {"min-workers", "capacity", "ssl"} <= shown
+    assert shown - {"help", "version"} <= set(STOCK)
+
+
+def test_our_own_options_are_there_and_each_has_a_text_and_a_kind() -> None:
+    assert set(OURS) <= set(KINDS)
+    for option in dataclasses.fields(Options):
+        assert option.metadata["text"].endswith(".")
+        assert isinstance(option.metadata["kind"], Kind)
+    assert {name for name, kind in KINDS.items() if kind is Kind.MEANINGLESS} == set(REASONS)
+    assert set(module.__all__) >= {"Options", "CHANGEABLE"}
+
+
+def test_defaults_are_the_stock_factorys() -> None:
+    assert {name: getattr(Options(), name) for name in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("given_name", "near"),
+    [("max_worker", "max_workers"), ("max-worker", "max-workers"), ("memroy", "memory"),
+     ("container", "container_image"), ("Cores", "cores")],
+)  # fmt: skip
+def test_an_unknown_name_is_an_error_with_the_nearest_one(given_name: str, near: str) -> None:
+    with pytest.raises(OptionError, match=f"no option {given_name}; did you mean {near}"):
+        Options.make({given_name: 1})
+    assert issubclass(OptionError, AttributeError)
+    assert issubclass(OptionError, LaunchError)
+
+
+def test_a_name_like_no_other_points_to_the_table() -> None:
+    with pytest.raises(OptionError, match="docs/factory"):
+        Options.make({"zzzzqqqq": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("max_workers", "4", 4),
+        ("max_workers", " 4 ", 4),
+        ("max_workers", 3.2, 4),  # as vine_factory rounds
+        ("max_workers", "3.2", 4),
+        ("cores", -1, None),
+        ("cores", "0", None),
+        ("gpus", 0, 0),
+        ("gpus", -1, None),
+        ("tasks_per_worker", -1, None),
+        ("max_idle", None, None),
+        ("autosize", "yes", True),
+        ("autosize", 1, True),
+        ("ssl", "0", False),
+        ("cycle", "0.5", 0.5),
+        ("env", "A=b=c", (("A", "b=c"),)),
+        ("env", {"A": " b", "N": 1}, (("A", " b"), ("N", "1"))),
+        ("env", ["A=1", "B=", "A=2"], (("A", "2"), ("B", ""))),
+        ("commands", {"accounting_group": "g"}, (("accounting_group", "g"),)),
+        ("commands", "+P = 1\nrank = a == 2", (("+P", "1"), ("rank", "a == 2"))),
+        ("feature", "fast", ("fast",)),
+        ("feature", ["a", "b"], ("a", "b")),
+        ("wrapper_input", Path("/x/y"), ("/x/y",)),
+        ("wrapper", ["inner -x", "outer"], "outer inner -x"),
+        ("workers_blocked", "a b  c", ("a", "b", "c")),
+        ("condor_requirements", ["Arch == 1", "OpSys"], "(Arch == 1) && (OpSys)"),
+        ("condor_requirements", "A && B", "A && B"),
+        ("transfer_port", 1000, "1000"),
+        ("transfer_port", "1000:2000", "1000:2000"),
+        ("debug_file_size", "10M", 10 << 20),
+        ("manager_host_port", "[::1]:9123", "[::1]:9123"),
+        ("password", Path("/p"), "/p"),
+        ("directory", "", None),
+    ],
+)  # fmt: skip
+def test_values_become_what_they_mean(name: str, value: Any, expected: Any) -> None:
+    found = getattr(made(**{name: value}), name)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_workers", 0), ("max_workers", "4x"), ("max_workers", "9" * 5000),
+        ("max_workers", True), ("max_workers", float("nan")), ("max_workers", float("inf")),
+        ("max_workers", [4]), ("min_workers", -1), ("factory_timeout", -1), ("timeout", 0),
+        ("autosize", "maybe"), ("autosize", 2), ("cycle", 0), ("cycle", "nan"),
+        ("env", "A"), ("env", 5), ("env", {"A": None}), ("env", {"A=": "b"}),
+        ("transfer_port", "0"), ("transfer_port", "2:1"), ("transfer_port", "1:70000"),
+        ("manager_host_port", "host"), ("manager_host_port", ":1"),
+        ("manager_host_port", "h:0"), ("extra_options", "a\nb"), ("extra_options", b"a"),
+        ("worker_binary", "a\0"), ("system", "makeflow"), ("debug_file_size", "1Z"),
+        ("batch_type", ["condor"]), ("wrapper_input", {"a": 1}),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named_with_what_is_wanted(name: str, value: Any) -> None:
+    with pytest.raises(LaunchError, match=rf"option {name} is .*wanted is") as caught:
+        made(**{name: value})
+    assert not isinstance(caught.value, AttributeError)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("kind", ["amazon", "k8s", "mesos", "wq"])
+def test_batch_types_that_cannot_work_are_refused_with_a_remedy(kind: str) -> None:
+    with pytest.raises(LaunchError, match=f"{kind}.*refused"):
+        made(batch_type=kind)
+
+
+def test_tls_sni_implies_tls() -> None:
+    assert made(tls_sni="a.example").ssl is True
+
+
+def test_the_maximum_wins_over_the_minimum_in_whatever_order() -> None:
+    """As in vine_factory, whose default minimum would refuse max_workers = 2."""
+    options = made(max_workers=2)
+    assert options.least_workers == 2
+    assert remarks(options) == []
+    (said,) = remarks(made(min_workers=9, max_workers=2))
+    assert "min_workers is 9" in said
+
+
+def test_an_option_without_effect_says_so() -> None:
+    (said,) = remarks(made(catalog="catalog.cse.nd.edu"))
+    assert "catalog has no effect: workers get the manager's address" in said
+
+
+def test_while_running_only_some_options_change() -> None:
+    before = made(max_workers=3, schedd="s")
+    after = Options.make({"max_workers": 7, "schedd": "s"}, base=before, running=True)
+    assert (after.max_workers, after.schedd) == (7, "s")
+    with pytest.raises(OptionError, match=r"schedd cannot be changed once it runs: it is 's'"):
+        Options.make({"schedd": "t"}, base=before, running=True)
+    for name in ("cores", "max_idle", "timeout", "condor_requirements", "cycle", "repair"):
+        assert name in CHANGEABLE
+
+
+def test_nothing_given_again_is_the_default() -> None:
+    base = made(max_workers=3, cores=4)
+    after = Options.make({"max_workers": None, "cores": None}, base=base)
+    assert (after.max_workers, after.cores) == (100, None)
+
+
+def test_options_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Options().max_workers = 3  # type: ignore[misc]
+
+
+def test_batch_options_are_lines_with_codes_as_for_vine_factory() -> None:
+    options = made(batch_options='+A = 1\\n+B = "x\\\\y"\nrank = 2')
+    assert options.batch_lines() == ["+A = 1", '+B = "x\\y"', "rank = 2"]
+    assert made().batch_lines() == []
+
+
+def test_a_configuration_of_vine_factory_is_read() -> None:
+    """What Factory._write_config() of ndcctools writes, and older names."""
+    text = json.dumps({
+        "manager-name": "sweep", "max-workers": 20, "min-workers": 2, "timeout": 600,
+        "workers-per-cycle": 0, "autosize": 1, "capacity": 0, "cores": 2, "memory": 1024,
+        "disk": 2048.5, "tasks-per-worker": 4, "factory-timeout": 60,
+        "condor-requirements": "(HasX)", "worker-extra-options": "--idle 3",
+        "workers-blocked": "a b", "transfer-port": "1000",
+    })  # fmt: skip
+    options = parse_config(text)
+    assert (options.max_workers, options.autosize, options.capacity) == (20, True, False)
+    assert (options.disk, options.extra_options) == (2049, "--idle 3")
+    assert parse_config('{"master-name": "old"}').manager_name == "old"
+
+
+VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_workers": st.integers(1, 1000),
+        "cores": st.none() | st.integers(1, 64),
+        "ssl": st.booleans(),
+        "cycle": st.floats(0.1, 1000),
+        "env": st.dictionaries(
+            st.from_regex(r"[A-Z_]+", fullmatch=True),
+            st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])),
+        ),
+        "commands": st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), st.just("1")),
+        "feature": st.lists(st.from_regex(r"[a-z]+", fullmatch=True)),
+        "batch_options": st.text("ab\\n=\n"),
+        "condor_requirements": st.lists(st.just("A"), max_size=3),
+        "wrapper": st.lists(st.sampled_from(["a", "b"]), max_size=3),
+    },
+)
+
+
+@given(VALUES)
+def test_what_is_written_is_what_is_read(values: dict[str, Any]) -> None:
+    options = Options.make(values)
+    assert parse_config(format_config(options)) == options
+    assert Options.make(dataclasses.asdict(options)) == options
+
+
+def test_a_file_is_for_its_owner_alone_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    write_config(str(path), made(max_workers=7))
+    write_config(str(path), made(max_workers=8, env={"TOKEN": "x"}))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert read_config(str(path)).max_workers == 8
+    assert json.loads(path.read_text()) == {"max-workers": 8, "env": {"TOKEN": "x"}}
+    assert os.listdir(tmp_path) == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"{", "no JSON"), (b"[]", "is a list"), (b"[" * 100_000, "no JSON"),
+        (b'{"max-workers": 2*3}', "no JSON.*JX"), (b"\xff", "can't decode"),
+        (b" " * (2 << 20), "more than"), (b'{"max-wokers": 2}', "did you mean max-workers"),
+        (b'{"max-workers": {}}', "wanted is"), (b'{"foremen-name": "x"}', "refused"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_named_with_the_reason(tmp_path: Path, data: bytes, found: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(data)
+    with pytest.raises(LaunchError, match=rf"(?s)config\.json.*{found}"):
+        read_config(str(path))
+
+
+def test_a_file_that_is_not_there_or_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=r"nothing\.json.*No such file"):
+        read_config(str(tmp_path / "nothing.json"))
+    with pytest.raises(LaunchError, match=r"none/a\.json: No such file"):
+        write_config(str(tmp_path / "none" / "a.json"), Options())

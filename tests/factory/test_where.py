@@ -1,0 +1,378 @@
+"""Where jobs go, presets, and OSPool projects; nothing is submitted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import preset, project
+from vine_sharedport.factory.adapt import ADDRESS_FILE, read_description, read_items
+from vine_sharedport.factory.options import Options
+from vine_sharedport.factory.preset import load_preset, preset_names, user_directory
+from vine_sharedport.factory.where import Where
+from vine_sharedport.pool.description import (
+    format_description,
+    quote_arguments,
+    quote_environment,
+)
+
+ADDRESS = "<192.0.2.1:9618?addrs=192.0.2.1-9618&noUDP&sock=vine_1>"
+
+
+def described(**commands: str) -> str:
+    """Return a description such as ``describe_workers`` makes."""
+    return format_description(
+        {
+            "universe": "vanilla",
+            "executable": "/opt/launcher.sh",
+            "arguments": quote_arguments(["vine_worker", "--cores", "2"]),
+            "environment": quote_environment(
+                {"VINE_SHARED_PORT_ADDRESS": ADDRESS, "VINE_SHARED_PORT_SECRET_FILE": "s"}
+            ),
+            "transfer_input_files": "/opt/vine_worker, /home/u/s",
+            "request_cpus": "2",
+            "request_memory": "500",
+            **commands,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "resource"),
+    [
+        ({}, "local", None),
+        ({"schedd": "ap1.example.org"}, "schedd", None),
+        ({"schedd": "ap1.example.org", "pool": "cm.example.org:9620"}, "schedd", None),
+        ({"schedd": "ap1.example.org", "spool": True}, "spool", None),
+        ({"spool": True}, "spool", None),
+        ({"grid": "ce ce.example.org"}, "ce", "condor ce.example.org ce.example.org:9619"),
+        ({"grid": "CE ce.example.org:9"}, "ce", "condor ce.example.org ce.example.org:9"),
+        ({"grid": "ce [2001:db8::1]"}, "ce", "condor [2001:db8::1] [2001:db8::1]:9619"),
+        ({"grid": "condor-c  s@h  c:1"}, "condor", "condor s@h c:1"),
+        ({"grid": "batch Slurm"}, "batch", "batch slurm"),
+    ],
+)
+def test_places(arguments: dict[str, object], kind: str, resource: str | None) -> None:
+    where = Where(**arguments)  # type: ignore[arg-type]
+    assert (where.kind, where.grid_resource) == (kind, resource)
+    assert where.has_log == (kind in ("local", "ce", "condor", "batch"))
+    assert where.tells_host == (resource is None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pool": "cm"}, "no schedd is named"),
+        ({"schedd": "two words"}, "without blanks"),
+        ({"grid": ""}, "ce HOST, condor SCHEDD COLLECTOR, or batch"),
+        ({"grid": "arc host"}, "ce HOST"),
+        ({"grid": "condor schedd"}, "condor SCHEDD COLLECTOR"),
+        ({"grid": "batch loadleveler"}, "slurm|pbs|sge|condor"),
+        ({"grid": "batch slurm me@login"}, "behind ssh"),
+        ({"grid": "ce host:port"}, "HOST:PORT"),
+        ({"grid": "batch slurm", "spool": True}, "without spool"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(LaunchError, match=r".") as raised:
+        Where(**arguments)  # type: ignore[arg-type]
+    assert words in str(raised.value)
+
+
+def test_the_local_pools_description_stays_as_it_is(tmp_path: Path) -> None:
+    for where in (Where(), Where(schedd="s"), Where(schedd="s", spool=True)):
+        assert where.adapt(described(), str(tmp_path)) == described()
+
+
+def test_another_schedd_is_told_in_remote_attributes(tmp_path: Path) -> None:
+    where = Where(grid="condor s@h c")
+    commands = read_description(
+        where.adapt(
+            described(requirements="Arch == 7", allowed_job_duration="60"), str(tmp_path)
+        )
+    )
+    assert commands["universe"] == "grid"
+    assert commands["grid_resource"] == "condor s@h c"
+    assert commands["my.remote_jobuniverse"] == "5"
+    assert "(Arch == 7)" in commands["my.remote_requirements"]
+    assert "TARGET.Memory >= RequestMemory" in commands["my.remote_requirements"]
+    assert commands["my.remote_allowedjobduration"] == "60"
+    assert not {"requirements", "allowed_job_duration"} & set(commands)
+    assert ADDRESS in commands["environment"]
+
+
+def test_the_users_own_commands_win(tmp_path: Path) -> None:
+    text = described(
+        **{"+Remote_Requirements": "MINE", "grid_resource": "condor a b", "+xcount": "8"}
+    )
+    commands = read_description(Where(grid="ce h").adapt(text, str(tmp_path)))
+    assert commands["my.remote_requirements"] == "MINE"
+    assert commands["grid_resource"] == "condor a b"
+    assert commands["my.xcount"] == "8"
+    assert "my.remote_xcount" not in commands
+
+
+def test_a_ce_is_told_in_its_own_words(tmp_path: Path) -> None:
+    text = described(batch_runtime="3600", batch_queue="long")
+    commands = read_description(Where(grid="ce h").adapt(text, str(tmp_path)))
+    assert commands["my.remote_xcount"] == "2"
+    assert commands["my.remote_maxmemory"] == "500"
+    assert commands["my.remote_batchruntime"] == "3600"
+    assert commands["my.remote_queue"] == '"long"'
+    assert commands["my.remote_requirements"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("image", "told", "sent"),
+    [
+        ("osdf:///a/x.sif", "x.sif", ", osdf:///a/x.sif"),
+        ("/home/u/x.sif", "x.sif", ", /home/u/x.sif"),
+        ("/cvmfs/a/x", "/cvmfs/a/x", "/home/u/s"),
+        ("docker://a/b:1", "docker://a/b:1", "/home/u/s"),
+    ],
+)
+def test_a_container_travels_to_another_schedd(
+    tmp_path: Path, image: str, told: str, sent: str
+) -> None:
+    text = Where(grid="condor s c").adapt(
+        described(universe="container", container_image=image), str(tmp_path)
+    )
+    commands = read_description(text)
+    assert commands["My.remote_ContainerImage"] == f'"{told}"'
+    assert commands["transfer_input_files"].endswith(sent)
+    assert "container_image" not in commands
+
+
+def test_names_keep_the_users_spelling(tmp_path: Path) -> None:
+    text = described(**{"+JobDurationCategory": '"Medium"'})
+    adapted = Where(grid="condor s c").adapt(text, str(tmp_path))
+    assert '\n+JobDurationCategory = "Medium"\n' in adapted
+
+
+@pytest.mark.parametrize("grid", ["batch slurm", "ce h"])
+def test_the_address_goes_as_a_file_where_blahp_would_change_it(
+    tmp_path: Path, grid: str
+) -> None:
+    text = Where(grid=grid).adapt(described(), str(tmp_path))
+    assert ADDRESS not in text
+    commands = read_description(text)
+    assert commands["transfer_input_files"].endswith(f", {tmp_path}/{ADDRESS_FILE}")
+    assert (tmp_path / ADDRESS_FILE).read_text() == ADDRESS + "\n"
+    assert read_items(commands["environment"]) == ["VINE_SHARED_PORT_SECRET_FILE=s"]
+
+
+def test_a_batch_system_is_told_the_cores_and_the_worker_the_time(tmp_path: Path) -> None:
+    text = Where(grid="batch pbs").adapt(described(batch_runtime="7200"), str(tmp_path))
+    commands = read_description(text)
+    assert commands["my.nodenumber"] == commands["my.smpgranularity"] == "2"
+    assert read_items(commands["arguments"])[-2:] == ["--wall-time", "6900"]
+    assert commands["batch_runtime"] == "7200"
+
+
+@pytest.mark.parametrize(
+    ("grid", "commands", "words"),
+    [
+        ("batch slurm", {"requirements": "Memory > 1"}, "batch_extra_submit_args"),
+        ("batch slurm", {"container_image": "docker://a/b"}, "starts no containers"),
+        ("batch slurm", {"error": "/home/a b/x"}, "'/home/a b/x' has a blank"),
+        ("batch slurm", {"environment": "\"A='x&y'\""}, "the environment variable A"),
+        ("batch slurm", {"environment": "A=1;B=2"}, "old syntax"),
+        ("batch slurm", {"arguments": "\"w 'a$(DOLLAR)b'\""}, "the argument"),
+        ("ce h", {"environment": "\"A='(x)'\""}, "changes the characters ( )"),
+        ("condor s c", {"universe": "parallel"}, "which no grid resource takes"),
+    ],
+)
+def test_what_a_place_cannot_do_is_said(
+    tmp_path: Path, grid: str, commands: dict[str, str], words: str
+) -> None:
+    with pytest.raises(LaunchError) as raised:
+        Where(grid=grid).adapt(described(**commands), str(tmp_path))
+    assert words in str(raised.value)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"))))
+def test_quoted_arguments_are_read_back(arguments: list[str]) -> None:
+    assert read_items(quote_arguments(arguments)) == arguments
+
+
+def test_items_that_users_quote_in_part_are_read_as_htcondor_does() -> None:
+    assert read_items("\"3 simple 'one ''quoted''' A='b c'd\"") == [
+        "3", "simple", "one 'quoted'", "A=b cd",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("grid", "ad", "state"),
+    [
+        (None, {"JobStatus": 1}, "idle"),
+        (None, {"JobStatus": 2}, "running"),
+        (None, {"JobStatus": 6}, "running"),
+        (None, {"JobStatus": 3}, "removed"),
+        (None, {"JobStatus": 4}, "ended"),
+        (None, {"JobStatus": 5, "HoldReasonCode": 34}, "held"),
+        (None, {"JobStatus": 5, "HoldReasonCode": 16}, "idle"),
+        (None, {"JobStatus": 1, "GridJobStatus": "RUNNING"}, "idle"),
+        ("condor s c", {"JobStatus": 1, "GridJobStatus": "RUNNING"}, "running"),
+        ("condor s c", {"JobStatus": 1, "GridJobStatus": "HELD"}, "idle"),
+        ("condor s c", {"JobStatus": 2, "GridJobStatus": "IDLE"}, "running"),
+        ("condor s c", {}, "idle"),
+    ],
+)
+def test_states(grid: str | None, ad: dict[str, object], state: str) -> None:
+    assert Where(grid=grid).state(ad) == state
+
+
+# --- presets
+
+
+def test_each_preset_is_one_that_the_factory_takes() -> None:
+    assert preset_names() == ["ce", "ospool", "personal", "pool"]
+    for name in preset_names():
+        loaded = load_preset(name)
+        Options.make(loaded.factory)
+        assert loaded.commands({"+ProjectName": '"P"'})["+ProjectName"] == '"P"'
+
+
+def test_the_ospool_preset_asks_for_what_the_ospool_wants(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(preset, "find_project", lambda: "Mine")
+    loaded = load_preset("ospool")
+    assert loaded.commands() == {
+        "+ProjectName": '"Mine"',
+        "+JobDurationCategory": '"Medium"',
+    }
+    assert loaded.commands({"My.JobDurationCategory": '"Long"'}) == {
+        "+ProjectName": '"Mine"',
+        "My.JobDurationCategory": '"Long"',
+    }
+    assert Options.make(loaded.factory).max_idle
+    assert loaded.manager == {"tcp": "loopback"}
+    assert loaded.base_directory == f"{tmp_path}/vine_sharedport"
+
+
+@pytest.fixture
+def own_presets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    directory = user_directory()
+    directory.mkdir(parents=True)
+    return directory
+
+
+def test_a_preset_of_the_users_own_wins_by_its_name(own_presets: Path) -> None:
+    (own_presets / "pool.ini").write_text("[where]\nschedd = mine\nspool = yes\n")
+    (own_presets / "site.ini").write_text("[factory]\nmax-workers = 7\n")
+    assert load_preset("pool").where == Where(schedd="mine", spool=True)
+    assert load_preset("site").factory == {"max_workers": "7"}
+    assert "site" in preset_names()
+    path = own_presets.parent / "x.ini"
+    path.write_text('[submit]\n+Department = "A # B"\nrequirements = (A == 1) && B\n')
+    assert load_preset(str(path)).commands({"Requirements": "C"}) == {
+        "+Department": '"A # B"',
+        "Requirements": "C",
+    }
+
+
+def test_what_the_user_names_comes_instead_of_the_presets_place(own_presets: Path) -> None:
+    (own_presets / "site.ini").write_text("[where]\nschedd = s\npool = c\n")
+    site = load_preset("site")
+    assert site.place(Options()) == Where(schedd="s", pool="c")
+    assert site.place(Options(schedd="t", spool=True)) == Where("t", "c", spool=True)
+    with pytest.raises(LaunchError, match="without spool"):
+        site.place(Options(grid="batch slurm", spool=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[where]\n\ngrid = arc x\n", "line 1, [where]: grid is 'arc x'"),
+        ("[where]\nspool = perhaps\n", "[where]: spool is 'perhaps'"),
+        ("[where]\n\nhost = x\n", "line 3, [where] host: unknown key"),
+        ("[manager]\nport = 1\n", "line 2, [manager] port: unknown key"),
+        ("[factory]\nmax-worker = 7\n", "line 2, [factory] max-worker: "),
+        ("[factory]\n\n\nmax-workers = many\n", "line 4, [factory] max-workers: "),
+        ("\n[jobs]\na = 1\n", "line 2, [jobs]: there is no section"),
+        ("a = 1\n", "no INI file"),
+        ("[submit]\na\n", "no INI file"),
+        ("[submit]\na = 1\na = 2\n", "no INI file"),
+        ("[submit]\na = 1\n  more\n", "line 2, [submit] a: the value goes on"),
+    ],
+)
+def test_a_wrong_preset_is_named_with_its_line(
+    own_presets: Path, text: str, words: str
+) -> None:
+    path = own_presets / "wrong.ini"
+    path.write_text(text)
+    with pytest.raises(LaunchError) as raised:
+        load_preset("wrong")
+    assert words in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_a_preset_that_is_not_there_is_named_with_those_that_are(own_presets: Path) -> None:
+    with pytest.raises(LaunchError, match=r"no preset 'osgpool'.*ce, ospool, personal, pool"):
+        load_preset("osgpool")
+    with pytest.raises(LaunchError, match=r"cannot read the preset nowhere.ini"):
+        load_preset("./nowhere.ini")
+    (own_presets / "binary.ini").write_bytes(b"\xff\xfe")
+    with pytest.raises(LaunchError, match=r"cannot read the preset .*binary.ini"):
+        load_preset("binary")
+
+
+# --- projects
+
+MAP = """\
+# user projects
+* ann  Chem_Ann
+* bob  Phys_Bob,Chem_Ann
+* cem  "Phys Cem, Bio"
+* dan@example.org Dan
+alt ann Other
+* /^e.*/ Group_E
+* /(/ Broken
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "projects"),
+    [
+        ("ann", ["Chem_Ann"]),
+        ("bob", ["Phys_Bob", "Chem_Ann"]),
+        ("cem", ["Phys", "Cem", "Bio"]),
+        ("eva", ["Group_E"]),
+        ("an", []),
+        ("annabel", []),
+    ],
+)
+def test_projects_of_a_user(user: str, projects: list[str]) -> None:
+    assert project.projects_in(MAP, user) == projects
+
+
+def test_the_one_project_is_found_and_else_said_what_to_set(tmp_path: Path) -> None:
+    path = tmp_path / "map"
+    path.write_text(MAP)
+    missing = str(tmp_path / "missing")
+    assert project.find_project("ann", files=[missing, str(path)]) == "Chem_Ann"
+    with pytest.raises(LaunchError, match="2 OSPool projects for bob: Phys_Bob, Chem_Ann"):
+        project.find_project("bob", files=[str(path)])
+    with pytest.raises(LaunchError, match=r"no OSPool project for zoe; set .*\+ProjectName"):
+        project.find_project("zoe", files=[str(path)])
+    with pytest.raises(LaunchError, match=r"no access point of the OSPool; set .*ProjectName"):
+        project.find_project("zoe", files=[missing])
+    if os.geteuid() != 0:
+        path.chmod(0)
+        with pytest.raises(LaunchError, match="Permission denied"):
+            project.find_project("ann", files=[str(path)])
+        path.chmod(stat.S_IRUSR)
+
+
+@given(st.text(), st.text())
+def test_any_map_can_be_read(text: str, user: str) -> None:
+    assert isinstance(project.projects_in(text, user), list)

@@ -1,0 +1,403 @@
+"""The noun ``factory`` of the ``vine_sharedport`` command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from vine_sharedport.errors import LaunchError
+
+__all__ = ["add_factory"]
+
+_FAILURE = 1
+
+# The options of vine_factory with the letters that it has for them.
+_LETTERS = {
+    "batch_type": "-T",
+    "config_file": "-C",
+    "min_workers": "-w",
+    "max_workers": "-W",
+    "timeout": "-t",
+    "capacity": "-c",
+    "extra_options": "-E",
+    "password": "-P",
+    "batch_options": "-B",
+    "directory": "-S",
+    "debug": "-d",
+    "debug_file": "-o",
+    "debug_file_size": "-O",
+}
+_VERBS = ("status", "stop", "list", "run")
+
+
+def add_factory(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the noun to the command's parser."""
+    parser = nouns.add_parser(
+        "factory",
+        help="keep as many workers in HTCondor as a manager's tasks need",
+        add_help=False,
+        # What follows is for one of four parsers: with a prefix that nobody types, all of it
+        # gets through.
+        prefix_chars="\0",
+    )
+    parser.add_argument("arguments", nargs=argparse.REMAINDER)
+    parser.set_defaults(run=_run, parser=parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    arguments = list(options.arguments)
+    program = options.parser.prog
+    verb = arguments[0] if arguments and arguments[0] in _VERBS else None
+    if verb is None:
+        return _serve(program, arguments)
+    call: Any = {"status": _status, "stop": _stop, "list": _list, "run": _run_directory}[verb]
+    return int(call(f"{program} {verb}", arguments[1:]))
+
+
+# --- the factory itself
+
+
+def _make_parser(program: str) -> argparse.ArgumentParser:
+    import dataclasses
+
+    from vine_sharedport.factory.options import ALIASES, REFUSED, Kind, Options
+
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Keep as many workers in HTCondor as the tasks of a manager need; the "
+        "workers come back to it through the shared port. Runs until the manager has ended, "
+        "or until SIGTERM or Ctrl-C, and removes its jobs then.",
+        usage=f"{program} [OPTION...] -M NAME | --address SINFUL [--secret-file FILE]\n"
+        f"       {program} status|stop|list [DIR] [--help]",
+        epilog="docs/factory.md tells what each option does, and how it differs from "
+        "vine_factory's.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "manager", nargs="*", metavar="HOST PORT",
+        help="for vine_factory's command lines: ask the manager by TCP (HOST:PORT as well); "
+        "its workers need --address all the same",
+    )  # fmt: skip
+    names: dict[str, list[str]] = {}
+    for option in dataclasses.fields(Options):
+        names[option.name] = ["--" + option.name.replace("_", "-")]
+    for alias, name in ALIASES.items():
+        names[name].append("--" + alias.replace("_", "-"))
+    names["manager_name"][:0] = ["-M", "-N"]
+    for option in dataclasses.fields(Options):
+        if option.name == "manager_host_port":
+            continue
+        letters = [_LETTERS[option.name]] if option.name in _LETTERS else []
+        flag = isinstance(option.default, bool)
+        repeated = isinstance(option.default, tuple)
+        text = option.metadata["text"].replace("%", "%%")
+        if option.default not in (None, False, ()):
+            text += f" (default: {option.default})"
+        parser.add_argument(
+            *letters, *names[option.name],
+            dest=option.name,
+            default=None,
+            help=argparse.SUPPRESS if option.metadata["kind"] is Kind.MEANINGLESS else text,
+            **(
+                {"action": "store_const", "const": True} if flag
+                else {"action": "append" if repeated else "store", "metavar": "VALUE"}
+            ),
+        )  # fmt: skip
+    for name in REFUSED:
+        letters = ["-F"] if name == "foremen_name" else []
+        parser.add_argument(
+            *letters, "--" + name.replace("_", "-"), dest=name, default=None, nargs="?",
+            const="", help=argparse.SUPPRESS,
+        )  # fmt: skip
+    parser.add_argument(
+        "--work-queue", dest="system", action="store_const", const="work_queue",
+        help="the manager is a Work Queue: --system work_queue",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prometheus-file", metavar="FILE",
+        help="write the numbers there each cycle, for Prometheus's textfile collector",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dry-run", action="store_true",
+        help="print what would be submitted for each worker; submit nothing",
+    )  # fmt: skip
+    return parser
+
+
+def _serve(program: str, arguments: Sequence[str]) -> int:
+    """Run a factory in the foreground, as vine_factory does."""
+    from vine_sharedport.factory import api, files, process
+    from vine_sharedport.factory.options import Options, write_config
+
+    parser = _make_parser(program)
+    options = parser.parse_args(arguments)
+    values = {
+        name: value
+        for name, value in vars(options).items()
+        if value is not None and name not in ("manager", "prometheus_file", "dry_run")
+    }
+    if options.manager:
+        if len(options.manager) > 2:
+            parser.error(f"unrecognized arguments: {' '.join(options.manager[2:])}")
+        values["manager_host_port"] = ":".join(options.manager)
+    values.setdefault("batch_type", "condor")
+    if values["batch_type"] != "condor":
+        parser.error(
+            f"-T {values['batch_type']}: workers are HTCondor jobs here; use vine_factory "
+            "with the launcher of 'vine_sharedport worker --bundle' as its wrapper"
+        )
+    if not {"address", "manager_name", "config_file"} & set(values):
+        parser.error("give the manager: -M NAME, or --address SINFUL with --secret-file FILE")
+    host_port = values.pop("manager_host_port", None)
+    factory = api.Factory(manager_host_port=host_port, **values)
+    if options.dry_run:
+        print(factory.submit_description(), end="")
+        return 0
+    resolved = api.resolve(factory._given)
+    directory = factory._choose_directory(resolved)
+    os.makedirs(directory, exist_ok=True)
+    resolved = Options.make({"directory": directory}, base=resolved)
+    lock = files.lock_directory(directory)
+    if lock is None:
+        raise LaunchError(
+            f"a factory runs in {directory} already; give another --directory, or end that "
+            f"one by 'vine_sharedport factory stop {directory}'"
+        )
+    os.close(lock)
+    write_config(os.path.join(directory, files.CONFIG), resolved)
+    print(f"The factory works in {directory}", flush=True)
+    print(f"See it:  vine_sharedport factory status {directory}", flush=True)
+    owner = None
+    if resolved.parent_death:
+        from vine_sharedport.pool._guardian import find_process
+
+        owner = find_process(os.getppid())
+    _log_to(resolved, os.path.join(directory, files.LOG))
+    return process.run(directory, owner=owner, prometheus_file=options.prometheus_file)
+
+
+def _run_directory(program: str, arguments: Sequence[str]) -> int:
+    """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
+    from vine_sharedport.factory import files, process
+    from vine_sharedport.factory.options import read_config
+
+    parser = argparse.ArgumentParser(
+        prog=program, description="Run the factory of a directory that has its configuration."
+    )
+    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("--owner", metavar="PID:START", help="end with this process")
+    parser.add_argument("--prometheus-file", metavar="FILE")
+    options = parser.parse_args(arguments)
+    try:
+        owner = None if options.owner is None else process.parse_process(options.owner)
+    except ValueError:
+        parser.error(f"--owner {options.owner}: wanted is PID:START")
+    resolved = read_config(os.path.join(options.directory, files.CONFIG))
+    _log_to(resolved, None)
+    return process.run(options.directory, owner=owner, prometheus_file=options.prometheus_file)
+
+
+def _log_to(options: Any, path: str | None) -> None:
+    """Log with times; in detail to the file that the options name."""
+    from logging.handlers import RotatingFileHandler
+
+    logger = logging.getLogger("vine_sharedport")
+    form = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    for handler in logger.handlers:
+        handler.setFormatter(form)
+        handler.setLevel(logging.INFO)
+    if path is not None:
+        logger.addHandler(logging.FileHandler(path))
+    if options.log_file is not None and path is not None:
+        logger.addHandler(logging.FileHandler(options.log_file))
+    for handler in logger.handlers[1:]:
+        handler.setFormatter(form)
+        handler.setLevel(logging.INFO)
+    if options.debug is not None or options.debug_file is not None:
+        logger.setLevel(logging.DEBUG)
+        if options.debug_file is None:
+            for handler in logger.handlers:
+                handler.setLevel(logging.DEBUG)
+        else:
+            detailed = RotatingFileHandler(
+                options.debug_file, maxBytes=options.debug_file_size, backupCount=1
+            )
+            detailed.setFormatter(form)
+            logger.addHandler(detailed)
+
+
+# --- looking at one
+
+
+def _find_directory(given: str | None) -> str:
+    """Return the directory of the factory that is meant."""
+    from vine_sharedport.factory import files
+
+    if given is not None:
+        return os.path.abspath(given)
+    found = _directories()
+    running = [path for path in found if files.is_running(path)]
+    chosen = running or found
+    if len(chosen) == 1:
+        return chosen[0]
+    if not chosen:
+        raise LaunchError(
+            f"there is no factory in or below {os.getcwd()}; give its directory, which it "
+            "named when it started"
+        )
+    raise LaunchError(
+        f"there are {len(chosen)} factories in or below {os.getcwd()}; give the directory of "
+        f"one: {', '.join(chosen)}"
+    )
+
+
+def _directories() -> list[str]:
+    """Return the directories of factories near here, the last one first."""
+    from vine_sharedport.factory.files import STATUS
+
+    patterns = [
+        STATUS,
+        f"*/{STATUS}",
+        f"vine-run-info/*/vine-logs/*/{STATUS}",
+        f"*/*/vine-logs/*/{STATUS}",
+        f"work-queue-run-info/*/{STATUS}",
+        os.path.expanduser(f"~/vine_sharedport/*/{STATUS}"),
+    ]
+    found = {os.path.abspath(path) for pattern in patterns for path in glob.glob(pattern)}
+    times = {}
+    for path in found:
+        with contextlib.suppress(OSError):
+            times[os.path.dirname(path)] = os.stat(path).st_mtime
+    return sorted(times, key=lambda path: -times[path])
+
+
+def _status(program: str, arguments: Sequence[str]) -> int:
+    from vine_sharedport.factory import files
+    from vine_sharedport.factory.report import format_prometheus
+
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Show where a factory's workers are, and what is wrong. Exit status 1 if "
+        "it does not run.",
+    )
+    parser.add_argument(
+        "directory", nargs="?", metavar="DIR",
+        help="the factory's directory (default: the only one in or below the present one)",
+    )  # fmt: skip
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument(
+        "--prometheus", action="store_true", help="print Prometheus's text format"
+    )
+    form.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
+    parser.add_argument(
+        "--interval", type=float, default=1.0, metavar="SECONDS", help="for --watch"
+    )
+    options = parser.parse_args(arguments)
+    directory = _find_directory(options.directory)
+    if options.watch:
+        return _watch(directory, max(0.1, options.interval))
+    snapshot = files.read_status(directory)
+    running = files.is_running(directory)
+    if options.json:
+        print(json.dumps(snapshot.as_dict()))
+    elif options.prometheus:
+        print(format_prometheus(snapshot), end="")
+    else:
+        print(snapshot)
+        if snapshot.state != "ended" and not running:
+            print(
+                "The factory's process is gone; start it again in the same directory, and it "
+                f"finds its jobs: vine_sharedport factory run {directory}"
+            )
+    return 0 if running else _FAILURE
+
+
+def _watch(directory: str, interval: float) -> int:
+    """Show the status again and again, until the factory has ended."""
+    from vine_sharedport.factory import files
+
+    try:
+        from rich.live import Live
+    except ImportError:
+        last = ""
+        while True:
+            snapshot = files.read_status(directory)
+            text = str(snapshot)
+            if text != last:
+                print(f"{text}\n", flush=True)
+                last = text
+            if snapshot.state == "ended" or not files.is_running(directory):
+                return 0
+            time.sleep(interval)
+    from vine_sharedport.cli_factory_view import make_view
+
+    snapshot = files.read_status(directory)
+    with Live(make_view(snapshot), auto_refresh=False, screen=False) as live:
+        while True:
+            snapshot = files.read_status(directory)
+            live.update(make_view(snapshot), refresh=True)
+            if snapshot.state == "ended" or not files.is_running(directory):
+                return 0
+            time.sleep(interval)
+
+
+def _list(program: str, arguments: Sequence[str]) -> int:
+    from vine_sharedport.factory import files
+
+    parser = argparse.ArgumentParser(
+        prog=program, description="List the factories in and below the present directory."
+    )
+    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
+    options = parser.parse_args(arguments)
+    found = []
+    for directory in _directories():
+        with contextlib.suppress(LaunchError):
+            found.append((files.read_status(directory), files.is_running(directory)))
+    if options.json:
+        print(
+            json.dumps([{**s.as_dict(), "is_running": bool(running)} for s, running in found])
+        )
+        return 0
+    for snapshot, running in found:
+        state = snapshot.state if running or snapshot.state == "ended" else "killed"
+        workers = snapshot.workers
+        print(
+            f"{snapshot.directory}: {state}, {workers.idle} idle, {workers.running} running, "
+            f"{workers.held} held, {workers.ended} ended"
+        )
+    if not found:
+        print(f"There is no factory in or below {os.getcwd()}.", file=sys.stderr)
+    return 0
+
+
+def _stop(program: str, arguments: Sequence[str]) -> int:
+    from vine_sharedport.factory import files, process
+
+    parser = argparse.ArgumentParser(
+        prog=program, description="End a factory, and wait until its jobs are gone."
+    )
+    parser.add_argument("directory", nargs="?", metavar="DIR")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    options = parser.parse_args(arguments)
+    directory = _find_directory(options.directory)
+    files.read_status(directory)
+    if not files.is_running(directory):
+        print(f"No factory runs in {directory}.")
+        return 0
+    if process.terminate(directory, timeout=options.timeout):
+        print(f"The factory in {directory} has ended.")
+        return 0
+    print(
+        f"The factory in {directory} is still removing its jobs; it goes on by itself.",
+        file=sys.stderr,
+    )
+    return _FAILURE

@@ -1,0 +1,1 @@
+"""Workers that come, stay as long as they are needed, and are accounted for."""

@@ -1,0 +1,237 @@
+"""The submit description of a factory's workers, from its options."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory.adapt import Commands, read_description
+from vine_sharedport.factory.options import Options
+from vine_sharedport.factory.preset import Preset, load_preset
+from vine_sharedport.factory.where import Where
+from vine_sharedport.pool.description import format_description, quote_path
+from vine_sharedport.pool.worker_job import address_of, describe_workers
+from vine_sharedport.worker.bundle import LAUNCHER, launcher_path
+
+__all__ = [
+    "FACTORY_ATTRIBUTE",
+    "LEASE",
+    "LEASE_ATTRIBUTE",
+    "MANAGER_ATTRIBUTE",
+    "WRAPPED",
+    "Description",
+    "describe",
+    "place_of",
+    "preset_of",
+]
+
+MANAGER_ATTRIBUTE = "VineSharedPort"
+"""Attribute of each worker's job with its manager's sock id."""
+
+FACTORY_ATTRIBUTE = "VineSharedPortFactory"
+"""Attribute with the id of the factory that submitted it."""
+
+LEASE_ATTRIBUTE = "VineSharedPortLease"
+"""Attribute with the time, in seconds since 1970, up to which a factory has seen to it."""
+
+# Attributes of a slot that HTCondor puts into the worker's arguments at the match.
+_SLOT_HAS = ("Cpus", "Memory")
+
+LEASE = 900
+"""Seconds for which a job that does not run stays without a factory.
+
+The last resort, for when every process of ours was killed at once, as with the cgroup that
+they are in. Running workers end by themselves, and are left out: their shadow asks the
+schedd for changed attributes every 15 minutes only (SHADOW_QUEUE_UPDATE_INTERVAL).
+"""
+
+WRAPPED = "vine_sharedport_wrapped.sh"
+"""File in the factory's directory that starts the wrapper, which starts the launcher."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is submitted.
+
+    Attributes:
+        text: The submit description, without ``queue``.
+        files: Files that it needs in the factory's directory: name and content.
+        log: The jobs' event log; None where the description says to have none.
+        where: The place that it is for.
+    """
+
+    text: str
+    files: Mapping[str, str]
+    log: str | None
+    where: Where
+
+
+def preset_of(options: Options) -> Preset | None:
+    """Return the preset that the options name."""
+    return None if options.preset is None else load_preset(options.preset)
+
+
+def place_of(options: Options, preset: Preset | None = None) -> Where:
+    """Return the place that the options name, or else their preset."""
+    own = Where(
+        schedd=options.schedd, pool=options.pool, spool=options.spool, grid=options.grid
+    )
+    return preset.where if preset is not None and own == Where() else own
+
+
+def describe(options: Options, directory: str, *, factory: str, now: float) -> Description:
+    """Return what the factory would submit; writes and submits nothing.
+
+    Args:
+        options: Whose ``address`` says where the manager is.
+        directory: The factory's, absolute.
+        factory: The factory's id.
+        now: Present time, in seconds since 1970; the lease begins then.
+
+    Raises:
+        LaunchError: An option cannot be had, or a file is missing.
+    """
+    if options.address is None:
+        raise LaunchError(
+            "the factory does not know its manager's address at the shared port; give "
+            "manager= with shared_port=True, or address= with secret_file="
+        )
+    preset = preset_of(options)
+    where = place_of(options, preset)
+    given = _user_commands(options, preset)
+    files: dict[str, str] = {}
+    executable = None
+    if options.wrapper is not None:
+        # It is the job's program that HTCondor sends; the launcher goes with the inputs.
+        files[WRAPPED] = f'#!/bin/sh\nexec {options.wrapper} /bin/sh ./{LAUNCHER} "$@"\n'
+        executable = os.path.join(directory, WRAPPED)
+    worker = options.worker_binary
+    if worker is None:
+        worker = "work_queue_worker" if options.system == "work_queue" else "vine_worker"
+    text = describe_workers(
+        options.address,
+        directory,
+        cores=options.cores,
+        memory=options.memory,
+        disk=options.disk,
+        timeout=options.timeout,
+        worker=worker,
+        worker_options=_worker_options(options),
+        password_file=options.password,
+        secret_file=options.secret_file,
+        container_image=options.container_image,
+        python_env=options.python_env,
+        environment=dict(options.env),
+        inputs=options.wrapper_input,
+    )
+    commands = read_description(text)
+    _ask_for_resources(commands, options)
+    if executable is not None:
+        commands["executable"] = quote_path(executable)
+        commands["transfer_input_files"] += f", {quote_path(launcher_path(), in_list=True)}"
+    needs = [commands["requirements"]] if "requirements" in commands else []
+    commands.update(given)
+    _require(commands, options, needs)
+    if options.debug_workers:
+        commands.setdefault("transfer_output_files", "")
+        commands["transfer_output_files"] = "worker.debug"
+        place = os.path.join(quote_path(directory), "$(Cluster).$(Process).debug")
+        commands["transfer_output_remaps"] = f'"worker.debug={place}"'
+    commands.setdefault("batch_name", f"workers of {address_of(options.address).sock}")
+    commands[f"My.{FACTORY_ATTRIBUTE}"] = f'"{factory}"'
+    commands[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + LEASE)
+    unseen = (
+        f"JobStatus =!= 2 && time() > {LEASE_ATTRIBUTE} && "
+        f"time() - EnteredCurrentStatus > {LEASE}"
+    )
+    own = commands.get("periodic_remove")
+    commands["periodic_remove"] = f"({own}) || ({unseen})" if own else unseen
+    final = where.adapt(format_description(commands), directory)
+    log = read_description(final).get("log")
+    return Description(final, files, log.replace("$(DOLLAR)", "$") if log else None, where)
+
+
+def _user_commands(options: Options, preset: Preset | None) -> dict[str, str]:
+    """Return the preset's submit commands and the user's, which win."""
+    found = Commands()
+    for line in options.batch_lines():
+        name, equals, value = line.partition("=")
+        if not equals or not re.fullmatch(r"\+?\s*[\w.]+", name.strip()):
+            raise LaunchError(
+                f"batch_options has the line {line!r}; wanted are submit commands, "
+                "NAME = VALUE, one in each line"
+            )
+        found[name.strip()] = value.strip()
+    found.update(dict(options.commands))
+    if preset is None:
+        return dict(found)
+    return {name: str(value) for name, value in preset.commands(dict(found)).items()}
+
+
+def _worker_options(options: Options) -> list[str]:
+    """Return the worker's options that ``describe_workers`` does not know."""
+    found = []
+    if options.gpus is not None:
+        found += ["--gpus", str(options.gpus)]
+    if options.autosize:
+        # What the slot has, filled in by HTCondor when it is matched; the last one counts.
+        found += ["--cores", "$$(Cpus)", "--memory", "$$(Memory)"]
+    if options.ssl:
+        found.append("--ssl")
+    if options.tls_sni:
+        found += ["--tls-sni", options.tls_sni]
+    if options.single_shot:
+        found.append("--single-shot")
+    if options.transfer_port:
+        found += ["--transfer-port", options.transfer_port]
+    if options.task_wrapper:
+        found += ["--task-wrapper", options.task_wrapper]
+    if options.factory_name:
+        found += ["--from-factory", options.factory_name]
+    for feature in options.feature:
+        found += ["--feature", feature]
+    if options.debug_workers:
+        found += ["-d", "all", "-o", "worker.debug"]
+    try:
+        found += shlex.split(options.extra_options or "")
+    except ValueError as error:
+        raise LaunchError(
+            f"extra_options is {options.extra_options!r}: {error}; quote it as for a shell"
+        ) from error
+    return found
+
+
+def _ask_for_resources(commands: Commands, options: Options) -> None:
+    """Ask for GPUs, and with ``autosize`` for whole slots."""
+    if options.gpus:
+        commands["request_gpus"] = str(options.gpus)
+    if options.autosize:
+        # Spelled out, HTCondor takes "$(DOLLAR)$(DOLLAR)(Cpus)" for another macro.
+        arguments = commands["arguments"]
+        for name in _SLOT_HAS:
+            arguments = arguments.replace(f"$(DOLLAR)$(DOLLAR)({name})", f"$$({name})")
+        commands["arguments"] = arguments
+        # As batch_queue_condor.c asks for them.
+        for name, total in (
+            ("request_cpus", "TotalSlotCpus"),
+            ("request_memory", "TotalSlotMemory"),
+            ("request_disk", "TotalSlotDisk"),
+        ):
+            least = commands.get(name, "1")
+            commands[name] = f"ifThenElse({least} > {total}, {least}, {total})"
+
+
+def _require(commands: Commands, options: Options, needs: list[str]) -> None:
+    """Join all that is required of a machine."""
+    asked: list[Any] = [commands.get("requirements"), options.condor_requirements, *needs]
+    asked += [f'TARGET.Machine =!= "{name}"' for name in options.workers_blocked]
+    found = [text for text in dict.fromkeys(asked) if text]
+    if found:
+        commands["requirements"] = " && ".join(
+            text if text.startswith("(") and len(found) == 1 else f"({text})" for text in found
+        )

@@ -1,0 +1,600 @@
+"""The factory's options: their names, values and defaults, as users know them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable, TypeVar
+
+from vine_sharedport.errors import LaunchError
+
+__all__ = [
+    "ALIASES",
+    "CHANGEABLE",
+    "KINDS",
+    "REFUSED",
+    "Kind",
+    "OptionError",
+    "Options",
+    "field_name",
+    "format_config",
+    "parse_config",
+    "read_config",
+    "remarks",
+    "write_config",
+]
+
+MAX_CONFIG = 1 << 20
+"""Bytes of the largest configuration file that is read; a full one has about 2 kB."""
+
+
+class OptionError(LaunchError, AttributeError):
+    """There is no option of this name, or it cannot be set, or not any more."""
+
+
+class Kind(enum.Enum):
+    """What becomes of an option that is set.
+
+    Attributes:
+        SUPPORTED: Has effect, when the factory starts.
+        CHANGEABLE: Has effect, at any time; workers that are submitted already keep the
+            resources and the time-out they were submitted with.
+        MEANINGLESS: Accepted, for programs that set it, and without effect; ``REASONS``.
+        REFUSED: An error that says what to use instead; ``REFUSED``.
+    """
+
+    SUPPORTED = "supported"
+    CHANGEABLE = "changeable while running"
+    MEANINGLESS = "without effect"
+    REFUSED = "refused"
+
+
+ALIASES = {
+    "condor_spool": "spool",
+    "factory_period": "cycle",
+    "master_name": "manager_name",
+    "poncho_env": "python_env",
+    "python_package": "python_env",
+    "scratch_dir": "directory",
+    "worker_extra_options": "extra_options",
+}
+"""The stock factory's other names, and older ones, for options."""
+
+_STOCK = "use the stock factory, ndcctools.taskvine.Factory or vine_factory"
+REFUSED = {
+    "amazon_config": f"workers are HTCondor jobs here; for Amazon's machines {_STOCK}",
+    "foremen_name": "foremen are found by the catalog server alone, which knows no shared "
+    "port; use the stock work_queue_factory for them",
+    "k8s_image": f"workers are HTCondor jobs here; set container_image, or {_STOCK}",
+    "k8s_worker_image": f"workers are HTCondor jobs here; set container_image, or {_STOCK}",
+    "mesos_master": "cctools supports Mesos no more; use batch_type 'condor' or another one",
+    "mesos_path": "cctools supports Mesos no more; use batch_type 'condor' or another one",
+    "mesos_preload": "cctools supports Mesos no more; use batch_type 'condor' or another one",
+    "run_factory_as_manager": "vine_factory has dropped it; to run the manager's program "
+    "itself as a job use `vine_sharedport manager submit`",
+    "runos": "it names a program of one site; set container_image, or wrapper",
+}
+"""Options of the stock factory that are refused: why, and what to use instead."""
+
+REASONS = {
+    "catalog": "workers get the manager's address with them and look up nothing",
+    "disable_afs_check": "nothing checks for AFS; set directory to a place that HTCondor can "
+    "write to",
+    "factory_binary": "the factory is a part of this package, not the program vine_factory",
+}
+"""Why options are accepted and have no effect."""
+
+# From batch_queue.c: what the stock factory submits to. "sge" is its older name for uge.
+BATCH_TYPES = (
+    "condor", "local", "uge", "sge", "slurm", "pbs", "torque", "moab", "lsf", "flux",
+    "cluster", "dryrun",
+)  # fmt: skip
+_REFUSED_BATCH_TYPES = {
+    "amazon": REFUSED["amazon_config"],
+    "k8s": REFUSED["k8s_image"],
+    "mesos": REFUSED["mesos_master"],
+    "vine": "start the workers with 'local' instead",
+    "wq": "start the workers with 'local' instead",
+}
+
+T = TypeVar("T")
+Convert = Callable[[str, Any], Any]
+
+
+def _bad(name: str, value: object, wanted: str) -> LaunchError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return LaunchError(f"the factory's option {name} is {shown}; wanted is {wanted}")
+
+
+def _integer(least: int, what: str, *, none_below: int | None = None) -> Convert:
+    """Return a converter to int; fractions are rounded up, as vine_factory does."""
+    # `none_below`: vine_factory's -1 for "not given".
+
+    def convert(name: str, value: Any) -> int | None:
+        whole: int
+        wanted = f"{what}: a whole number of at least {least}"
+        number = value
+        if isinstance(value, str):
+            # Not more digits than int() converts in a moment.
+            if not re.fullmatch(r"\s*[-+]?\d{1,18}(\.\d{1,18})?\s*", value):
+                raise _bad(name, value, wanted)
+            number = float(value) if "." in value else int(value)
+        if isinstance(number, bool) or not hasattr(number, "__ceil__"):
+            raise _bad(name, value, wanted)
+        try:
+            whole = math.ceil(number)
+        except (ValueError, OverflowError):
+            raise _bad(name, value, wanted) from None
+        if none_below is not None and whole < none_below:
+            return None
+        if not least <= whole < 1 << 53:
+            raise _bad(name, value, wanted)
+        return whole
+
+    return convert
+
+
+def _seconds(name: str, value: Any) -> float:
+    wanted = "seconds, at least 0.1"
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _bad(name, value, wanted) from None
+    if not 0.1 <= seconds < 1e9:
+        raise _bad(name, value, wanted)
+    return seconds
+
+
+def _flag(name: str, value: Any) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words.update({"0": False, "false": False, "no": False, "off": False, "": False})
+    plain = str(value).strip().lower() if isinstance(value, (bool, int, str)) else None
+    found = words.get(plain) if plain is not None else None
+    if found is None:
+        raise _bad(name, value, "true or false (also yes or no, 1 or 0)")
+    return found
+
+
+def _text(name: str, value: Any, *, lines: bool = False) -> str | None:
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
+        raise _bad(name, value, "text")
+    if "\0" in text or (not lines and re.search(r"[\r\n]", text)):
+        raise _bad(name, value, "text without NUL" + ("" if lines else ", in one line"))
+    return text or None
+
+
+def _lines(name: str, value: Any) -> str | None:
+    return _text(name, value, lines=True)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    """Return one text or several as a tuple."""
+    if isinstance(value, (str, os.PathLike)):
+        value = [value]
+    if isinstance(value, Mapping) or not isinstance(value, Iterable):
+        raise _bad(name, value, "one text, or a list of them")
+    found = tuple(_text(name, item) for item in value)
+    return tuple(item for item in found if item)
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    return tuple(word for text in _texts(name, value) for word in text.split())
+
+
+def _pairs(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Return a mapping, ``"NAME=VALUE"`` or a list of such as pairs."""
+    wanted = "NAME=VALUE, a list of such, or a dict"
+    if isinstance(value, str):
+        value = value.splitlines()
+    found: dict[str, str] = {}
+    if isinstance(value, Mapping):
+        items: Iterable[Any] = value.items()
+    elif isinstance(value, Iterable):
+        items = value
+    else:
+        raise _bad(name, value, wanted)
+    for item in items:
+        # At the first "=", where the stock factory loses what follows a second one.
+        pair = item.split("=", 1) if isinstance(item, str) else item
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise _bad(name, item, wanted)
+        key, text = pair
+        if isinstance(text, (bool, int, float)):
+            text = str(text)
+        if not isinstance(key, str) or not isinstance(text, str) or not key.strip():
+            raise _bad(name, item, wanted)
+        if re.search(r"[\0\r\n=]", key) or "\0" in text:
+            raise _bad(name, item, wanted)
+        if name != "env":  # a blank may belong to a variable's value
+            text = text.strip()
+        found[key.strip()] = text
+    return tuple(found.items())
+
+
+def _requirements(name: str, value: Any) -> str | None:
+    """Return one expression; several must all hold, as with vine_factory."""
+    found = _texts(name, value)
+    if len(found) > 1:
+        return " && ".join(f"({text})" for text in found)
+    return found[0] if found else None
+
+
+def _wrapper(name: str, value: Any) -> str | None:
+    """Return one command; a later one goes around the earlier, as with vine_factory."""
+    return " ".join(reversed(_texts(name, value))) or None
+
+
+def _port_range(name: str, value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    text = _text(name, value)
+    if text is None:
+        return None
+    wanted = "a port from 1 to 65535, or two as MIN:MAX"
+    if not re.fullmatch(r"\d{1,5}(:\d{1,5})?", text):
+        raise _bad(name, value, wanted)
+    ports = [int(port) for port in text.split(":")]
+    if not 1 <= ports[0] <= ports[-1] <= 65535:
+        raise _bad(name, value, wanted)
+    return text
+
+
+def _host_port(name: str, value: Any) -> str | None:
+    text = _text(name, value)
+    if text is None:
+        return None
+    match = re.fullmatch(r".+:(\d{1,5})", text)
+    if match is None or not 1 <= int(match[1]) <= 65535:
+        raise _bad(name, value, "HOST:PORT")
+    return text
+
+
+def _size(name: str, value: Any) -> int:
+    """Return bytes; "10M" is 10 MiB, as with vine_factory."""
+    wanted = "a size in bytes, or with a unit as in 10M"
+    match = re.fullmatch(r"\s*(\d{1,15})\s*([KMGTP]?)B?\s*", str(value).upper())
+    if match is None or isinstance(value, bool):
+        raise _bad(name, value, wanted)
+    return int(match[1]) << 10 * " KMGTP".index(match[2] or " ")
+
+
+def _choice(*choices: str) -> Convert:
+    def convert(name: str, value: Any) -> str:
+        if value in choices:
+            return str(value)
+        reason = _REFUSED_BATCH_TYPES.get(str(value)) if name == "batch_type" else None
+        if reason:
+            raise LaunchError(f"the factory's batch_type {value!r} is refused: {reason}")
+        raise _bad(name, value, "one of " + ", ".join(choices))
+
+    return convert
+
+
+def _option(kind: Kind, convert: Convert, text: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"kind": kind, "convert": convert, "text": text})
+
+
+def _fixed(convert: Convert, text: str, default: Any = None) -> Any:
+    return _option(Kind.SUPPORTED, convert, text, default)
+
+
+def _live(convert: Convert, text: str, default: Any = None) -> Any:
+    return _option(Kind.CHANGEABLE, convert, text, default)
+
+
+def _idle(name: str) -> Any:
+    return _option(Kind.MEANINGLESS, _lines, f"No effect: {REASONS[name]}.")
+
+
+_megabytes = _integer(1, "megabytes for each worker", none_below=1)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Every option of a factory, checked.
+
+    Values are given as the stock factory takes them, text for numbers included, and are
+    of the types below afterwards. None means: not given. The text of each option, for a
+    table or ``--help``, is in its field's metadata, with its ``kind``.
+
+    Raises:
+        LaunchError: A value is none for its option.
+
+    Source: ``vine_factory.c`` and the class ``Factory`` of cctools 7.14 to 7.15, for names
+    and defaults.
+    """
+
+    # --- whom it serves
+    address: str | None = _fixed(_text, "The manager's address at the shared port.")
+    secret_file: str | None = _fixed(_text, "File with the manager's secret.")
+    manager_host_port: str | None = _fixed(_host_port, "HOST:PORT of a manager by TCP.")
+    manager_name: str | None = _fixed(_text, "The name that the manager publishes.")
+    system: str = _fixed(
+        _choice("taskvine", "work_queue"), "taskvine or work_queue.", "taskvine"
+    )
+    password: str | None = _fixed(_text, "File with the manager's password.")
+    ssl: bool = _fixed(_flag, "The manager speaks TLS.", False)
+    tls_sni: str | None = _fixed(_text, "Name to ask for in TLS; implies ssl.")
+    factory_timeout: int = _live(
+        _integer(0, "seconds"), "End after so many seconds without a manager; 0: never.", 0
+    )
+
+    # --- how many workers
+    min_workers: int = _live(_integer(0, "workers"), "Workers to have at any time.", 5)
+    max_workers: int = _live(_integer(1, "workers"), "Workers to have at most.", 100)
+    workers_per_cycle: int = _live(
+        _integer(0, "workers; 0 for any number"),
+        "Workers that may be on their way at once; 0: any number.", 5,
+    )  # fmt: skip
+    tasks_per_worker: int | None = _live(
+        _integer(1, "tasks", none_below=1), "Tasks that a worker runs at once; one per core."
+    )
+    capacity: bool = _live(_flag, "No more workers than the manager can keep busy.", False)
+    max_idle: int | None = _live(
+        _integer(1, "jobs", none_below=1), "Jobs that may wait for a machine at once."
+    )
+    # The stock factory's 30 s are the pace of the catalog server that it asks. We ask the
+    # manager itself, which answers in some milliseconds, and read the job log ourselves.
+    cycle: float = _live(_seconds, "Seconds between two looks at the manager.", 5.0)
+    timeout: int = _live(
+        _integer(1, "seconds"), "Seconds after which a worker without tasks ends.", 300
+    )
+    repair: bool = _live(_flag, "Mend held jobs whose cause is known.", False)
+
+    # --- what a worker is
+    cores: int | None = _live(
+        _integer(1, "cores for each worker", none_below=1), "Cores of each worker."
+    )
+    memory: int | None = _live(_megabytes, "Megabytes of memory of each worker.")
+    disk: int | None = _live(_megabytes, "Megabytes of disk of each worker.")
+    gpus: int | None = _live(
+        _integer(0, "GPUs for each worker", none_below=0), "GPUs of each worker."
+    )
+    autosize: bool = _live(_flag, "Let a worker have its whole slot.", False)
+    feature: tuple[str, ...] = _fixed(_texts, "Features that each worker announces.", ())
+    extra_options: str | None = _live(_text, "More options for the worker program.")
+    transfer_port: str | None = _live(_port_range, "Ports for transfers between workers.")
+    single_shot: bool = _fixed(_flag, "A worker ends with its first connection.", False)
+    worker_binary: str | None = _fixed(_text, "The worker program; found on PATH.")
+    wrapper: str | None = _fixed(_wrapper, "Command in front of the worker's own.")
+    wrapper_input: tuple[str, ...] = _fixed(_texts, "Files that the wrapper needs.", ())
+    task_wrapper: str | None = _fixed(_text, "Command in front of each task's own.")
+    python_env: str | None = _fixed(_text, "Tarball of the workers' Python (poncho).")
+    env: tuple[tuple[str, str], ...] = _fixed(
+        _pairs, "Environment variables of the workers, NAME=VALUE.", ()
+    )
+    container_image: str | None = _fixed(_text, "Container that workers run in.")
+
+    # --- where it runs
+    batch_type: str = _fixed(_choice(*BATCH_TYPES), "Where workers run.", "condor")
+    batch_options: str | None = _fixed(_lines, "More submit commands, lines of text.")
+    commands: tuple[tuple[str, str], ...] = _fixed(_pairs, "More submit commands, by name.", ())
+    condor_requirements: str | None = _live(_requirements, "What a machine must fulfil.")
+    workers_blocked: tuple[str, ...] = _live(_words, "Machines not to be used.", ())
+    preset: str | None = _fixed(_text, "Preset, by name or file.")
+    schedd: str | None = _fixed(_text, "Name of the schedd to submit to.")
+    pool: str | None = _fixed(_text, "Collector that knows the schedd.")
+    spool: bool = _fixed(_flag, "Copy the files to the schedd.", False)
+    grid: str | None = _fixed(_text, "The grid_resource to submit to.")
+
+    # --- the factory itself
+    directory: str | None = _fixed(_text, "Where its log, status and jobs' files are.")
+    config_file: str | None = _fixed(_text, "File with options, read at each change.")
+    factory_name: str | None = _fixed(_text, "Name that workers give for their factory.")
+    parent_death: bool = _fixed(_flag, "End when the starting process does.", False)
+    log_file: str | None = _fixed(_text, "Where the factory's process writes.")
+    debug: str | None = _fixed(_text, "What to log in detail, as 'all'.")
+    debug_file: str | None = _fixed(_text, "File for the detailed log.")
+    debug_file_size: int = _fixed(_size, "Bytes at which that file is turned over.", 10 << 20)
+    debug_workers: bool = _fixed(_flag, "Bring a detailed log of each worker.", False)
+
+    # --- accepted, without effect
+    catalog: str | None = _idle("catalog")
+    disable_afs_check: bool = _option(
+        Kind.MEANINGLESS, _flag, f"No effect: {REASONS['disable_afs_check']}.", False
+    )
+    factory_binary: str | None = _idle("factory_binary")
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            value = getattr(self, option.name)
+            if value is None:
+                value = option.default
+            if value is not None:
+                value = option.metadata["convert"](option.name, value)
+            object.__setattr__(self, option.name, value)
+        if self.tls_sni:
+            object.__setattr__(self, "ssl", True)
+
+    @classmethod
+    def make(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        base: Options | None = None,
+        running: bool = False,
+    ) -> Options:
+        """Return the options with these values, by whatever name users know them.
+
+        Args:
+            values: Names, with underscores or hyphens, and values; None for the default.
+            base: What holds for all other options; the defaults otherwise.
+            running: Refuse to change what cannot change once the factory runs.
+
+        Raises:
+            OptionError: An option is unknown, is refused, or cannot change any more.
+            LaunchError: A value is none for its option.
+        """
+        base = cls() if base is None else base
+        given: dict[str, Any] = {}
+        for name, value in values.items():
+            given[field_name(name)] = value
+        options = dataclasses.replace(base, **given)
+        if running:
+            for name in given:
+                if name not in CHANGEABLE and getattr(options, name) != getattr(base, name):
+                    raise OptionError(
+                        f"the factory's option {name} cannot be changed once it runs: it is "
+                        f"{getattr(base, name)!r}; start another factory for "
+                        f"{getattr(options, name)!r}"
+                    )
+        return options
+
+    @property
+    def least_workers(self) -> int:
+        """``min_workers``, or ``max_workers`` where that is smaller, as in vine_factory."""
+        return min(self.min_workers, self.max_workers)
+
+    @property
+    def tasks_at_once(self) -> int:
+        """Tasks that one worker runs at once: ``tasks_per_worker``, else one per core."""
+        return self.tasks_per_worker or self.cores or 1
+
+    def batch_lines(self) -> list[str]:
+        r"""Return the lines of ``batch_options``, in which ``\n`` may stand for a break.
+
+        Source: ``string_replace_backslash_codes`` is applied to them by ``vine_factory``.
+        """
+        codes = {"n": "\n", "t": "\t", "r": "", "\\": "\\"}
+        text = re.sub(
+            r"\\(.)", lambda m: codes.get(m[1], m[0]), self.batch_options or "", flags=re.DOTALL
+        )
+        return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+KINDS: dict[str, Kind] = {
+    **{option.name: option.metadata["kind"] for option in dataclasses.fields(Options)},
+    **dict.fromkeys(REFUSED, Kind.REFUSED),
+}
+"""What becomes of each option, by its name."""
+
+CHANGEABLE = frozenset(name for name, kind in KINDS.items() if kind is Kind.CHANGEABLE)
+"""Names of the options that may change while the factory runs."""
+
+
+def field_name(name: str) -> str:
+    """Return the name of the field of ``Options`` that a user's name means.
+
+    Raises:
+        OptionError: None, or a refused one; the message says what to use instead.
+    """
+    plain = str(name).replace("-", "_")
+    plain = ALIASES.get(plain, plain)
+    if plain in REFUSED:
+        raise OptionError(f"the factory's option {name} is refused: {REFUSED[plain]}")
+    if plain not in KINDS:
+        known = [*KINDS, *ALIASES]
+        near = difflib.get_close_matches(plain[:80].lower(), known, n=1)
+        meant = near[0].replace("_", "-" if "-" in name else "_") if near else ""
+        hint = f"did you mean {meant}?" if near else "see docs/factory.md for all options"
+        raise OptionError(f"the factory has no option {str(name)[:80]}; {hint}")
+    return plain
+
+
+def remarks(options: Options) -> list[str]:
+    """Return what a user should know of options that are accepted and yet do little."""
+    found = [
+        f"the option {name} has no effect: {reason}"
+        for name, reason in REASONS.items()
+        if getattr(options, name)
+    ]
+    if options.min_workers > options.max_workers and options.min_workers != Options.min_workers:
+        found.append(
+            f"min_workers is {options.min_workers}, more than max_workers: "
+            f"{options.max_workers} holds for both"
+        )
+    return found
+
+
+def format_config(options: Options) -> str:
+    """Return the JSON text of all options that differ from the defaults."""
+    changed = {}
+    for option in dataclasses.fields(options):
+        value = getattr(options, option.name)
+        if value != option.default:
+            plain = dict(value) if option.name in ("env", "commands") else value
+            changed[option.name.replace("_", "-")] = plain
+    return json.dumps(changed, indent=4) + "\n"
+
+
+def parse_config(text: str, *, base: Options | None = None, running: bool = False) -> Options:
+    """Return the options that a configuration file's text gives.
+
+    Args:
+        text: A JSON object of names, with hyphens or underscores, and values, as
+            ``vine_factory`` reads it; its expressions are not understood.
+        base: As for ``Options.make``.
+        running: As for ``Options.make``.
+
+    Raises:
+        LaunchError: The text is no such object, or a name or value in it is wrong.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LaunchError(
+            f"the factory's configuration is no JSON: {error}; expressions as in JX are not "
+            "understood, write their values"
+        ) from error
+    if not isinstance(values, dict):
+        raise LaunchError(
+            f"the factory's configuration is a {type(values).__name__}; wanted is a JSON "
+            'object such as {"max-workers": 10}'
+        )
+    return Options.make(values, base=base, running=running)
+
+
+def read_config(path: str, *, base: Options | None = None, running: bool = False) -> Options:
+    """Return the options in a file; see ``parse_config``.
+
+    Raises:
+        LaunchError: The file cannot be read, or is none; the message names it.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONFIG + 1)
+        if len(data) > MAX_CONFIG:
+            raise LaunchError(f"it has more than {MAX_CONFIG} bytes")
+        return parse_config(data.decode(), base=base, running=running)
+    except (OSError, UnicodeDecodeError) as error:
+        raise LaunchError(
+            f"cannot read the factory's configuration file {path}: {error}"
+        ) from error
+    except LaunchError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def write_config(path: str, options: Options) -> None:
+    """Write the options to a file, whole or not at all, for its owner alone.
+
+    Raises:
+        LaunchError: The file cannot be written.
+    """
+    try:
+        fd, new = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".config-")
+        try:
+            with os.fdopen(fd, "w") as file:
+                file.write(format_config(options))
+            os.replace(new, path)
+        except BaseException:
+            os.unlink(new)
+            raise
+    except OSError as error:
+        raise LaunchError(
+            f"cannot write the factory's configuration file {path}: {error.strerror}"
+        ) from error

@@ -1,0 +1,378 @@
+"""What a factory tells of itself: numbers, jobs and problems, in every form of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+__all__ = [
+    "JobReport",
+    "ManagerReport",
+    "Problem",
+    "Snapshot",
+    "WorkerCounts",
+    "format_html",
+    "format_prometheus",
+    "format_text",
+]
+
+_T = TypeVar("_T")
+
+# Jobs that are shown one by one, where nobody asked for all.
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class ManagerReport:
+    """The manager, as far as it told.
+
+    Attributes:
+        address: Its address at the shared port.
+        host: Its host, where it is reached by TCP alone.
+        port: Its port, likewise.
+        reachable: Whether it answered the last question.
+        error: Why not.
+        tasks_waiting: Tasks that no worker has.
+        tasks_running: Tasks at work.
+        workers: All workers that are connected, whoever started them.
+    """
+
+    address: str | None = None
+    host: str | None = None
+    port: int | None = None
+    reachable: bool = False
+    error: str | None = None
+    tasks_waiting: int = 0
+    tasks_running: int = 0
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class WorkerCounts:
+    """How many of the factory's workers are where.
+
+    Attributes:
+        idle: Jobs that wait for a machine.
+        running: Jobs that run: ``connected`` and ``not_connected``.
+        connected: Those of them that the manager knows.
+        not_connected: Those that it does not know, yet or any more.
+        by_shared_port: Connected through the shared port; None if that is not known.
+        by_tcp: Connected by the manager's own TCP port.
+        held: Jobs that HTCondor has stopped until somebody acts.
+        ended: Jobs that have ended by themselves or were removed, since the beginning.
+        failed: Those of them that ended with another status than 0, or by a signal.
+        evicted: How often a job lost its machine.
+        others: Workers of the same manager that are not this factory's.
+    """
+
+    idle: int = 0
+    running: int = 0
+    connected: int = 0
+    not_connected: int = 0
+    by_shared_port: int | None = None
+    by_tcp: int | None = None
+    held: int = 0
+    ended: int = 0
+    failed: int = 0
+    evicted: int = 0
+    others: int = 0
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """One worker's job.
+
+    Attributes:
+        id: HTCondor's number of it, such as ``12.0``.
+        state: idle, running, connected, held, ended or removed.
+        since: When it came into this state; seconds since 1970.
+        host: Where it runs or ran.
+        reason: Why it is not connected, held, or has failed.
+        exit_status: What it ended with.
+        evictions: How often it lost its machine.
+        last_line: What its launcher said last.
+    """
+
+    id: str
+    state: str
+    since: float
+    host: str | None = None
+    reason: str | None = None
+    exit_status: int | None = None
+    evictions: int = 0
+    last_line: str | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that keeps workers from working, with what to do about it.
+
+    Attributes:
+        cause: One word for programs.
+        explanation: What happened.
+        remedy: What the user can do.
+        jobs: The jobs that it concerns.
+        repaired: The factory has mended them and let them go on.
+    """
+
+    cause: str
+    explanation: str
+    remedy: str
+    jobs: tuple[str, ...] = ()
+    repaired: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a factory knows at one moment; ``status.json`` has it as JSON.
+
+    Attributes:
+        time: The moment; seconds since 1970.
+        factory: The factory's id, the mark in its jobs' ads.
+        pid: The process to send SIGTERM to.
+        state: ``running``, ``ending`` or ``ended``.
+        message: What it does or waits for, or why it ended.
+        directory: Where its files are.
+        manager: What the manager tells.
+        min_workers: The option.
+        max_workers: The option.
+        needed: Workers that the tasks could use at once, within the limits.
+        submitted: Jobs submitted since the beginning.
+        workers: Where they are.
+        jobs: One by one: all that have not ended, and those that ended last.
+        problems: What is wrong.
+    """
+
+    time: float
+    factory: str
+    pid: int
+    state: str
+    message: str
+    directory: str
+    manager: ManagerReport = field(default_factory=ManagerReport)
+    min_workers: int = 0
+    max_workers: int = 0
+    needed: int = 0
+    submitted: int = 0
+    workers: WorkerCounts = field(default_factory=WorkerCounts)
+    jobs: tuple[JobReport, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for ``json.dumps``."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Snapshot:
+        """Return what ``as_dict`` gave; keys of other versions are left out.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        try:
+            known = _known(cls, values)
+            known["manager"] = ManagerReport(**_known(ManagerReport, known.get("manager", {})))
+            known["workers"] = WorkerCounts(**_known(WorkerCounts, known.get("workers", {})))
+            known["jobs"] = tuple(
+                JobReport(**_known(JobReport, job)) for job in known.get("jobs", ())
+            )
+            known["problems"] = tuple(
+                Problem(**{**_known(Problem, item), "jobs": tuple(item.get("jobs", ()))})
+                for item in known.get("problems", ())
+            )
+            return cls(**known)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"this is no factory's status: {error}") from error
+
+    def __str__(self) -> str:
+        return format_text(self)
+
+    def _repr_html_(self) -> str:
+        return format_html(self)
+
+
+def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def headline(snapshot: Snapshot) -> str:
+    """Return the state in one line."""
+    text = f"factory {snapshot.factory[:8]} {snapshot.state}"
+    return f"{text}: {snapshot.message}" if snapshot.message else text
+
+
+def rows(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Return what there is to say in the order of a worker's way, name and text."""
+    workers, manager = snapshot.workers, snapshot.manager
+    place = manager.address or f"{manager.host}:{manager.port}"
+    if manager.reachable:
+        told = (
+            f"{manager.tasks_waiting} tasks waiting, {manager.tasks_running} running, "
+            f"{manager.workers} workers"
+        )
+    else:
+        told = f"no answer: {manager.error}" if manager.error else "not asked yet"
+    found = [
+        ("manager", place),
+        ("", told),
+        ("limits", f"{snapshot.min_workers} to {snapshot.max_workers}"),
+        ("needed", str(snapshot.needed)),
+        ("submitted", str(snapshot.submitted)),
+        ("idle", str(workers.idle)),
+        ("running", f"{workers.running}, {workers.connected} of them connected"),
+        ("held", str(workers.held)),
+        ("ended", f"{workers.ended}, {workers.failed} of them failed"),
+        ("evicted", str(workers.evicted)),
+        ("others", f"{workers.others} workers that are not this factory's"),
+    ]
+    return [row for row in found if row[1] != "0" or row[0] in ("needed", "idle")]
+
+
+def jobs_worth_a_look(snapshot: Snapshot) -> list[JobReport]:
+    """Return the jobs about which there is something to say, the latest first."""
+    found = [job for job in snapshot.jobs if job.reason]
+    return sorted(found, key=lambda job: -job.since)[:_SHOWN]
+
+
+def describe_job(job: JobReport, now: float) -> str:
+    """Return a job in one line."""
+    parts = [f"{job.id} {job.state} for {format_age(now - job.since)}"]
+    if job.host:
+        parts.append(f"on {job.host}")
+    if job.exit_status is not None:
+        parts.append(f"status {job.exit_status}")
+    if job.evictions:
+        parts.append(f"evicted {job.evictions} times")
+    text = ", ".join(parts)
+    said = " - ".join(filter(None, (job.reason, job.last_line)))
+    return f"{text}: {said}" if said else text
+
+
+def format_age(seconds: float) -> str:
+    """Return a length of time with its largest two units."""
+    whole = max(0, int(seconds))
+    for size, name, smaller, lower in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size}{name}{rest}{lower}" if rest else f"{whole // size}{name}"
+    return f"{whole}s"
+
+
+def format_text(snapshot: Snapshot, *, now: float | None = None) -> str:
+    """Return it for a terminal, in lines."""
+    now = time.time() if now is None else now
+    lines = [headline(snapshot)]
+    if snapshot.state != "ended" and now - snapshot.time > 60:
+        lines.append(f"(as of {format_age(now - snapshot.time)} ago)")
+    lines += [f"  {name:<10} {text}" for name, text in rows(snapshot)]
+    for problem in snapshot.problems:
+        lines.append(_problem_line(problem))
+        lines.append(f"  {'repaired' if problem.repaired else 'remedy'}: {problem.remedy}")
+    jobs = jobs_worth_a_look(snapshot)
+    if jobs:
+        lines.append("jobs:")
+        lines += [f"  {describe_job(job, now)}" for job in jobs]
+    return "\n".join(lines)
+
+
+def _problem_line(problem: Problem) -> str:
+    some = ", ".join(problem.jobs[:5]) + (", ..." if len(problem.jobs) > 5 else "")
+    return f"problem ({problem.cause}): {problem.explanation}" + (f" [{some}]" if some else "")
+
+
+def format_html(snapshot: Snapshot, *, now: float | None = None) -> str:
+    """Return it for a notebook."""
+    now = time.time() if now is None else now
+    escape = html.escape
+    body = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(text)}</td></tr>"
+        for name, text in rows(snapshot)
+    )
+    parts = [f"<b>{escape(headline(snapshot))}</b>", f"<table>{body}</table>"]
+    if snapshot.problems:
+        items = "".join(
+            f"<li>{escape(_problem_line(problem))}<br>"
+            f"<i>{'repaired' if problem.repaired else 'remedy'}:</i> "
+            f"{escape(problem.remedy)}</li>"
+            for problem in snapshot.problems
+        )
+        parts.append(f"<ul>{items}</ul>")
+    jobs = jobs_worth_a_look(snapshot)
+    if jobs:
+        items = "".join(f"<li>{escape(describe_job(job, now))}</li>" for job in jobs)
+        parts.append(f"<details><summary>jobs</summary><ul>{items}</ul></details>")
+    return f"<div>{''.join(parts)}</div>"
+
+
+# Name, type, help, and how to get the values: pairs of labels and a number.
+_GAUGES = ("idle", "connected", "not_connected", "held")
+
+
+def format_prometheus(snapshot: Snapshot) -> str:
+    """Return it in Prometheus's text format, version 0.0.4.
+
+    Source: "Exposition formats" in Prometheus's documentation.
+    """
+    workers, manager = snapshot.workers, snapshot.manager
+    who = {"factory": snapshot.factory, "directory": snapshot.directory}
+    states = [({"state": name}, getattr(workers, name)) for name in _GAUGES]
+    metrics: list[tuple[str, str, str, list[tuple[dict[str, str], float]]]] = [
+        ("workers", "gauge", "Worker jobs, by state.", states),
+        ("workers_others", "gauge", "The manager's workers of other origin.",
+         [({}, workers.others)]),
+        ("workers_needed", "gauge", "Workers that the tasks could use, within the limits.",
+         [({}, snapshot.needed)]),
+        ("workers_limit", "gauge", "The options min_workers and max_workers.",
+         [({"limit": "min"}, snapshot.min_workers), ({"limit": "max"}, snapshot.max_workers)]),
+        ("jobs_submitted_total", "counter", "Worker jobs submitted.",
+         [({}, snapshot.submitted)]),
+        ("jobs_ended_total", "counter", "Worker jobs that have ended.", [({}, workers.ended)]),
+        ("jobs_failed_total", "counter", "Worker jobs that have failed.",
+         [({}, workers.failed)]),
+        ("jobs_evicted_total", "counter", "Times that a job lost its machine.",
+         [({}, workers.evicted)]),
+        ("manager_reachable", "gauge", "1 if the manager answered the last question.",
+         [({}, int(manager.reachable))]),
+        ("manager_tasks", "gauge", "The manager's tasks, by state.",
+         [({"state": "waiting"}, manager.tasks_waiting),
+          ({"state": "running"}, manager.tasks_running)]),
+        ("manager_workers", "gauge", "Workers that are connected to the manager.",
+         [({}, manager.workers)]),
+        ("problems", "gauge", "Problems, by cause.", _count_causes(snapshot)),
+        ("running", "gauge", "0 once the factory has ended.",
+         [({}, int(snapshot.state != "ended"))]),
+        ("status_timestamp_seconds", "gauge", "When this was written.",
+         [({}, snapshot.time)]),
+    ]  # fmt: skip
+    lines = []
+    for name, kind, text, values in metrics:
+        if not values:
+            continue
+        full = f"vine_sharedport_factory_{name}"
+        lines += [f"# HELP {full} {text}", f"# TYPE {full} {kind}"]
+        for labels, value in values:
+            shown = ",".join(f'{key}="{_label(v)}"' for key, v in {**who, **labels}.items())
+            lines.append(f"{full}{{{shown}}} {value:.3f}" if isinstance(value, float)
+                         else f"{full}{{{shown}}} {value}")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _count_causes(snapshot: Snapshot) -> list[tuple[dict[str, str], float]]:
+    counts: dict[str, int] = {}
+    for problem in snapshot.problems:
+        counts[problem.cause] = counts.get(problem.cause, 0) + max(1, len(problem.jobs))
+    return [({"cause": cause}, number) for cause, number in counts.items()]
+
+
+def _label(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,80 @@
+"""Which manager a factory serves, from whatever its user has to name it by."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.pool.discovery import discover
+from vine_sharedport.wire.handoff import check_sock_id
+
+__all__ = ["default_directory", "values_of_manager", "values_of_name"]
+
+# Where a manager of that name, started in the present directory, has its secret:
+# ``directories`` in manager/systems.py.
+_RUN_INFO = {"taskvine": "vine-run-info", "work_queue": "work-queue-run-info"}
+
+
+def values_of_manager(manager: Any) -> dict[str, Any]:
+    """Return the options that a manager object gives.
+
+    Raises:
+        LaunchError: It has no shared port.
+    """
+    link = getattr(manager, "shared_port", None)
+    if link is None:
+        raise LaunchError(
+            "the manager has no shared port, by which the workers would come; make it with "
+            "vine.Manager(shared_port=True). For workers that come by TCP use "
+            "ndcctools.taskvine.Factory"
+        )
+    found: dict[str, Any] = {"address": str(link.address)}
+    if link.secret_file is not None:
+        found["secret_file"] = os.path.abspath(link.secret_file)
+    if hasattr(manager, "_work_queue"):
+        found["system"] = "work_queue"
+    if getattr(manager, "_using_ssl", False):
+        found["ssl"] = True
+    return found
+
+
+def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
+    """Return the options for a manager that was made with ``SharedPort(name=...)`` here.
+
+    The catalog server, by which the stock factory finds names, knows no shared port. A
+    manager of that name is one on this machine, and its secret is in the run-info
+    directory of the present directory.
+
+    Raises:
+        LaunchError: It is no such name.
+        DiscoveryError: HTCondor's shared port cannot be used here.
+    """
+    try:
+        check_sock_id(name)
+    except Exception as error:
+        raise LaunchError(
+            f"manager_name is {name!r}, which is no name of a shared port: {error}; the "
+            "catalog server is not asked, give the name in SharedPort(name=...)"
+        ) from error
+    found: dict[str, Any] = {"address": str(discover().address.with_sock(name))}
+    secret = os.path.abspath(os.path.join(_RUN_INFO[system], f"shared_port-{name}.secret"))
+    if os.path.exists(secret):
+        found["secret_file"] = secret
+    return found
+
+
+def default_directory(base: str, manager: str) -> str:
+    """Return the directory for a manager's factory below another one.
+
+    The same one each time, so that a factory finds the jobs of one that was killed; with a
+    number behind it while another factory of the manager uses that.
+    """
+    from vine_sharedport.factory.files import is_running
+
+    for number in range(1, 1000):
+        tail = "" if number == 1 else f"-{number}"
+        path = os.path.abspath(os.path.join(base, f"vine-factory-{manager}{tail}"))
+        if not is_running(path):
+            return path
+    raise LaunchError(f"a thousand factories of {manager} run in {base}")

@@ -1,0 +1,72 @@
+"""``ndcctools``' own Factory, for batch systems other than HTCondor, with our launcher."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from typing import Any
+
+from vine_sharedport.factory.options import field_name
+from vine_sharedport.manager.systems import System, missing
+from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
+
+__all__ = ["make_stock_factory"]
+
+_CONSTRUCTOR = (
+    "manager_host_port", "manager_name", "factory_binary", "worker_binary", "log_file",
+)  # fmt: skip
+
+
+def make_stock_factory(
+    system: System, module: str, batch_type: str, manager: Any, options: dict[str, Any]
+) -> Any:
+    """Return a stock factory, whose workers come through the shared port if there is one.
+
+    Args:
+        system: TaskVine or Work Queue.
+        module: Its Python module.
+        batch_type: Such as ``slurm``; ``local`` workers connect to the manager's port.
+        manager: The manager, or None.
+        options: What the stock class's constructor takes besides, and its options.
+
+    Raises:
+        MissingDependencyError: The system is not installed.
+    """
+    try:
+        stock: Any = importlib.import_module(module).Factory
+    except ImportError as error:
+        raise missing(system.name, error) from error
+    given = {name: options.pop(name) for name in _CONSTRUCTOR if options.get(name) is not None}
+    link = getattr(manager, "shared_port", None)
+    if link is None or batch_type == "local":
+        if manager is not None:
+            given["manager"] = manager
+        factory = stock(batch_type, **given)
+    else:
+        # It asks the manager by TCP, on this machine; the workers get the other address.
+        given["manager_host_port"] = f"localhost:{manager.port}"
+        factory = _with_launcher(stock)(batch_type, **given)
+        logs = getattr(manager, "logging_directory", None) or os.getcwd()
+        directory = os.path.join(tempfile.mkdtemp(prefix="workers-", dir=logs), "bundle")
+        write_bundle(directory, str(link.address), secret_file=link.secret_file)
+        factory.wrapper = f"./{LAUNCHER}"
+        factory._bundle = [os.path.join(directory, name) for name in os.listdir(directory)]
+    for name, value in options.items():
+        setattr(factory, field_name(name), value)
+    return factory
+
+
+def _with_launcher(stock: Any) -> Any:
+    """Return the stock class with further inputs; it has one ``wrapper_input`` alone."""
+
+    class Factory(stock):  # type: ignore[misc]  # ndcctools has no types
+        """The stock factory, whose workers come through the shared port."""
+
+        _bundle: tuple[str, ...] = ()
+
+        def _construct_command_line(self) -> list[str]:
+            program, *rest = super()._construct_command_line()
+            return [program, *(f"--wrapper-input={path}" for path in self._bundle), *rest]
+
+    return Factory
