@@ -69,7 +69,8 @@ def test_every_task_came_through_the_shared_port(pool: Any, where: str, tmp_path
     assert found["by_shared_port"] == found["tasks"] > 20
     assert {worker["came_by"] for worker in found["workers"]} == {"shared port"}
     # Afterwards nothing is left.
-    assert helpers.pids_named("vine_porter", "condor_master", "vine_worker") == before
+    after = helpers.pids_named("vine_porter", "condor_master", "vine_worker")
+    assert set(after) <= set(before)  # those of an earlier test may end meanwhile
     assert os.listdir(environment["TMPDIR"]) == []
     os.rmdir(environment["TMPDIR"])
 

@@ -78,7 +78,24 @@ def run_in_child(body: Callable[[], None], *, timeout: float = 30.0) -> None:
         pytest.fail(report.decode(errors="replace") or f"exit status {status}", pytrace=False)
 
 
+class _SignalStack(ctypes.Structure):
+    """stack_t of <signal.h>."""
+
+    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def _leave_signal_stack() -> None:
+    """Take signals on the ordinary stack.
+
+    That of pytest's faulthandler is small: six signals at once do not fit on it where the
+    processor's registers are large.
+    """
+    disable = 2  # SS_DISABLE
+    ctypes.CDLL(None).sigaltstack(ctypes.byref(_SignalStack(None, disable, 0)), None)
+
+
 def _child(body: Callable[[], None], writer: int) -> None:
+    _leave_signal_stack()
     ignored: list[str] = []
     sys.unraisablehook = lambda problem: ignored.append(
         f"{problem.err_msg}: {problem.exc_value!r} {problem.object!r}"

@@ -207,8 +207,15 @@ while [ "$left" -gt 0 ]; do # each goes from the front to the end, or out
         -t?*) timeout=$(seconds "${argument#-t}") ;;
         --timeout=* | --connect-timeout=*) timeout=$(seconds "${argument#*=}") ;;
         -*) ;;
-        # HOST PORT or HOST:PORT: wherever vine_factory and vine_submit_workers put it.
-        *) continue ;;
+        # HOST:PORT or HOST PORT, wherever vine_factory and vine_submit_workers put it.
+        *:*) if is_number "${argument##*:}"; then continue; fi ;;
+        *)
+            if [ "$left" -gt 0 ] && is_number "$1"; then
+                shift
+                left=$((left - 1))
+                continue
+            fi
+            ;;
         esac
     fi
     set -- "$@" "$argument"
