@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import logging
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 _USAGE_ERROR = 2
 _FAILURE = 1
+_BROKEN_PIPE = 128 + signal.SIGPIPE
+
+# What write(2) says of a reader that is gone and of a file system that takes no more.
+_OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     _log_to_stderr(logging.DEBUG if options.verbose else logging.INFO)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
     except SinfulError as error:
         print(f"vine_sharedport: {error}", file=sys.stderr)
         return _USAGE_ERROR
@@ -52,6 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _FAILURE
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        # A program that we run has its own errors, and its own way of telling them.
+        if options.run is _run_program or not _output_is_lost(error):
+            raise
+        if isinstance(error, BrokenPipeError):
+            return _BROKEN_PIPE  # as of a program that the signal has ended; head wants no more
+        print(f"vine_sharedport: cannot write the output: {error.strerror}", file=sys.stderr)
+        return _FAILURE
+
+
+def _output_is_lost(error: OSError) -> bool:
+    """Whether the error is stdout's; if so, nothing is written there any more."""
+    if error.filename is not None or error.errno not in _OUTPUT_ERRORS:
+        return False
+    # At the end the interpreter writes what is left, and would tell the error again.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return True
 
 
 def _log_to_stderr(level: int) -> None:

@@ -135,7 +135,6 @@ def _make_parser(program: str) -> argparse.ArgumentParser:
 def _serve(program: str, arguments: Sequence[str]) -> int:
     """Run a factory in the foreground, as vine_factory does."""
     from vine_sharedport.factory import api, files, process
-    from vine_sharedport.factory.options import Options, write_config
 
     parser = _make_parser(program)
     options = parser.parse_args(arguments)
@@ -162,17 +161,9 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
         print(factory.submit_description(), end="")
         return 0
     resolved = api.resolve(factory._given)
-    directory = factory._choose_directory(resolved)
-    os.makedirs(directory, exist_ok=True)
-    resolved = Options.make({"directory": directory}, base=resolved)
-    lock = files.lock_directory(directory)
-    if lock is None:
-        raise LaunchError(
-            f"a factory runs in {directory} already; give another --directory, or end that "
-            f"one by 'vine_sharedport factory stop {directory}'"
-        )
-    os.close(lock)
-    write_config(os.path.join(directory, files.CONFIG), resolved)
+    directory = api.choose_directory(resolved)
+    resolved = api.prepare(resolved, directory)
+    _log_to(resolved, os.path.join(directory, files.LOG))
     print(f"The factory works in {directory}", flush=True)
     print(f"See it:  vine_sharedport factory status {directory}", flush=True)
     owner = None
@@ -180,7 +171,6 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
         from vine_sharedport.pool._guardian import find_process
 
         owner = find_process(os.getppid())
-    _log_to(resolved, os.path.join(directory, files.LOG))
     return process.run(directory, owner=owner, prometheus_file=options.prometheus_file)
 
 
@@ -195,6 +185,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     parser.add_argument("directory", metavar="DIR")
     parser.add_argument("--owner", metavar="PID:START", help="end with this process")
     parser.add_argument("--prometheus-file", metavar="FILE")
+    parser.add_argument("--end", action="store_true", help="only remove the jobs that are left")
     options = parser.parse_args(arguments)
     try:
         owner = None if options.owner is None else process.parse_process(options.owner)
@@ -202,11 +193,29 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
         parser.error(f"--owner {options.owner}: wanted is PID:START")
     resolved = read_config(os.path.join(options.directory, files.CONFIG))
     _log_to(resolved, None)
-    return process.run(options.directory, owner=owner, prometheus_file=options.prometheus_file)
+    return process.run(
+        options.directory,
+        owner=owner,
+        prometheus_file=options.prometheus_file,
+        ending=options.end,
+    )
 
 
 def _log_to(options: Any, path: str | None) -> None:
-    """Log with times; in detail to the file that the options name."""
+    """Log with times; in detail to the file that the options name.
+
+    Raises:
+        LaunchError: A file cannot be written.
+    """
+    try:
+        _add_handlers(options, path)
+    except OSError as error:
+        raise LaunchError(
+            f"cannot write the factory's log {error.filename}: {error.strerror}"
+        ) from error
+
+
+def _add_handlers(options: Any, path: str | None) -> None:
     from logging.handlers import RotatingFileHandler
 
     logger = logging.getLogger("vine_sharedport")
@@ -271,7 +280,8 @@ def _directories() -> list[str]:
         f"work-queue-run-info/*/{STATUS}",
         os.path.expanduser(f"~/vine_sharedport/*/{STATUS}"),
     ]
-    found = {os.path.abspath(path) for pattern in patterns for path in glob.glob(pattern)}
+    # TaskVine's link most-recent leads to one of the others.
+    found = {os.path.realpath(path) for pattern in patterns for path in glob.glob(pattern)}
     times = {}
     for path in found:
         with contextlib.suppress(OSError):
@@ -305,8 +315,9 @@ def _status(program: str, arguments: Sequence[str]) -> int:
     directory = _find_directory(options.directory)
     if options.watch:
         return _watch(directory, max(0.1, options.interval))
-    snapshot = files.read_status(directory)
+    # In this order: what is read after the end is the last that it has written.
     running = files.is_running(directory)
+    snapshot = files.read_status(directory)
     if options.json:
         print(json.dumps(snapshot.as_dict()))
     elif options.prometheus:

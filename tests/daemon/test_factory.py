@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,20 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import files
+from vine_sharedport.factory import files, process
 from vine_sharedport.factory.options import OptionError
 
 from . import helpers
-from .factory_helpers import SWIFT, drive, finish, peak, queued, wait_until_gone
+from .factory_helpers import (
+    SWIFT,
+    drive,
+    finish,
+    kill,
+    peak,
+    processes_of,
+    queued,
+    wait_until_gone,
+)
 
 pytestmark = pytest.mark.daemon
 
@@ -239,6 +250,82 @@ def test_the_context_leaves_no_job_and_tells_so(manager: Any) -> None:
     assert workers.status().workers.running == 0
     assert not files.is_running(workers.directory)
     workers.stop()  # again
+
+
+def test_the_context_leaves_no_job_when_its_processes_were_killed(manager: Any) -> None:
+    with factory(manager, min_workers=2, max_workers=2) as workers:
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        mark = workers.status().factory
+        for pid in processes_of(workers.directory):
+            kill(pid)
+        helpers.wait_until(lambda: not files.is_running(workers.directory))
+        assert "process is gone" in workers.status().message
+        assert "process is gone" in workers._repr_html_()
+        assert "not running" in repr(workers)
+        assert len(queued(mark)) == 2
+    assert not queued(mark)
+    assert workers.status().state == "ended"
+
+
+def test_a_second_factory_in_the_same_directory_is_refused_and_harms_nothing(
+    manager: Any,
+) -> None:
+    with factory(manager, max_workers=3) as workers:
+        other = factory(manager, max_workers=1, directory=workers.directory)
+        with pytest.raises(LaunchError, match="a factory runs in"):
+            other.start()
+        other.stop()
+        del other
+        before = workers.status()
+        drive(manager, lambda: workers.status().time > before.time + 1)
+        after = workers.status()
+        assert (after.state, after.pid, after.max_workers) == ("running", before.pid, 3)
+
+
+def test_it_can_be_started_again_when_it_has_ended(manager: Any) -> None:
+    workers = factory(manager)
+    for _ in range(2):
+        with workers:
+            first = workers.status()
+            process.terminate(workers.directory, timeout=30)
+            assert workers.status().state == "ended"
+            workers.max_workers = 2
+            workers.start()
+            assert workers.status().state == "running"
+            assert workers.status().pid != first.pid
+            assert workers.status().max_workers == 2
+
+
+PROGRAM = """
+import vine_sharedport as vine
+m = vine.Manager(0, shared_port=True, run_info_path={run_info!r})
+f = vine.Factory("condor", manager=m, min_workers=1, directory={directory!r}, **{options!r})
+f.start()
+while not f.status().submitted:
+    m.wait(1)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["", "f = None", "raise SystemExit(0)"])
+def test_a_program_that_ends_without_stop_ends_quietly_and_leaves_no_job(
+    pool: Any, tmp_path: Path, end: str
+) -> None:
+    directory = str(tmp_path / "factory")
+    options = {name: value for name, value in SWIFT.items() if name != "min_workers"}
+    text = PROGRAM.format(
+        run_info=str(tmp_path / "run"), directory=directory, options=options, end=end
+    )
+    began = time.monotonic()
+    found = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True,
+        check=False, timeout=90, env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert "Exception" not in found.stderr
+    assert time.monotonic() - began < 30
+    helpers.wait_until(lambda: files.read_status(directory).state == "ended")
+    assert not queued(files.read_status(directory).factory)
 
 
 def test_a_manager_that_has_ended_takes_its_factory_along(make_manager: Any) -> None:

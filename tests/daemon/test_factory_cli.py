@@ -14,8 +14,18 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.factory import files
+
 from . import helpers
-from .factory_helpers import drive, finish, queued, read, wait_until_gone
+from .factory_helpers import (
+    SWIFT,
+    drive,
+    finish,
+    processes_of,
+    queued,
+    read,
+    wait_until_gone,
+)
 
 pytestmark = pytest.mark.daemon
 
@@ -55,6 +65,10 @@ def running(cwd: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.terminate()
         process.wait(60)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def place(manager: Any) -> list[str]:
@@ -111,6 +125,124 @@ def test_a_signal_ends_it_and_its_jobs(manager: Any, tmp_path: Path, number: int
     assert last is not None
     assert last.state == "ended"
     assert "told to end" in last.message
+
+
+def test_bare_verbs_find_the_one_factory_that_a_program_has_started(
+    make_manager: Any, tmp_path: Path
+) -> None:
+    # TaskVine has a link to the last run's directory, which makes each file look like two.
+    manager = make_manager(run_info_path=str(tmp_path / "vine-run-info"))
+    assert (tmp_path / "vine-run-info" / "most-recent").is_symlink()
+    with vine.Factory("condor", manager=manager, **SWIFT) as workers:
+        found = call(tmp_path, "status", "--json")
+        assert found.returncode == 0, found.stderr
+        assert json.loads(found.stdout)["pid"] == workers.status().pid
+        assert len(call(tmp_path, "list").stdout.splitlines()) == 1
+        stopped = call(tmp_path, "stop")
+        assert stopped.returncode == 0, stopped.stderr
+        assert workers.status().state == "ended"
+        assert "not running" in repr(workers)
+        workers.start()
+        assert workers.status().state == "running"
+
+
+def test_a_signal_that_was_ignored_at_its_start_stays_ignored(
+    manager: Any, tmp_path: Path
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        process = running(tmp_path, *FLAGS, *place(manager), "-S", "there")
+        with process as factory:
+            signal.signal(signal.SIGHUP, before)
+            directory = str(tmp_path / "there")
+            drive(manager, lambda: (s := read(directory)) and s.manager.reachable)
+            for pid in processes_of(directory) or [factory.pid]:
+                os.kill(pid, signal.SIGHUP)
+            at = read(directory).time  # type: ignore[union-attr]
+            drive(manager, lambda: (s := read(directory)) and s.time > at + 1)
+            assert factory.poll() is None
+            assert read(directory).state == "running"  # type: ignore[union-attr]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_ctrl_c_tells_what_it_does_and_twice_leaves_it_to_the_background(
+    manager: Any, tmp_path: Path
+) -> None:
+    # The one that works cannot answer, as with a schedd that is gone.
+    arguments = [*FLAGS, *place(manager), "-S", "there"]
+    directory = str(tmp_path / "there")
+    with running(tmp_path, *arguments) as process:
+        drive(manager, lambda: (s := read(directory)) and s.manager.reachable)
+        (worker,) = set(children(process.pid))
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGINT)
+            helpers.wait_until(lambda: "once more" in (tmp_path / "output").read_text())
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+            assert f"process {worker} goes on" in (tmp_path / "output").read_text()
+            assert files.is_running(directory)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        helpers.wait_until(lambda: (s := read(directory)) and s.state == "ended")
+        helpers.wait_until(lambda: not files.is_running(directory))
+    assert "Traceback" not in (tmp_path / "output").read_text()
+
+
+def test_output_that_nobody_takes_is_told_in_one_line(manager: Any, tmp_path: Path) -> None:
+    with running(tmp_path, *FLAGS, *place(manager), "-S", "there"):
+        drive(manager, lambda: read(str(tmp_path / "there")))
+        for target, status, message in (("full", 1, "cannot write the output"), ("", 141, "")):
+            with contextlib.ExitStack() as stack:
+                if target:
+                    output = stack.enter_context(open("/dev/full", "w")).fileno()
+                else:
+                    reader, output = os.pipe()
+                    os.close(reader)
+                    stack.callback(os.close, output)
+                found = subprocess.run(
+                    command("status", "there"), cwd=tmp_path, stdout=output,
+                    stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+                    env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+                )  # fmt: skip
+            assert found.returncode == status, found.stderr
+            assert message in found.stderr
+            assert len(found.stderr.splitlines()) == bool(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-S", "/proc/x"], "cannot make the factory's directory /proc/x"),
+        (["--log-file", "none/x"], "there is no directory"),
+        (["--debug-file", "none/x"], "there is no directory"),
+        (["--worker-binary", "none"], "there is no worker program"),
+    ],
+)
+def test_what_cannot_be_made_is_said_in_one_line_and_nothing_is_made(
+    manager: Any, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    found = call(tmp_path, *FLAGS, *place(manager), *arguments)
+    assert found.returncode == 1
+    assert message in found.stderr.splitlines()[-1]
+    assert "Traceback" not in found.stderr
+    assert found.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["run-info"]
+
+
+def test_a_directory_that_may_not_be_written_is_said_in_one_line(
+    manager: Any, tmp_path: Path
+) -> None:
+    place_to_be = tmp_path / "read-only"
+    place_to_be.mkdir(mode=0o500)
+    if os.access(place_to_be, os.W_OK):
+        pytest.skip("root may write anywhere")
+    found = call(place_to_be, *FLAGS, *place(manager))
+    assert found.returncode == 1
+    assert "Permission denied; give another one" in found.stderr.splitlines()[-1]
+    assert "Traceback" not in found.stderr
 
 
 def test_a_manager_is_found_by_the_name_of_its_shared_port(

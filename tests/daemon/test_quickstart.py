@@ -68,9 +68,13 @@ def test_every_task_came_through_the_shared_port(pool: Any, where: str, tmp_path
     assert dict(found["most_common"]) == dict(expected.most_common(10))
     assert found["by_shared_port"] == found["tasks"] > 20
     assert {worker["came_by"] for worker in found["workers"]} == {"shared port"}
+
     # Afterwards nothing is left.
-    after = helpers.pids_named("vine_porter", "condor_master", "vine_worker")
-    assert set(after) <= set(before)  # those of an earlier test may end meanwhile
+    def is_nothing_left() -> bool:
+        after = helpers.pids_named("vine_porter", "condor_master", "vine_worker")
+        return set(after) <= set(before)  # those of an earlier test may end meanwhile
+
+    helpers.wait_until(is_nothing_left, timeout=10)
     assert os.listdir(environment["TMPDIR"]) == []
     os.rmdir(environment["TMPDIR"])
 

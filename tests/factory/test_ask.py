@@ -20,6 +20,8 @@ from vine_sharedport.errors import DialError
 from vine_sharedport.factory import ask as module
 from vine_sharedport.factory.ask import ManagerPlace, ManagerUnreachable, ask, read_answer
 from vine_sharedport.factory.options import Options
+from vine_sharedport.link.dial import SECRET_WANTED
+from vine_sharedport.wire.gate import MAGIC
 
 STATUS = [{"tasks_waiting": 3, "project": "sweep"}]
 Handler = Callable[["Client"], None]
@@ -187,6 +189,19 @@ def test_a_manager_without_a_password_is_named(password_file: str) -> None:
 
 def test_a_manager_with_a_password_is_named_to_who_has_none() -> None:
     assert "set password to the file" in refusal(manager_of("taskvine", b"x"))
+
+
+def test_a_gate_that_greets_late_is_named_to_who_has_no_secret() -> None:
+    def gate(client: Client) -> None:
+        client.line()  # the question, for which it takes no time
+        client.send(MAGIC + bytes(32))
+        client.stop.wait(20)
+
+    began = time.monotonic()
+    said = refusal(gate, timeout=20)
+    assert time.monotonic() - began < 10, "at once, not when the time is over"
+    assert SECRET_WANTED in said
+    assert "start the factory where the manager was started" in said
 
 
 def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:

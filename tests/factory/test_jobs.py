@@ -218,6 +218,16 @@ def test_a_running_job_without_a_worker_is_not_connected_since_its_start() -> No
     assert job.not_connected_since == 9.0
 
 
+def test_a_list_from_before_a_jobs_start_tells_nothing_of_it() -> None:
+    table = _running(_execute(1000.0))
+    worker = _worker("node1.a.edu", start=990.0)  # that of an earlier job on the machine
+    assert table.join([worker], now=1200.0, told=995.0) == []
+    job = _only(table)
+    assert (job.connected, job.not_connected_since, job.worker) == (None, None, None)
+    table.join([], now=1300.0, told=1290.0)
+    assert (job.connected, job.not_connected_since) == (False, 1000.0)
+
+
 def test_a_connection_that_is_lost_is_missing_since_then() -> None:
     table = _running(_execute(9.0))
     job = _only(table)
@@ -325,3 +335,49 @@ def test_any_order_of_events_leaves_a_sound_table(types: list[str]) -> None:
         assert 0 <= job.evictions <= job.starts + types.count("JOB_RECONNECTED")
         assert (job.hold_code is not None) == (job.state == "held")
         assert job.exit_status is None or job.state == "ended"
+
+
+# Ids that a schedd gives a second time
+
+
+def test_what_is_submitted_after_its_end_is_another_job() -> None:
+    first = [_event("SUBMIT", 1.0), _execute(2.0), _event("JOB_TERMINATED", 3.0, exit_status=1)]
+    table = JobTable()
+    table.apply(first)
+    old = _only(table)
+    (job,) = table.apply([_event("SUBMIT", 9.0)])
+    assert (job.state, job.since, job.starts, job.exit_status) == ("idle", 9.0, 0, None)
+    assert _only(table) is job
+    assert old.state == "ended"
+    assert table.take_replaced() == [old]
+    assert table.take_replaced() == []
+    assert table.apply([_event("SUBMIT", 9.0)]) == [], "the log tells later"
+
+
+def test_a_log_of_two_schedds_shows_the_last_ones_jobs() -> None:
+    table = JobTable()
+    events = [_event("SUBMIT", 1.0), _execute(2.0), _event("JOB_EVICTED", 3.0)]
+    (job,) = table.apply([*events, _event("SUBMIT", 50.0)])  # the first one was killed
+    assert (job.state, job.submitted, job.starts, job.evictions) == ("idle", 50.0, 0, 0)
+    assert len(table.take_replaced()) == 1
+
+
+def test_a_log_that_is_read_again_leaves_the_same_jobs() -> None:
+    events = [_event("SUBMIT", 1.0), _execute(2.0), _event("JOB_EVICTED", 3.0)]
+    events += [_execute(4.0), _event("JOB_TERMINATED", 5.0, exit_status=3)]
+    table = JobTable()
+    table.apply(events)
+    table.apply(events)
+    job = _only(table)
+    assert (job.state, job.starts, job.evictions, job.exit_status) == ("ended", 2, 1, 3)
+    assert table.take_replaced() == []
+
+
+def test_the_queue_tells_of_another_job_with_the_id() -> None:
+    table = JobTable()
+    table.apply([_event("SUBMIT", 1.0), _execute(2.0), _event("JOB_EVICTED", 3.0)])
+    table.apply([_event("JOB_ABORTED", 4.0)])
+    ad = {"ClusterId": 7, "ProcId": 0, "JobStatus": 1, "QDate": 50, "EnteredCurrentStatus": 50}
+    (job,) = table.update([ad], asked=60.0)
+    assert (job.state, job.submitted, job.evictions) == ("idle", 50.0, 0)
+    assert len(table.take_replaced()) == 1

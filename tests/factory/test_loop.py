@@ -19,11 +19,13 @@ from vine_sharedport.factory.brake import EXIT_REASONS, Brake
 from vine_sharedport.factory.description import LEASE, WRAPPED, describe
 from vine_sharedport.factory.jobs import Job, JobTable
 from vine_sharedport.factory.loop import Loop
-from vine_sharedport.factory.options import ALIASES, KINDS, Kind, Options
+from vine_sharedport.factory.options import ALIASES, KINDS, Kind, OptionError, Options
 from vine_sharedport.factory.process import owner_process
 from vine_sharedport.factory.target import default_directory
 from vine_sharedport.factory.watch import ManagerView, says_nobody_there
 from vine_sharedport.link.dial import NOBODY_THERE
+from vine_sharedport.manager.stock_factory import make_stock_factory
+from vine_sharedport.manager.systems import TASKVINE
 from vine_sharedport.worker.bundle import launcher_path
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
@@ -176,6 +178,16 @@ def test_workers_that_did_work_or_were_not_needed_are_no_failures() -> None:
     assert brake.failures == 0
 
 
+def test_a_job_that_gets_an_old_id_is_looked_at_anew() -> None:
+    brake = Brake()
+    brake.look([ended(0, 77)], set(), 0.0)
+    brake.look([ended(0, 77)], set(), 0.0)
+    assert brake.failures == 1
+    brake.forget("1.0")
+    brake.look([ended(0, 77)], set(), 0.0)
+    assert brake.failures == 2
+
+
 def test_the_launchers_exit_statuses_are_all_explained() -> None:
     text = Path(launcher_path()).read_text()
     used = {int(number) for number in re.findall(r"\bfail (\d+) ", text)}
@@ -284,6 +296,101 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
     loop._watch = SimpleNamespace(view=view)  # type: ignore[assignment]
     reason = loop._reason_to_end()
     assert reason is None if end is None else str(reason).startswith(end)
+
+
+def loop_of(**values: Any) -> Loop:
+    """Return a loop that has only what it is told."""
+    loop = Loop.__new__(Loop)
+    loop.options = Options.make({"timeout": 60})
+    loop._worked = set()
+    for name, value in values.items():
+        setattr(loop, name, value)
+    return loop
+
+
+@pytest.mark.parametrize(
+    ("answered", "error", "reason"),
+    [
+        (None, "busy", "unknown: the manager has not answered yet"),
+        (300, "busy", "unknown: the manager has not answered for 300 s"),
+        (1, None, None),
+    ],
+)
+def test_of_a_job_that_a_busy_manager_may_know_nothing_is_said(
+    answered: float | None, error: str | None, reason: str | None
+) -> None:
+    seen = None if answered is None else time.monotonic() - answered
+    loop = loop_of(_watch=SimpleNamespace(view=ManagerView(answered=seen, error=error)))
+    job = Job(1, 0, state="running", connected=None)
+    assert loop._why(job, time.time()) == reason
+
+
+class AbsentSchedd:
+    """A schedd that does nothing of what it is asked."""
+
+    def query(self, *_: Any) -> Any:
+        raise LaunchError("the schedd is not there")
+
+    act = query
+
+
+def test_jobs_left_behind_are_looked_for_until_the_schedd_has_answered() -> None:
+    loop = loop_of(_schedd=AbsentSchedd(), _manager="m", id="f" * 32, _schedd_error=None)
+    assert loop._remove_left_behind() is False
+    assert loop._schedd_error == "the schedd is not there"
+    loop._schedd = SimpleNamespace(query=lambda *_: [])  # type: ignore[assignment]
+    assert loop._remove_left_behind() is True
+
+
+def test_the_end_is_soon_when_htcondors_configuration_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDOR_CONFIG", str(tmp_path / "gone"))
+    monkeypatch.setattr("vine_sharedport.factory.loop._POOL_GONE_AFTER", 0.3)
+    loop = loop_of(
+        _schedd=AbsentSchedd(), _message="told to end", id="f" * 32, _table=JobTable(),
+        _follow_jobs=lambda: None,
+    )  # fmt: skip
+    states: list[str] = []
+    loop._tell = states.append  # type: ignore[method-assign]
+    began = time.monotonic()
+    loop._end(lambda: None)
+    assert time.monotonic() - began < 10
+    assert states[-1] == "ended"
+    assert loop._message == "told to end; HTCondor itself has ended, and its jobs with it"
+
+
+# --- other batch systems
+
+
+def stock(tmp_path: Path, **options: Any) -> Any:
+    pytest.importorskip("ndcctools.taskvine")
+    link = SimpleNamespace(address=ADDRESS, secret_file=None)
+    manager = SimpleNamespace(port=1234, shared_port=link, logging_directory=str(tmp_path))
+    factory = make_stock_factory(TASKVINE, "ndcctools.taskvine", "k8s", manager, options)
+    factory._config_file = "config"
+    return factory
+
+
+def test_the_stock_factory_gets_its_own_options_by_their_names(tmp_path: Path) -> None:
+    there = str(tmp_path)
+    line = stock(tmp_path, scratch_dir=there, k8s_image="vine")._construct_command_line()
+    assert {f"--scratch-dir={there}", "--k8s-image=vine", "--wrapper=./launcher.sh"} <= {*line}
+    line = stock(tmp_path, directory=there)._construct_command_line()
+    assert f"--scratch-dir={there}" in line
+    with pytest.raises(OptionError, match="by 'k8s', has no option spool"):
+        stock(tmp_path, spool=True)
+    with pytest.raises(OptionError, match="did you mean max_workers"):
+        stock(tmp_path, max_wrkers=1)
+
+
+def test_a_wrapper_of_the_stock_factory_goes_around_the_launcher(tmp_path: Path) -> None:
+    factory = stock(tmp_path, wrapper="nice")
+    assert "--wrapper=nice ./launcher.sh" in factory._construct_command_line()
+    factory.wrapper = "nice -n 5"
+    for _ in range(2):
+        assert "--wrapper=nice -n 5 ./launcher.sh" in factory._construct_command_line()
+    assert factory.wrapper == "nice -n 5"
 
 
 # --- the documentation

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import subprocess
 import tempfile
 import time
+import weakref
 from types import TracebackType
 from typing import Any
 
@@ -19,13 +22,23 @@ from vine_sharedport.factory.options import Options, field_name, read_config, wr
 from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.pool.worker_job import address_of
 
-__all__ = ["Factory", "resolve"]
+__all__ = ["Factory", "choose_directory", "prepare", "resolve"]
 
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 60.0
+# When the program ends, so does the factory, by itself: nobody should wait long for that.
+_EXIT_TIMEOUT = 20.0
+_FAILED_START_TIMEOUT = 10.0
+_END_ATTEMPTS = 3
+_TAKE_OVER_TIMEOUT = 2.0
 _LAST_LINES = 15
+
+_GONE = (
+    "the factory's process is gone, its jobs may be there; start() it again and it finds them, "
+    "or stop() and they are removed"
+)
 
 
 def resolve(given: dict[str, Any]) -> Options:
@@ -64,6 +77,100 @@ def resolve(given: dict[str, Any]) -> Options:
     if options.python_env is not None and "://" not in options.python_env:
         paths["python_env"] = os.path.abspath(options.python_env)
     return Options.make(paths, base=options)
+
+
+def choose_directory(options: Options, base: str | None = None) -> str:
+    """Return the directory for a factory with these options, absolute.
+
+    Args:
+        options: What ``resolve`` has found.
+        base: Where to make one, unless the options tell; by default the present directory.
+    """
+    if options.directory is not None:
+        return os.path.abspath(options.directory)
+    preset = preset_of(options)
+    base = (preset.base_directory if preset is not None else None) or base or os.getcwd()
+    assert options.address is not None
+    return target.default_directory(base, str(address_of(options.address).sock))
+
+
+def prepare(options: Options, directory: str) -> Options:
+    """Make a factory's directory with its configuration, when all of it can work.
+
+    Returns:
+        The options, completed by the directory.
+
+    Raises:
+        LaunchError: It cannot work, or one runs there. Nothing has been made or changed.
+    """
+    # What is wrong shows here, and not in a log.
+    for name in ("log_file", "debug_file"):
+        path = getattr(options, name)
+        if path is not None and os.path.dirname(path) != directory:
+            _check_writable(name, path)
+    _describe(options, directory, "0" * 32)
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"cannot make the factory's directory {directory}: {error.strerror}; give another "
+            "one by the option directory"
+        ) from error
+    options = Options.make({"directory": directory}, base=options)
+    lock = files.lock_directory(directory)
+    if lock is None:
+        raise LaunchError(
+            f"a factory runs in {directory} already; give another directory, or end that one "
+            f"by 'vine_sharedport factory stop {directory}'"
+        )
+    try:
+        write_config(os.path.join(directory, files.CONFIG), options)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, files.STATUS))
+    finally:
+        os.close(lock)
+    return options
+
+
+def _check_writable(name: str, path: str) -> None:
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        raise LaunchError(f"cannot write {name} {path}: there is no directory {above}; make it")
+    if os.path.isdir(path) or not os.access(path if os.path.exists(path) else above, os.W_OK):
+        raise LaunchError(f"cannot write {name} {path}; give a file that you may write")
+
+
+def _describe(options: Options, directory: str, factory: str) -> str:
+    """Return what would be submitted; makes no directory."""
+    with contextlib.ExitStack() as stack:
+        # A place for batch systems wants to write a file there.
+        if options.grid and not os.path.isdir(directory):
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+        return describe(options, directory, factory=factory, now=time.time()).text
+
+
+def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
+    """Wait for a process's end; return whether it came in time."""
+    while running.poll() is None:
+        if time.monotonic() > deadline:
+            _forget(running)
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _forget(running: subprocess.Popen[bytes]) -> None:
+    """Wait for a process no more: that is no leak to warn of."""
+    if running.poll() is None:
+        running.returncode = 0
+
+
+def _stop_at_exit(factory: weakref.ref[Factory]) -> None:
+    """Stop a factory that is still there when the interpreter ends."""
+    found = factory()
+    if found is not None:
+        with contextlib.suppress(KeyboardInterrupt):
+            found._stop(_EXIT_TIMEOUT)
 
 
 class Factory:
@@ -143,7 +250,7 @@ class Factory:
             object.__setattr__(self, name, value)
             return
         plain = field_name(name)
-        if not self._is_running:
+        if not self._is_running and not self._is_killed:
             if plain in ("batch_type", "manager_name"):
                 # As stock: what the factory is was decided when it was made.
                 if Options.make({plain: value}) != Options.make(
@@ -169,7 +276,24 @@ class Factory:
 
     @property
     def _is_running(self) -> bool:
-        return self._process is not None
+        if self._process is None:
+            return False
+        there = files.is_running(self.directory)
+        if os.getpid() != self._pid:  # after a fork it is no child of ours
+            return bool(there)
+        status = self._process.poll()
+        if status is None:  # without its lock it is just ending; with no directory, who knows
+            return there is not False
+        # One that was killed has another one after it; one that has ended has not.
+        return status < 0 and bool(there)
+
+    @property
+    def _is_killed(self) -> bool:
+        """Whether there is none, and yet one may be about to take over."""
+        if self._process is None or os.getpid() != self._pid or self._is_running:
+            return False
+        status = self._process.poll()
+        return status is not None and status < 0 and not self._has_ended()
 
     def start(self) -> Factory:
         """Start the factory's process; does nothing if it runs.
@@ -177,42 +301,38 @@ class Factory:
         Raises:
             LaunchError: It cannot work; the message says why.
         """
+        deadline = time.monotonic() + _TAKE_OVER_TIMEOUT
+        while self._is_killed and time.monotonic() < deadline:
+            time.sleep(0.05)
         if self._is_running:
             return self
+        if self._process is not None and os.getpid() == self._pid:
+            _wait(self._process, deadline)
         options = resolve(self._given)
         directory = self._choose_directory(options)
-        os.makedirs(directory, exist_ok=True)
-        options = Options.make({"directory": directory}, base=options)
-        # What is wrong shows here, and not in a log.
-        describe(options, directory, factory=files.factory_id(directory), now=time.time())
-        write_config(os.path.join(directory, files.CONFIG), options)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(directory, files.STATUS))
-        self._options = options
+        self._options = prepare(options, directory)
         self._process = process.spawn(
             directory, owner=process.owner_process(), log_file=options.log_file
         )
+        self._pid = os.getpid()
         try:
             self._wait_for_start(directory)
         except BaseException:
-            self.stop()
+            self._end_failed_start()
             raise
+        # The last one registered is the first one called: a pool that was made before is
+        # still there, so that the jobs can be removed.
+        atexit.register(functools.partial(_stop_at_exit, weakref.ref(self)))
         log.info("factory started directory=%s pid=%d", directory, self._process.pid)
         return self
 
     def _choose_directory(self, options: Options) -> str:
-        if options.directory is not None:
-            return os.path.abspath(options.directory)
-        preset = preset_of(options)
-        base = preset.base_directory if preset is not None else None
-        base = base or self._base_directory or os.getcwd()
-        assert options.address is not None
-        return target.default_directory(base, str(address_of(options.address).sock))
+        return choose_directory(options, self._base_directory)
 
     def _wait_for_start(self, directory: str) -> None:
         assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT
-        while not os.path.exists(os.path.join(directory, files.STATUS)):
+        while not self._has_begun(directory):
             if self._process.poll() is not None:
                 raise LaunchError(
                     f"the factory's process ended with status {self._process.returncode}; "
@@ -225,6 +345,25 @@ class Factory:
                 )
             time.sleep(0.02)
 
+    def _has_begun(self, directory: str) -> bool:
+        """Whether the status is by our own process, and not by another factory."""
+        assert self._process is not None
+        try:
+            return files.read_status(directory).pid == self._process.pid
+        except LaunchError:
+            return False
+
+    def _end_failed_start(self) -> None:
+        """End our own process, and none that another factory may have there."""
+        assert self._process is not None
+        failed, self._process = self._process, None
+        if failed.poll() is None:
+            failed.terminate()
+            try:
+                failed.wait(_FAILED_START_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                _forget(failed)
+
     def _last_lines(self, directory: str) -> str:
         path = self._options.log_file or os.path.join(directory, files.LOG)
         try:
@@ -235,39 +374,81 @@ class Factory:
 
     def stop(self) -> None:
         """End the factory and its workers' jobs, and wait until both are gone. Idempotent."""
+        self._stop(_STOP_TIMEOUT)
+
+    def _stop(self, timeout: float) -> None:
         if self._process is None or os.getpid() != self._pid:
             return
         running, self._process = self._process, None
         if running.poll() is None:
             running.terminate()
-        directory = self._options.directory
-        assert directory is not None
-        deadline = time.monotonic() + _STOP_TIMEOUT
         try:
-            while running.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-            left = max(1.0, deadline - time.monotonic())
-            # Killed, and another process has taken over?
-            if not process.terminate(directory, timeout=left):
+            if not self._end(running, time.monotonic() + timeout):
                 log.warning(
                     "the factory is still removing its jobs after %g s; it goes on by itself, "
                     "see 'vine_sharedport factory status %s'",
-                    _STOP_TIMEOUT, directory,
+                    timeout, self.directory,
                 )  # fmt: skip
-                # Nobody will wait for it: that is no leak to warn of.
-                running.returncode = running.poll() or 0
         except LaunchError as error:
             log.warning("%s", error)
 
+    def _end(self, running: subprocess.Popen[bytes], deadline: float) -> bool:
+        """Wait for the end of a process that was told, and of its jobs; False: too late."""
+        if not _wait(running, deadline):
+            return False
+        if running.returncode >= 0 and (running.returncode == 0 or self._is_taken()):
+            return True
+        for _ in range(_END_ATTEMPTS):
+            # Killed, and another process has taken over?
+            if not process.terminate(
+                self.directory, timeout=max(1.0, deadline - time.monotonic())
+            ):
+                return False
+            if self._has_ended():
+                return True
+            # Both were killed, and the jobs are still there. Where one is just about to take
+            # over, this one is refused, and that one is told in the next round.
+            running = process.spawn(
+                self.directory, owner=None, log_file=self._options.log_file, ending=True
+            )
+            if not _wait(running, deadline):
+                return False
+        if self._has_ended():
+            return True
+        raise LaunchError(
+            "the factory was killed, and its jobs could not be removed; it says:\n"
+            f"{self._last_lines(self.directory)}"
+        )
+
+    def _is_taken(self) -> bool:
+        """Whether another factory runs in the directory of ours, which has ended."""
+        return bool(files.is_running(self.directory))
+
+    def _has_ended(self) -> bool:
+        """Whether nothing of it is left, its directory neither."""
+        if not os.path.exists(os.path.join(self.directory, files.CONFIG)):
+            return True
+        try:
+            return files.read_status(self.directory).state == "ended"
+        except LaunchError:
+            return False
+
     def status(self) -> Snapshot:
         """Return what the factory knows: where each worker is, and what is wrong.
+
+        Where its process was killed, that is what it knew last, and the message says so.
 
         Raises:
             LaunchError: It has never been started.
         """
         if self._options.directory is None:
             raise LaunchError("the factory has not been started; use start(), or 'with'")
-        return files.read_status(self._options.directory)
+        # In this order: what is read after the end is the last that it has written.
+        running = files.is_running(self._options.directory)
+        snapshot = files.read_status(self._options.directory)
+        if snapshot.state == "ended" or running:
+            return snapshot
+        return dataclasses.replace(snapshot, message=_GONE)
 
     def submit_description(self) -> str:
         """Return exactly what would be submitted for workers now.
@@ -280,16 +461,8 @@ class Factory:
         else:
             options = resolve(self._given)
             directory = self._choose_directory(options)
-        with contextlib.ExitStack() as stack:
-            # A place for batch systems wants to write a file there.
-            if options.grid and not os.path.isdir(directory):
-                directory = stack.enter_context(tempfile.TemporaryDirectory())
-            factory = (
-                files.factory_id(directory)
-                if os.path.isdir(directory) and self._is_running
-                else "0" * 32
-            )
-            return describe(options, directory, factory=factory, now=time.time()).text
+        factory = files.factory_id(directory) if self._is_running else "0" * 32
+        return _describe(options, directory, factory)
 
     def set_environment(self, env: str) -> None:
         """Run the workers in a Python environment, as ``python_env`` does."""
@@ -307,8 +480,16 @@ class Factory:
         self.stop()
 
     def __del__(self) -> None:
-        if self.__dict__.get("_process") is not None:
-            self.stop()
+        # Only tells it: it removes its jobs by itself, and nobody should wait here.
+        running = self.__dict__.get("_process")
+        if running is None or os.getpid() != self._pid:
+            return
+        with contextlib.suppress(Exception):
+            if running.poll() is None:
+                running.terminate()
+                _forget(running)
+            elif running.returncode < 0:  # another one has taken over
+                process.terminate(self.directory, timeout=0.0)
 
     def _repr_html_(self) -> str:
         """Return the present state for a notebook."""

@@ -18,6 +18,7 @@ from vine_sharedport.errors import DialError, SharedPortError
 from vine_sharedport.factory.options import Options
 from vine_sharedport.link import dial
 from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.wire.gate import MAGIC
 
 __all__ = [
     "MAX_ANSWER",
@@ -324,6 +325,12 @@ def _receive_all(sock: socket.socket, manager: ManagerPlace, deadline: float) ->
         if not part:
             break
         data += part
+        if manager.secret_file is None and data.startswith(MAGIC):
+            # It has greeted later than dial.connect() waits for that.
+            raise ManagerUnreachable(
+                f"cannot ask the manager {manager}: {dial.SECRET_WANTED}; or start the factory "
+                "where the manager was started, it finds the file there"
+            )
         if len(data) > MAX_ANSWER:
             raise ManagerUnreachable(
                 f"the manager {manager} answers with more than {MAX_ANSWER >> 20} MiB; "

@@ -64,6 +64,10 @@ class Brake:
                 pause = _FIRST_PAUSE * 2 ** min(10, self._in_a_row - _PATIENCE)
                 self._until = now + min(_LONGEST_PAUSE, pause)
 
+    def forget(self, id: str) -> None:
+        """Forget a job: another one may get its id."""
+        self._seen.discard(id)
+
     def pause(self, now: float) -> float:
         """Return for how many seconds nothing should be submitted."""
         return max(0.0, self._until - now)

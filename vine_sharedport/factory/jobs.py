@@ -72,7 +72,7 @@ class Job:
         evictions: How often it lost its machine and became idle again.
         starts: How often it was started.
         connected: Whether a worker of the manager is this job; None unless running, or
-            before the first ``join``.
+            while the manager has not answered since its start.
         not_connected_since: Since when it is running without being connected.
         worker: Address of its connection (``addrport`` in the manager's list).
     """
@@ -141,6 +141,7 @@ class JobTable:
 
     def __init__(self) -> None:
         self._jobs: dict[tuple[int, int], Job] = {}
+        self._replaced: list[Job] = []
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -171,8 +172,19 @@ class JobTable:
             del self._jobs[key]
         return len(old)
 
+    def take_replaced(self) -> list[Job]:
+        """Return the jobs whose id another one has got since the last call.
+
+        A schedd that begins anew, such as that of another personal pool, begins with
+        cluster 1, and the log of an earlier one may still be there.
+        """
+        found, self._replaced = self._replaced, []
+        return found
+
     def apply(self, events: Iterable[Event]) -> list[Job]:
         """Follow the events of the jobs' log, in the order of the log.
+
+        What is submitted after its end is another job with the same id.
 
         Returns:
             The jobs whose state changed, each once.
@@ -184,6 +196,10 @@ class JobTable:
                 continue
             key = (event.cluster, event.proc)
             job = self._jobs.get(key)
+            if job is not None and event.type == "SUBMIT" and self._is_another(job, event.time):
+                changed.pop(id(job), None)
+                self._drop(job, event.time)
+                job = None
             if job is None:
                 if event.type == "JOB_ABORTED":
                     continue  # forgotten already
@@ -199,6 +215,20 @@ class JobTable:
             if job.state != before:
                 changed[id(job)] = job
         return list(changed.values())
+
+    @staticmethod
+    def _is_another(job: Job, submitted: float) -> bool:
+        """Whether a submission is not that of the job which has this id."""
+        # One that has not been started may be known before its log tells of it.
+        return not job.left or (job.starts > 0 and submitted > job._last_news)
+
+    def _drop(self, job: Job, submitted: float) -> None:
+        """Make room for another job with the same id."""
+        # It comes in its old place else, and the last ones are removed first.
+        del self._jobs[job.cluster, job.proc]
+        # Else it is the same job, in a log that is read again from its beginning.
+        if submitted > job._last_news:
+            self._replaced.append(job)
 
     def update(self, ads: Iterable[Mapping[str, Any]], *, asked: float) -> list[Job]:
         """Follow the schedd's queue: for jobs without a log here, or a log that was lost.
@@ -219,8 +249,11 @@ class JobTable:
             key = (int(ad["ClusterId"]), int(ad["ProcId"]))
             seen.add(key)
             job = self._jobs.get(key)
+            submitted = float(ad.get("QDate", asked))
+            if job is not None and not job.left and submitted > job._last_news:
+                self._drop(job, submitted)
+                job = None
             if job is None:
-                submitted = float(ad.get("QDate", asked))
                 job = self._jobs[key] = Job(*key, since=submitted, submitted=submitted)
                 _follow_ad(job, ad)
                 changed.append(job)
@@ -241,7 +274,11 @@ class JobTable:
         return changed
 
     def join(
-        self, workers: Iterable[Mapping[str, Any]], *, now: float
+        self,
+        workers: Iterable[Mapping[str, Any]],
+        *,
+        now: float,
+        told: float | None = None,
     ) -> list[Mapping[str, Any]]:
         """Mark each running job as connected or not, by the manager's list of workers.
 
@@ -253,6 +290,8 @@ class JobTable:
         Args:
             workers: What the manager answers to ``worker_status``.
             now: Present time in seconds since 1970.
+            told: When the manager answered that; now by default. Of jobs that were
+                started later nothing is known.
 
         Returns:
             The workers that belong to no job here: other factories', or started by hand.
@@ -282,7 +321,11 @@ class JobTable:
                         break
             free = [worker for worker in free if id(worker) not in taken]
         for job in running:
-            _mark(job, found.get(id(job)), now)
+            if told is not None and told < job.since:
+                # What it was matched with is another's that was there before.
+                job.connected = job.not_connected_since = job.worker = None
+            else:
+                _mark(job, found.get(id(job)), now)
         return [worker.entry for worker in free]
 
 

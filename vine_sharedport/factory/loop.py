@@ -57,6 +57,8 @@ _STALE_AFTER = 60.0
 
 # How long an end waits for a schedd that does not answer; the jobs' lease is shorter.
 _END_TIMEOUT = 1800.0
+# And for one whose configuration has gone too, as that of a personal pool does.
+_POOL_GONE_AFTER = 5.0
 # And for running workers to be gone after their removal.
 _REMOVAL_TIMEOUT = 20.0
 
@@ -126,6 +128,7 @@ class Loop:
         # there may be jobs of an earlier process, after a failure nobody knows.
         self._queue_known = False
         self._queue_asked = 0.0
+        self._left_behind = True  # there may be jobs of a factory that was killed
         self._others = Counts()
         self._unmatched = 0  # the manager's workers that are no job of ours
         self._lease_renewed = time.monotonic()
@@ -153,10 +156,19 @@ class Loop:
         for remark in remarks(self.options):
             log.warning("%s", remark)
         log.info("factory %s for %s in %s", self.id, self.options.address, self.directory)
+        if self.options.manager_name is not None and self.options.secret_file is None:
+            log.warning(
+                "no secret file is given, and there is no *-run-info/shared_port-%s.secret "
+                "where the factory was started: a manager with a gate will not answer; give "
+                "--secret-file, or start the factory where the manager was started",
+                self._manager,
+            )  # fmt: skip
         if not ending:
             self._tell("running")
-            self._remove_left_behind()
+            self._left_behind = not self._remove_left_behind()
             self._watch.start()
+        else:
+            self._message = "told to remove the jobs that are left"
         while not ending:
             reason = self._reason_to_end()
             if reason is not None:
@@ -178,7 +190,11 @@ class Loop:
         if view.answered is not None:
             self._seen_manager = view.answered
         self._follow_jobs()
-        self._unmatched = len(self._table.join(view.workers, now=time.time()))
+        if self._left_behind and self._queue_known:
+            self._left_behind = not self._remove_left_behind()
+        age = now if view.answered is None else now - view.answered
+        moment = time.time()
+        self._unmatched = len(self._table.join(view.workers, now=moment, told=moment - age))
         self._worked |= {job.id for job in self._table if job.connected}
         self._brake.look(self._table, self._worked, now)
         self._look_at_holds()
@@ -244,6 +260,7 @@ class Loop:
         moment = time.time()
         # The log may tell later, and they must not be submitted once more meanwhile.
         self._table.apply(Event("SUBMIT", cluster, proc, moment) for proc in range(count))
+        self._forget_replaced()
         return f"submitted {count} workers as cluster {cluster}"
 
     def _why_none(self, needed: int) -> str:
@@ -356,8 +373,12 @@ class Loop:
         with self._schedd_errors():
             self._schedd.act("remove", constraint, "its output has been fetched")
 
-    def _remove_left_behind(self) -> None:
-        """Remove jobs of this manager whose factory has ended without doing so."""
+    def _remove_left_behind(self) -> bool:
+        """Remove jobs of this manager whose factory has ended without doing so.
+
+        Returns:
+            Whether the schedd has done what it was asked.
+        """
         with self._schedd_errors():
             ads = self._schedd.query(
                 f'{MANAGER_ATTRIBUTE} =?= "{self._manager}" && {FACTORY_ATTRIBUTE} '
@@ -367,17 +388,21 @@ class Loop:
             for factory in {str(ad[FACTORY_ATTRIBUTE]) for ad in ads}:
                 logs = {ad.get("UserLog") for ad in ads if ad[FACTORY_ATTRIBUTE] == factory}
                 directory = os.path.dirname(str(next(iter(logs))))
-                with contextlib.suppress(LaunchError):
-                    if files.is_running(directory) is False:
-                        removed = self._schedd.act(
-                            "remove",
-                            f'{FACTORY_ATTRIBUTE} =?= "{factory}"',
-                            "their factory has ended",
-                        )
-                        log.warning(
-                            "removed %d jobs of the factory %s in %s, which has ended",
-                            removed, factory, directory,
-                        )  # fmt: skip
+                ended = False
+                with contextlib.suppress(LaunchError):  # a directory that is not ours to see
+                    ended = files.is_running(directory) is False
+                if ended:
+                    removed = self._schedd.act(
+                        "remove",
+                        f'{FACTORY_ATTRIBUTE} =?= "{factory}"',
+                        "their factory has ended",
+                    )
+                    log.warning(
+                        "removed %d jobs of the factory %s in %s, which has ended",
+                        removed, factory, directory,
+                    )  # fmt: skip
+            return True
+        return False
 
     def _renew_lease(self, now: float) -> None:
         """Tell the schedd that somebody sees to the jobs."""
@@ -437,6 +462,7 @@ class Loop:
 
     def _note(self, changed: list[Job]) -> None:
         """Log what has become of jobs."""
+        self._forget_replaced()
         for job in changed:
             if job.left:
                 log.debug("job %s is %s", job.id, job.state)
@@ -469,6 +495,13 @@ class Loop:
                 return f"ended by signal {job.exit_signal}"
             reason = EXIT_REASONS.get(job.exit_status or 0)
             return reason or f"the worker ended with status {job.exit_status}"
+        if job.state == "running" and job.connected is None:
+            view = self._watch.view
+            if view.answered is None:
+                return "unknown: the manager has not answered yet"
+            if view.error is not None:
+                silence = time.monotonic() - view.answered
+                return f"unknown: the manager has not answered for {silence:.0f} s"
         if job.connected is False and job.not_connected_since is not None:
             waited = now - job.not_connected_since
             if job.id in self._worked:
@@ -485,14 +518,30 @@ class Loop:
         old = [job for job in self._table if not job.left and job.since < before]
         if len(old) < _KEPT_ENDED:
             return
-        for job in old:
-            self._lines.pop(job.id, None)
-            self._worked.discard(job.id)
         numbers = self._totals()
         self._table.forget(before)
+        for job in old:
+            if self._table.get(job.id) is None:
+                self._forget_id(job.id)
         after = self._totals()
         for name in self._forgotten:
             self._forgotten[name] += numbers[name] - after[name]
+
+    def _forget_replaced(self) -> None:
+        """Drop what is known of jobs whose id another one has now, not their numbers."""
+        for job in self._table.take_replaced():
+            log.debug("job %s is another one now: the schedd has begun anew", job.id)
+            self._forget_id(job.id)
+            self._forgotten["submitted"] += 1
+            self._forgotten["ended"] += 1
+            self._forgotten["failed"] += has_failed(job)
+            self._forgotten["evicted"] += job.evictions
+
+    def _forget_id(self, id: str) -> None:
+        self._lines.pop(id, None)
+        self._causes.pop(id, None)
+        self._worked.discard(id)
+        self._brake.forget(id)
 
     def _totals(self) -> dict[str, int]:
         """Return numbers since the beginning."""
@@ -591,7 +640,9 @@ class Loop:
         deadline = time.monotonic() + _END_TIMEOUT
         removed_at: float | None = None
         told = False
+        pool_gone: float | None = None
         while time.monotonic() < deadline:
+            self._schedd_error = None
             with self._schedd_errors():
                 if removed_at is None:
                     self._schedd.act("remove", self._mine, reason[:200])
@@ -610,6 +661,15 @@ class Loop:
                 self._message = f"{reason}; removing the jobs"
                 self._tell("ending")
                 told = True
+            if self._schedd_error is None or not _pool_is_gone():
+                pool_gone = None
+            elif pool_gone is None:
+                pool_gone = time.monotonic()
+            elif time.monotonic() - pool_gone > _POOL_GONE_AFTER:
+                self._message = f"{reason}; HTCondor itself has ended, and its jobs with it"
+                self._tell("ended")
+                log.info("ended: %s", self._message)
+                return
             time.sleep(_TICK)
         else:
             log.error("the jobs could not be removed; 'condor_rm' them: %s", self._mine)
@@ -752,6 +812,12 @@ class Loop:
                 )
             )
         return found
+
+
+def _pool_is_gone() -> bool:
+    """Whether HTCondor's configuration is no longer there: a personal pool has ended."""
+    path = os.environ.get("CONDOR_CONFIG")
+    return bool(path) and path != "ONLY_ENV" and not os.path.exists(str(path))
 
 
 def _count_others(ads: Any) -> Counts:

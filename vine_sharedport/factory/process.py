@@ -41,7 +41,21 @@ _ENDED, _REFUSED, _CRASHED = 0, 1, 70
 # A factory that crashes again and again is ended: so often in so many seconds.
 _CRASHES, _CRASH_TIME = 5, 300.0
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# What a shell gives for Ctrl-C.
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def _signals() -> tuple[signal.Signals, ...]:
+    """Return those that end a factory: not what its starter ignores, as nohup does."""
+    others = (signal.SIGINT, signal.SIGHUP)
+    return (
+        signal.SIGTERM,
+        *(number for number in others if signal.getsignal(number) != signal.SIG_IGN),
+    )
+
+
+class _Left(BaseException):
+    """Ctrl-C once more: what is left to do is left to the process that works."""
 
 
 class _SupervisorGone(BaseException):
@@ -64,14 +78,20 @@ def parse_process(text: str) -> Process:
 
 
 def command(
-    directory: str, *, owner: Process | None = None, prometheus_file: str | None = None
+    directory: str,
+    *,
+    owner: Process | None = None,
+    prometheus_file: str | None = None,
+    ending: bool = False,
 ) -> list[str]:
-    """Return the command that runs the factory of a directory."""
+    """Return the command that runs the factory of a directory, or ends what it has left."""
     found = [sys.executable, "-m", "vine_sharedport", "factory", "run", directory]
     if owner is not None:
         found += ["--owner", format_process(owner)]
     if prometheus_file is not None:
         found += ["--prometheus-file", prometheus_file]
+    if ending:
+        found += ["--end"]
     return found
 
 
@@ -83,14 +103,22 @@ def environment() -> dict[str, str]:
 
 
 def spawn(
-    directory: str, *, owner: Process | None, log_file: str | None = None
+    directory: str,
+    *,
+    owner: Process | None,
+    log_file: str | None = None,
+    ending: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start the factory of a directory in the background.
 
     Args:
         directory: With its configuration.
         owner: The process with which it ends.
-        log_file: Where it writes, besides to ``factory.log`` in the directory.
+        log_file: Where it writes instead of to ``factory.log`` in the directory.
+        ending: It only removes the jobs that are left.
+
+    Raises:
+        LaunchError: It cannot be started.
     """
     if not sys.executable:
         raise LaunchError(
@@ -104,7 +132,7 @@ def spawn(
         raise LaunchError(f"cannot write the factory's log {path}: {error.strerror}") from error
     with output:
         return subprocess.Popen(
-            command(directory, owner=owner),
+            command(directory, owner=owner, ending=ending),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -123,28 +151,47 @@ def terminate(directory: str, *, timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     told: set[int] = set()
     while files.is_running(directory):
-        # A supervisor that was killed has another one after it.
-        pid = files.read_status(directory).pid
-        if pid not in told:
-            try:
-                os.kill(pid, signal.SIGTERM)
-                told.add(pid)
-            except ProcessLookupError:
-                pass
-            except PermissionError as error:
-                raise LaunchError(
-                    f"may not end the factory in {directory}, process {pid}: another user's"
-                ) from error
+        _tell_to_end(directory, told)
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
     return True
 
 
+def _tell_to_end(directory: str, told: set[int]) -> None:
+    """Send SIGTERM once to the process that the status names."""
+    try:
+        pid = files.read_status(directory).pid
+    except LaunchError:
+        return  # it is just starting
+    # A supervisor that was killed has another one after it.
+    if pid in told:
+        return
+    try:
+        os.kill(pid, signal.SIGTERM)
+        told.add(pid)
+    except ProcessLookupError:
+        pass
+    except PermissionError as error:
+        raise LaunchError(
+            f"may not end the factory in {directory}, process {pid}: another user's"
+        ) from error
+
+
 def run(
-    directory: str, *, owner: Process | None = None, prometheus_file: str | None = None
+    directory: str,
+    *,
+    owner: Process | None = None,
+    prometheus_file: str | None = None,
+    ending: bool = False,
 ) -> int:
     """Run the factory of a directory until it ends; return its exit status.
+
+    Args:
+        directory: With its configuration.
+        owner: The process with which it ends.
+        prometheus_file: As ``Loop`` has it.
+        ending: Only remove the jobs that are left.
 
     Raises:
         LaunchError: A factory runs there already, or it cannot work.
@@ -152,7 +199,7 @@ def run(
     directory = os.path.abspath(directory)
     lock = _lock(directory)
     try:
-        return _Supervisor(directory, owner, prometheus_file).run()
+        return _Supervisor(directory, owner, prometheus_file, ending=ending).run()
     finally:
         os.close(lock)
 
@@ -172,16 +219,23 @@ def _lock(directory: str) -> int:
 
 class _Supervisor:
     def __init__(
-        self, directory: str, owner: Process | None, prometheus_file: str | None
+        self,
+        directory: str,
+        owner: Process | None,
+        prometheus_file: str | None,
+        *,
+        ending: bool,
     ) -> None:
         self._directory = directory
         self._owner = owner
         self._prometheus_file = prometheus_file
+        self._signals = _signals()
         self._child = 0
-        self._told: str | None = None
+        self._ending = ending
+        self._interrupts = 0
 
     def run(self) -> int:
-        before = {number: signal.signal(number, self._pass_on) for number in _SIGNALS}
+        before = {number: signal.signal(number, self._pass_on) for number in self._signals}
         crashes: list[float] = []
         try:
             while True:
@@ -197,13 +251,30 @@ class _Supervisor:
                 log.warning("the factory's process ended by %s; it is started again", how)
                 if len(crashes) > 1:
                     time.sleep(1.0)
+        except _Left:
+            return _INTERRUPTED
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
     def _pass_on(self, number: int, _: Any) -> None:
         """Tell the one who works to end."""
-        self._told = signal.Signals(number).name
+        self._ending = True
+        if number == signal.SIGINT:
+            self._interrupts += 1
+            if self._interrupts == 1:
+                log.warning(
+                    "ending; removing the jobs; Ctrl-C once more leaves that to the background"
+                )
+            elif self._child:
+                log.warning(
+                    "process %d goes on removing the jobs in the background; see "
+                    "'vine_sharedport factory status %s'",
+                    self._child, self._directory,
+                )  # fmt: skip
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._child, signal.SIGINT)
+                raise _Left
         if self._child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child, signal.SIGTERM)
@@ -212,15 +283,15 @@ class _Supervisor:
         alive, ours = os.pipe()  # its end says that we are gone
         supervisor = os.getpid()
         # A signal that comes before we know the child's number must not be lost.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
             self._child = os.fork()
             if self._child == 0:
                 os.close(ours)
-                self._work(alive, supervisor, ending=ending or self._told is not None)
+                self._work(alive, supervisor, ending=ending or self._ending)
             os.close(alive)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
         try:
             _, status = os.waitpid(self._child, 0)
         finally:
@@ -256,30 +327,47 @@ class _Supervisor:
                 log.error("%s", error)
                 status = _REFUSED
                 return
-            for number in _SIGNALS:
-                signal.signal(
-                    number, lambda n, _: loop.stop(f"told to end by {signal.Signals(n).name}")
-                )
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+            def end(number: int, _: Any) -> None:
+                self._ending = True
+                if number == signal.SIGINT:  # left to us: the terminal is for others now
+                    _leave_terminal()
+                loop.stop(f"told to end by {signal.Signals(number).name}")
+
+            for number in self._signals:
+                signal.signal(number, end)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
             loop.run(check=check, ending=ending)
             status = _ENDED
         except _SupervisorGone:
             log.warning("the process above the factory was killed; going on without it")
-            self._become_supervisor()
+            self._become_supervisor(ending=ending or self._ending)
         except BaseException:
             log.exception("the factory has crashed")
         finally:
             logging.shutdown()
             os._exit(status)
 
-    def _become_supervisor(self) -> None:
+    def _become_supervisor(self, *, ending: bool) -> None:
         argv = command(
-            self._directory, owner=self._owner, prometheus_file=self._prometheus_file
+            self._directory,
+            owner=self._owner,
+            prometheus_file=self._prometheus_file,
+            ending=ending,
         )
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        for number in _SIGNALS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+        for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
         os.execve(argv[0], argv, environment())
+
+
+def _leave_terminal() -> None:
+    """Write no more to a terminal; the log's file goes on."""
+    for fd in (1, 2):
+        if os.isatty(fd):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, fd)
+            os.close(null)
 
 
 def owner_process() -> Process:

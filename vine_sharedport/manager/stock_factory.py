@@ -7,7 +7,7 @@ import os
 import tempfile
 from typing import Any
 
-from vine_sharedport.factory.options import field_name
+from vine_sharedport.factory.options import OptionError, field_name
 from vine_sharedport.manager.systems import System, missing
 from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
 
@@ -16,6 +16,9 @@ __all__ = ["make_stock_factory"]
 _CONSTRUCTOR = (
     "manager_host_port", "manager_name", "factory_binary", "worker_binary", "log_file",
 )  # fmt: skip
+
+# Our names for options that it knows by another one alone.
+_STOCK_NAMES = {"directory": "scratch_dir"}
 
 
 def make_stock_factory(
@@ -32,12 +35,14 @@ def make_stock_factory(
 
     Raises:
         MissingDependencyError: The system is not installed.
+        OptionError: The stock class has no such option.
     """
     try:
         stock: Any = importlib.import_module(module).Factory
     except ImportError as error:
         raise missing(system.name, error) from error
     given = {name: options.pop(name) for name in _CONSTRUCTOR if options.get(name) is not None}
+    named = {_stock_name(stock, batch_type, name): value for name, value in options.items()}
     link = getattr(manager, "shared_port", None)
     if link is None or batch_type == "local":
         if manager is not None:
@@ -50,11 +55,26 @@ def make_stock_factory(
         logs = getattr(manager, "logging_directory", None) or os.getcwd()
         directory = os.path.join(tempfile.mkdtemp(prefix="workers-", dir=logs), "bundle")
         write_bundle(directory, str(link.address), secret_file=link.secret_file)
-        factory.wrapper = f"./{LAUNCHER}"
         factory._bundle = [os.path.join(directory, name) for name in os.listdir(directory)]
-    for name, value in options.items():
-        setattr(factory, field_name(name), value)
+    for name, value in named.items():
+        setattr(factory, name, value)
     return factory
+
+
+def _stock_name(stock: Any, batch_type: str, name: str) -> str:
+    """Return the stock class's name of an option."""
+    plain = name.replace("-", "_")
+    # What it supports need not make sense for HTCondor, as k8s_image.
+    if plain.replace("_", "-") in stock._command_line_options:
+        return plain
+    field = field_name(name)
+    found = _STOCK_NAMES.get(field, field)
+    if found.replace("_", "-") in stock._command_line_options:
+        return found
+    raise OptionError(
+        f"the stock factory, which starts workers by {batch_type!r}, has no option {name}; "
+        "leave it out, or use batch_type 'condor'"
+    )
 
 
 def _with_launcher(stock: Any) -> Any:
@@ -66,7 +86,16 @@ def _with_launcher(stock: Any) -> Any:
         _bundle: tuple[str, ...] = ()
 
         def _construct_command_line(self) -> list[str]:
-            program, *rest = super()._construct_command_line()
+            # Here, for a wrapper may be set as long as it does not run.
+            own = self._opts.pop("wrapper", None)
+            # vine_factory puts it before the worker's command, and nothing between.
+            self._opts["wrapper"] = f"{own} ./{LAUNCHER}" if own else f"./{LAUNCHER}"
+            try:
+                program, *rest = super()._construct_command_line()
+            finally:
+                del self._opts["wrapper"]
+                if own is not None:
+                    self._opts["wrapper"] = own
             return [program, *(f"--wrapper-input={path}" for path in self._bundle), *rest]
 
     return Factory
