@@ -42,7 +42,7 @@ def plan_of_c(inside: ctypes.CDLL, text: bytes, network: str | None = None) -> P
 
 
 def plan_of_python(text: str, network: str | None = None) -> Plan | None:
-    """Return the contract's candidates from our own parser, or None for no manager's address.
+    """Return what our own parser makes of it, in order; None for no manager's address.
 
     The private address where PrivNet is our network; ``addrs``, the families in turn; the
     host; the alias.
