@@ -118,3 +118,19 @@ def pids_named(*names: str) -> dict[int, str]:
             if name in names:
                 found[int(entry)] = name
     return found
+
+
+def processes_with(*marks: str) -> dict[int, str]:
+    """Return the commands of other processes with one of these in command or environment."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            command = Path(f"/proc/{entry}/cmdline").read_bytes()
+            environment = Path(f"/proc/{entry}/environ").read_bytes()
+        except OSError:
+            continue
+        if command and any(mark.encode() in command + environment for mark in marks):
+            found[int(entry)] = command.replace(b"\0", b" ").decode(errors="replace")
+    return found

@@ -29,7 +29,7 @@ def _run(
 ) -> subprocess.CompletedProcess[str]:
     """Run an example in a directory of its own; check that nothing is left afterwards."""
     path = os.pathsep.join([str(helpers.ROOT), os.environ.get("PYTHONPATH", "")])
-    before = helpers.pids_named("vine_porter", "condor_master")
+    before = _jobs()
     started = time.monotonic()
     result = subprocess.run(
         [sys.executable, str(helpers.ROOT / "examples" / f"{name}.py"), *options],
@@ -42,16 +42,18 @@ def _run(
     )
     print(f"{name} {' '.join(options)}: {time.monotonic() - started:.1f} s")
     assert result.returncode == status, result.stderr + result.stdout
-    assert helpers.pids_named("vine_porter", "condor_master") == before
-    assert not _jobs()
+    assert _jobs() <= before
+    # Its files, and what runs on its behalf, are in the directory.
+    helpers.wait_until(lambda: not helpers.processes_with(str(directory)))
     return result
 
 
-def _jobs() -> list[Any]:
+def _jobs() -> set[tuple[int, int]]:
     """Return the jobs in the queue that have not ended or been removed."""
     import htcondor2
 
-    return list(htcondor2.Schedd().query("JobStatus =!= 3 && JobStatus =!= 4"))
+    ads = htcondor2.Schedd().query("JobStatus =!= 3 && JobStatus =!= 4", ["ClusterId", "ProcId"])
+    return {(ad["ClusterId"], ad["ProcId"]) for ad in ads}
 
 
 def _need(*modules: str) -> None:
