@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@contextmanager
+@contextlib.contextmanager
 def _worker(kit: Path, route: str, manager: Any, *prefix: str) -> Iterator[int]:
     """Run a worker by TCP or by the shim until the block ends; yield its process's number."""
     options = ["--cores", "1", "--memory", "500", "--disk", "500", "--single-shot"]
@@ -142,27 +142,33 @@ def test_connected_worker_makes_no_system_call_of_the_shim(
         assert by_shim.steady[name] == by_tcp.steady[name], name
 
 
-def _processes() -> dict[int, str]:
-    """Return all processes but HTCondor's, which come and go by themselves."""
-    found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                found[int(entry)] = Path(f"/proc/{entry}/comm").read_text().strip()
-            except OSError:
-                continue
-    return {pid: name for pid, name in found.items() if not name.startswith("condor_")}
+def _names(mark: str) -> list[str]:
+    """Return the programs that a worker's environment has reached, once they stay the same."""
+    last: list[list[str]] = []
+
+    def stay() -> bool:
+        names = []
+        for pid in helpers.processes_with(mark):
+            with contextlib.suppress(OSError):  # it has just ended
+                names.append(Path(f"/proc/{pid}/comm").read_text().strip())
+        # A task's own come and go: its shell's sleeps.
+        last.append(sorted(name for name in names if name != "sleep"))
+        time.sleep(0.1)
+        return len(last) > 3 and last[-1] == last[-2] == last[-3]
+
+    helpers.wait_until(stay)
+    return last[-1]
 
 
 def _surroundings(kit: Path, route: str, manager: Any, tmp_path: Path) -> dict[str, Any]:
     """Return what exists because of a worker, while it is idle and while it has a task."""
-    before = _processes()
     runs, go_on = tmp_path / f"{route}.runs", tmp_path / f"{route}.go-on"
+    mark = str(tmp_path / route)
     task = vine.Task(f"touch {runs}; while [ ! -e {go_on} ]; do sleep 0.1; done")
     found: dict[str, Any] = {}
-    with _worker(kit, route, manager) as worker:
+    with _worker(kit, route, manager, "env", f"OF_THIS_WORKER={mark}") as worker:
         helpers.run_tasks(manager, [vine.Task(":")])
-        found["idle"] = [name for pid, name in _processes().items() if pid not in before]
+        found["idle"] = _names(mark)
         found["threads"] = len(os.listdir(f"/proc/{worker}/task"))
         found["sockets"] = len(helpers.socket_inodes(worker))
         found["descriptors"] = len(os.listdir(f"/proc/{worker}/fd"))
@@ -174,9 +180,7 @@ def _surroundings(kit: Path, route: str, manager: Any, tmp_path: Path) -> dict[s
             return runs.exists()
 
         helpers.wait_until(task_runs)
-        new = {pid: name for pid, name in _processes().items() if pid not in before}
-        # The task's own come and go: its shell's sleeps.
-        found["busy"] = sorted(name for name in new.values() if name != "sleep")
+        found["busy"] = _names(mark)
         go_on.touch()
         assert helpers.wait_until(lambda: manager.wait(1)).successful()
     return found
@@ -186,15 +190,11 @@ def test_shim_leaves_no_process_thread_or_descriptor_behind(
     make_manager: Any, kit: Path, tmp_path: Path
 ) -> None:
     manager = make_manager()
-    for attempt in range(3):  # what an earlier test has left may come or go meanwhile
-        directory = tmp_path / str(attempt)
-        directory.mkdir()
-        by_tcp = _surroundings(kit, "tcp", manager, directory)
-        by_shim = _surroundings(kit, "shim", manager, directory)
-        if by_shim == by_tcp:
-            break
+    by_tcp = _surroundings(kit, "tcp", manager, tmp_path)
+    by_shim = _surroundings(kit, "shim", manager, tmp_path)
     # It has a child of its own, which serves other workers.
     assert set(by_tcp["idle"]) == {"vine_worker"}
+    assert set(by_tcp["busy"]) == {"vine_worker", "sh"}
     assert by_shim == by_tcp
 
 
