@@ -66,6 +66,7 @@ def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     submit.add_argument("--name", help="what to call it (default: as the program)")
     submit.add_argument(
         "--log-dir",
+        default="vine-managers",
         metavar="DIR",
         help="for its output, errors and log (default: vine-managers)",
     )
@@ -126,7 +127,8 @@ def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import manager_job
+    from vine_sharedport.pool.manager_description import ManagerProgram, describe_manager
+    from vine_sharedport.pool.manager_job import submit_manager
 
     shared_port = None
     if options.extend:
@@ -135,8 +137,7 @@ def _submit(options: argparse.Namespace) -> int:
             shared_port += ["--shared-port-name", options.shared_port_name]
     elif options.shared_port_name is not None or not options.gate:
         options.parser.error("--shared-port-name and --no-gate need --run")
-    call = manager_job.describe_manager if options.dry_run else manager_job.submit_manager
-    done = call(
+    manager = ManagerProgram(
         options.program,
         options.arguments,
         name=options.name,
@@ -148,9 +149,10 @@ def _submit(options: argparse.Namespace) -> int:
         once=options.once,
         memory=options.memory,
     )
-    if isinstance(done, str):
-        print(done, end="")
+    if options.dry_run:
+        print(describe_manager(manager), end="")
         return 0
+    done = submit_manager(manager)
     print(f"The manager {done.name} is submitted as job {done.id}.")
     print(f"See it:    vine_sharedport manager status {done.name}")
     print(f"Read it:   vine_sharedport manager log {done.name} --follow")

@@ -56,6 +56,7 @@ class Link:
     Attributes:
         sock_id: The endpoint's name.
         secret_file: File that workers must hold a copy of; None without a gate.
+        log_file: The porter's log; None without one.
         mode: ``direct`` or ``relay``.
     """
 
@@ -70,6 +71,7 @@ class Link:
     ) -> None:
         self.sock_id = porter.sock_id
         self.secret_file = secret_file
+        self.log_file = porter.log_file
         self.mode = "direct" if hooked is not None else "relay"
         self._porter = porter
         self._hooked = hooked

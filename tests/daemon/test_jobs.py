@@ -16,8 +16,9 @@ import pytest
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory.holds import explain_hold
 from vine_sharedport.factory.jobs import QUEUE_ATTRIBUTES, Job, JobTable
-from vine_sharedport.pool import jobs as pool_jobs
-from vine_sharedport.pool.jobs import EventLog, Schedd
+from vine_sharedport.pool import event_log
+from vine_sharedport.pool.event_log import EventLog
+from vine_sharedport.pool.schedd import Schedd
 
 from . import helpers
 
@@ -107,6 +108,16 @@ def test_a_job_that_ends_tells_where_it_ran_and_its_status(jobs: Jobs) -> None:
 def test_a_job_that_a_signal_ends_tells_the_signal(jobs: Jobs) -> None:
     job = jobs.wait(jobs.submit("kill -9 $$"), "ended")
     assert (job.exit_status, job.exit_signal) == (None, 9)
+
+
+def test_a_job_that_does_not_end_is_removed_by_force(jobs: Jobs) -> None:
+    cluster = jobs.submit("trap '' TERM; sleep 600 & wait; wait", "job_max_vacate_time = 600")
+    jobs.wait(cluster, "running")
+    one = f"ClusterId == {cluster}"
+    assert jobs.schedd.act("remove", one, "enough") == 1
+    assert [ad["JobStatus"] for ad in jobs.schedd.query(one, ["JobStatus"])] == [3]
+    assert jobs.schedd.act("remove_by_force", one, "more than enough") == 1
+    helpers.wait_until(lambda: not jobs.schedd.query(one, ["ClusterId"]))
 
 
 def test_an_evicted_job_runs_again(jobs: Jobs) -> None:
@@ -572,7 +583,7 @@ def test_a_log_in_xml_is_refused(jobs: Jobs) -> None:
 
 
 def test_the_last_event_ends_where_a_line_does() -> None:
-    end = pool_jobs._end_of_last_event
+    end = event_log._end_of_last_event
     assert end(b"") == end(b"012 ...\nno end") == 0
     assert end(b"a\n...\nb ...\n") == 6
     assert end(b"...\n") == 4

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 from vine_sharedport.cli_manager import add_manager
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import manager_job
+from vine_sharedport.pool.manager_description import ManagerProgram
 
 from . import helpers
 
@@ -80,6 +82,10 @@ def here(pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def write(place: Path, name: str, text: str) -> str:
     (place / name).write_text(textwrap.dedent(text))
     return name
+
+
+def submit(*arguments: Any, **options: Any) -> Any:
+    return manager_job.submit_manager(ManagerProgram(*arguments, **options))
 
 
 def command(*arguments: str) -> tuple[int, str]:
@@ -163,7 +169,7 @@ def test_removal_ends_program_porter_socket_and_worker_jobs(pool: Any, here: Pat
     import htcondor2
 
     write(here, "sweep.py", WORKFLOW)
-    job = manager_job.submit_manager("sweep.py", ["4", "for-ever"])
+    job = submit("sweep.py", ["4", "for-ever"])
     sock_id = shows(job, "PORTER")[1]
     cluster = shows(job, "WORKERS")[1]
     helpers.wait_until(lambda: "DONE 4" in printed(job), timeout=60)
@@ -182,7 +188,7 @@ def test_removal_ends_program_porter_socket_and_worker_jobs(pool: Any, here: Pat
 
 def test_a_program_that_ignores_sigterm_is_killed_when_its_grace_is_over(here: Path) -> None:
     write(here, "stays.py", STAYS)
-    job = manager_job.submit_manager("stays.py", ["ignore"], grace=2)
+    job = submit("stays.py", ["ignore"], grace=2)
     pid = int(shows(job, "HERE")[1])
     began = time.monotonic()
     # As condor_rm would: nobody waits, so nobody is there to help.
@@ -209,7 +215,7 @@ def test_a_manager_inside_of_wait_is_ended_all_the_same(here: Path) -> None:
         manager.wait()  # no Python runs in here, and so no handler
         """,
     )
-    job = manager_job.submit_manager("waits.py", grace=2)
+    job = submit("waits.py", grace=2)
     sock_id = shows(job, "PORTER")[1]
     assert socket_file(sock_id).exists()
     assert manager_job.remove_manager("waits", wait=True).state == "removed"
@@ -221,7 +227,7 @@ def test_a_manager_inside_of_wait_is_ended_all_the_same(here: Path) -> None:
 
 def test_a_removed_program_runs_its_finally_blocks(here: Path) -> None:
     write(here, "stays.py", STAYS)
-    job = manager_job.submit_manager("stays.py")
+    job = submit("stays.py")
     pid = int(shows(job, "HERE")[1])
     job = manager_job.remove_manager(str(job.id), wait=True)
     assert job.state == "removed"
@@ -232,7 +238,7 @@ def test_a_removed_program_runs_its_finally_blocks(here: Path) -> None:
 
 def test_a_crash_is_told_with_its_status_and_last_words(here: Path) -> None:
     write(here, "bad.py", "import sys\nprint('x')\nraise ValueError('no such thing')\n")
-    job = ended(manager_job.submit_manager("bad.py"))
+    job = ended(submit("bad.py"))
     status, said = command("status", "bad")
     assert status == 1
     assert "ended with status 1" in said
@@ -247,7 +253,7 @@ def test_a_crash_is_told_with_its_status_and_last_words(here: Path) -> None:
 
 def test_an_end_by_a_signal_is_told(here: Path) -> None:
     write(here, "dies.py", "import os\nprint('last words')\nos.abort()\n")
-    job = ended(manager_job.submit_manager("dies.py"))
+    job = ended(submit("dies.py"))
     assert (job.exit_status, job.exit_signal) == (None, signal.SIGABRT)
     assert "by signal 6 (SIGABRT)" in str(job)
     assert str(job).endswith("  last words")
@@ -260,11 +266,11 @@ def test_the_program_has_the_submitters_environment_but_no_secret(
     monkeypatch.setenv("_CONDOR_MY_PASSWORD", "s3cret")
     monkeypatch.setenv("_CONDOR_SEC_TOKEN_DIRECTORY", str(here))
     monkeypatch.setenv("_CONDOR_SCRATCH_DIR", "/of/another/job")
-    monkeypatch.setenv("CHOSEN", 'it\'s "here" & $HOME')
+    monkeypatch.setenv("CHOSEN", 'it\'s "here" & $HOME $$(X)')
     write(here, "env.py", "import json, os, sys; print(json.dumps([dict(os.environ), sys.argv, "
           "sys.executable, os.getcwd(), sys.path[0], __name__]))")  # fmt: skip
-    argument = "a 'b' \"c\" $d"
-    job = manager_job.submit_manager("env.py", [argument], env=["CHOSEN", "B=2"])
+    arguments = ["a 'b' \"c\" $d", "$$(X)", "$(X)", "$ENV(HOME)", "\\"]
+    job = submit("env.py", arguments, env=["CHOSEN", "B=2"])
     job = ended(job)
     environment, argv, executable, directory, path, name = json.loads(printed(job))
     for same in ("PATH", "PYTHONPATH", "CONDOR_CONFIG", "CHOSEN", "HOME"):
@@ -273,7 +279,8 @@ def test_the_program_has_the_submitters_environment_but_no_secret(
     assert environment["_CONDOR_SEC_TOKEN_DIRECTORY"] == str(here)
     assert environment["_CONDOR_SCRATCH_DIR"] != "/of/another/job"
     assert "s3cret" not in json.dumps(environment)
-    assert argv == [str(here / "env.py"), argument]
+    assert argv == [str(here / "env.py"), *arguments]
+    assert shlex.split(job.program) == ["env.py", *arguments]
     assert (executable, name) == (sys.executable, "__main__")
     assert directory == path == str(here)
 
@@ -299,8 +306,10 @@ def test_it_goes_on_when_the_submitters_terminal_closes(here: Path) -> None:
     write(here, "stays.py", STAYS)
     program = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); "
-        "from vine_sharedport.pool import manager_job; "
-        "manager_job.submit_manager('stays.py'); print('SUBMITTED', flush=True); time.sleep(60)"
+        "from vine_sharedport.pool.manager_job import submit_manager; "
+        "from vine_sharedport.pool.manager_description import ManagerProgram; "
+        "submit_manager(ManagerProgram('stays.py')); "
+        "print('SUBMITTED', flush=True); time.sleep(60)"
     )
     terminal, its_side = pty.openpty()
     shell = subprocess.Popen(
@@ -322,17 +331,17 @@ def test_it_goes_on_when_the_submitters_terminal_closes(here: Path) -> None:
 
 def test_a_name_is_used_once_at_a_time(here: Path) -> None:
     write(here, "stays.py", STAYS)
-    first = manager_job.submit_manager("stays.py")
-    assert manager_job.submit_manager("stays.py").name == "stays-2"
+    first = submit("stays.py")
+    assert submit("stays.py").name == "stays-2"
     with pytest.raises(LaunchError, match="named stays is in the queue already"):
-        manager_job.submit_manager("stays.py", name="stays")
+        submit("stays.py", name="stays")
     manager_job.remove_manager(str(first.id), wait=True)
-    assert manager_job.submit_manager("stays.py", name="stays").id > first.id
+    assert submit("stays.py", name="stays").id > first.id
 
 
 def test_a_held_job_is_told_with_its_reason(here: Path) -> None:
     write(here, "stays.py", STAYS)
-    job = manager_job.submit_manager("stays.py", log_dir="logs")
+    job = submit("stays.py", log_dir="logs")
     shows(job, "HERE")
     subprocess.run(["condor_hold", "-reason", "because of this", str(job.id)], check=True,
                    stdout=subprocess.DEVNULL)  # fmt: skip
@@ -352,7 +361,7 @@ def test_follow_shows_lines_as_they_are_printed(here: Path) -> None:
             time.sleep(1)
         print("to stderr", file=sys.stderr)
     """)  # fmt: skip
-    job = manager_job.submit_manager("slow.py")
+    job = submit("slow.py")
     came = []
     for what, data in manager_job.follow_output(job, follow=True):
         came.append((what, data.decode(), time.monotonic()))
@@ -366,8 +375,8 @@ def test_follow_shows_lines_as_they_are_printed(here: Path) -> None:
 def test_status_without_a_name_lists_them_all(here: Path) -> None:
     write(here, "stays.py", STAYS)
     write(here, "good.py", "print('fine')")
-    good = ended(manager_job.submit_manager("good.py"))
-    stays = manager_job.submit_manager("stays.py")
+    good = ended(submit("good.py"))
+    stays = submit("stays.py")
     listed = {job["id"]: job for job in json.loads(command("status", "--json")[1])}
     assert listed[good.id]["state"] == "ended"
     assert listed[stays.id]["state"] in ("idle", "running")
@@ -399,7 +408,7 @@ def kill_schedd(own: Any) -> None:
 def test_a_killed_schedd_starts_the_program_again(schedd: Any, here: Path) -> None:
     own = schedd()
     write(here, "stays.py", STAYS)
-    job = manager_job.submit_manager("stays.py")
+    job = submit("stays.py")
     first = int(shows(job, "HERE")[1])
     kill_schedd(own)
     helpers.wait_until(lambda: not alive(first), timeout=20)
@@ -418,7 +427,7 @@ def test_a_killed_schedd_starts_the_program_again(schedd: Any, here: Path) -> No
 def test_a_program_that_shall_run_once_is_held_after_a_restart(schedd: Any, here: Path) -> None:
     own = schedd(PERIODIC_EXPR_INTERVAL="2")
     write(here, "stays.py", STAYS)
-    job = manager_job.submit_manager("stays.py", once=True)
+    job = submit("stays.py", once=True)
     first = int(shows(job, "HERE")[1])
     kill_schedd(own)
     helpers.wait_until(lambda: not alive(first), timeout=20)
@@ -444,15 +453,15 @@ def test_a_schedd_that_starts_no_such_jobs_is_named(schedd: Any, here: Path) -> 
     schedd(START_LOCAL_UNIVERSE="False")
     write(here, "stays.py", STAYS)
     with pytest.raises(LaunchError, match=r"START_LOCAL_UNIVERSE = false.*ask its admin"):
-        manager_job.submit_manager("stays.py")
+        submit("stays.py")
     assert manager_job.list_managers() == []
 
 
 def test_a_job_that_waits_for_its_turn_says_so(schedd: Any, here: Path) -> None:
     schedd(START_LOCAL_UNIVERSE="TotalLocalJobsRunning < 1", UPDATE_INTERVAL="1")
     write(here, "stays.py", STAYS)
-    shows(manager_job.submit_manager("stays.py"), "HERE")
-    second = manager_job.submit_manager("stays.py")
+    shows(submit("stays.py"), "HERE")
+    second = submit("stays.py")
     now = helpers.wait_until(
         lambda: (job := manager_job.find_manager(str(second.id))).reason and job, timeout=30
     )

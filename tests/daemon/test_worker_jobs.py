@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.pool.event_log import EventLog
+from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.submit import describe_workers
+from vine_sharedport.worker.bundle import PACKAGE, write_package
 
 from . import helpers
 
@@ -101,6 +104,58 @@ def test_the_secret_stays_private_on_the_execute_point(manager: Any, probe: str)
     name = Path(manager.shared_port.secret_file).name
     assert re.search(rf"FILE -rw-------.*{re.escape(name)}", output), output
     assert re.search(r"FILE .*libvine_sharedport\.so", output)
+
+
+def test_the_workers_options_and_variables_arrive_byte_for_byte(
+    manager: Any, tmp_path: Path
+) -> None:
+    program = tmp_path / "tell"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$TOLD"\n')
+    program.chmod(0o755)
+    options = ["$$(X)", "$(X)", "$ENV(HOME)", 'it\'s "here"', "$$([1+1])"]
+    text = describe_workers(
+        manager, str(tmp_path), worker=str(program), worker_options=options,
+        environment={"TOLD": "$$(X) $(X)"},
+    )  # fmt: skip
+    write_package(str(tmp_path / PACKAGE))
+    schedd = Schedd()
+    cluster = schedd.submit(text)
+    try:
+        helpers.wait_until(
+            lambda: not schedd.query(f"ClusterId == {cluster}", ["ClusterId"]), timeout=60
+        )
+    finally:
+        schedd.act("remove", f"ClusterId == {cluster}", "the test has ended")
+    lines = (tmp_path / f"{cluster}.0.out").read_text().splitlines()
+    found = lines.index(options[0])
+    assert lines[found : found + len(options)] == options
+    assert "$$(X) $(X)" in lines
+
+
+def test_removed_jobs_tell_who_removed_them(manager: Any, probe: str) -> None:
+    commands = {"requirements": "false"}
+    with vine.submit_workers(manager, 1, worker=probe, commands=commands) as jobs:
+        pass
+    with EventLog(Path(jobs.directory) / "workers.log") as log:
+        (removed,) = [event for event in log.read() if event.type == "JOB_ABORTED"]
+    assert "removed by vine_sharedport" in str(removed.reason)
+
+
+@pytest.mark.parametrize("name", [None, "workers-of-wq"])
+def test_work_queues_workers_have_their_directory_beside_its_log(
+    pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    from vine_sharedport import work_queue
+
+    monkeypatch.chdir(tmp_path)
+    manager = work_queue.WorkQueue(0, shared_port=vine.SharedPort(name=name))
+    try:
+        with vine.submit_workers(manager, 1, commands={"requirements": "false"}) as jobs:
+            assert Path(jobs.directory).parent == Path(manager.shared_port.log_file).parent
+            assert (Path(jobs.directory) / "workers.log").exists()
+        assert os.listdir(tmp_path) == ["work-queue-run-info"]
+    finally:
+        manager._free()
 
 
 def test_a_python_environment_travels_and_is_active_for_tasks(

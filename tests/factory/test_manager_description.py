@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,13 @@ import pytest
 from vine_sharedport.cli_manager import add_manager
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _manager_main, manager_job
-from vine_sharedport.pool.manager_description import describe_manager, name_of
-from vine_sharedport.pool.manager_job import ManagerJob
+from vine_sharedport.pool.manager_description import (
+    ManagerProgram,
+    decode_program,
+    describe_manager,
+    name_of,
+)
+from vine_sharedport.pool.manager_status import ManagerJob
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +40,7 @@ def commands(text: str) -> dict[str, str]:
 
 
 def described(*arguments: Any, **options: Any) -> dict[str, str]:
-    return commands(describe_manager(*(arguments or ("sweep.py",)), **options))
+    return commands(describe_manager(ManagerProgram(*(arguments or ("sweep.py",)), **options)))
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -49,14 +55,20 @@ def test_it_is_a_local_job_of_this_python_in_this_directory(here: Path) -> None:
     assert told["executable"] == sys.executable
     assert told["initialdir"] == str(here)
     assert told["arguments"] == (
-        f"\"'-u' '{_manager_main.__file__}' '60' 'file' '{here}/sweep.py' '--size' "
-        "'9 $(DOLLAR)x'\""
+        f"\"'-u' '{_manager_main.__file__}' '60' 'file' '{here}/sweep.py' '--size' '9 $x'\""
     )
     for what, end in (("output", "out"), ("error", "err"), ("log", "log")):
         assert told[what] == f"{here}/logs/s1.$(Cluster).{end}"
     assert told["My.VineSharedPortManager"] == '"s1"'
-    assert told["My.VineSharedPortProgram"] == "\"sweep.py --size '9 $(DOLLAR)x'\""
+    assert told["My.VineSharedPortProgram"] == "\"sweep.py --size '9 %24x'\""
     assert told["remove_kill_sig"] == told["hold_kill_sig"] == "SIGTERM"
+
+
+def test_status_tells_the_program_as_it_was_given() -> None:
+    words = ["a'b", 'c"d', "\\", "$$(X)", "$(X)", "100%25", "$ENV(HOME)"]
+    told = described("sweep.py", words)["My.VineSharedPortProgram"]
+    assert not set(told[1:-1]) & set('"\\$')
+    assert shlex.split(decode_program(told[1:-1])) == ["sweep.py", *words]
 
 
 def test_describing_makes_nothing(here: Path) -> None:
@@ -68,7 +80,7 @@ def test_dry_run_prints_the_description(capsys: pytest.CaptureFixture[str]) -> N
     options = parse("submit", "--dry-run", "--name", "x", "sweep.py", "--name", "its own")
     assert options.run(options) == 0
     assert capsys.readouterr().out == describe_manager(
-        "sweep.py", ["--name", "its own"], name="x"
+        ManagerProgram("sweep.py", ["--name", "its own"], name="x")
     )
 
 
@@ -102,7 +114,7 @@ def test_the_environment_is_a_short_list(
     monkeypatch.setenv(name, value)
     text = described()["environment"]
     assert (f"{name}=" in text) is passed
-    assert (value.replace("$", "$(DOLLAR)") in text) is passed
+    assert (value.replace("$", "'$'") in text) is passed
 
 
 def test_a_setting_that_may_be_a_secret_is_named_when_it_is_left_out(
@@ -176,7 +188,7 @@ def test_a_name_is_made_of_the_programs(program: str, name: str) -> None:
 )
 def test_what_would_become_a_held_job_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(LaunchError, match=message):
-        describe_manager(**{"program": "sweep.py", **options})
+        describe_manager(ManagerProgram(**{"program": "sweep.py", **options}))
 
 
 def test_names_in_use_get_a_number() -> None:

@@ -14,18 +14,19 @@ from vine_sharedport.factory.adapt import Commands, read_description
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.preset import Preset, load_preset
 from vine_sharedport.factory.where import Where
-from vine_sharedport.pool.description import format_description, quote_path
+from vine_sharedport.pool._htcondor import periodic_interval
+from vine_sharedport.pool.description import Macro, format_description, quote_path
 from vine_sharedport.pool.worker_job import address_of, describe_workers
 from vine_sharedport.worker.bundle import LAUNCHER, launcher_path
 
 __all__ = [
     "FACTORY_ATTRIBUTE",
-    "LEASE",
     "LEASE_ATTRIBUTE",
     "MANAGER_ATTRIBUTE",
     "WRAPPED",
     "Description",
     "describe",
+    "lease_time",
     "place_of",
     "preset_of",
 ]
@@ -39,16 +40,8 @@ FACTORY_ATTRIBUTE = "VineSharedPortFactory"
 LEASE_ATTRIBUTE = "VineSharedPortLease"
 """Attribute with the time, in seconds since 1970, up to which a factory has seen to it."""
 
-# Attributes of a slot that HTCondor puts into the worker's arguments at the match.
-_SLOT_HAS = ("Cpus", "Memory")
-
-LEASE = 900
-"""Seconds for which a job that does not run stays without a factory.
-
-The last resort, for when every process of ours was killed at once, as with the cgroup that
-they are in. Running workers end by themselves, and are left out: their shadow asks the
-schedd for changed attributes every 15 minutes only (SHADOW_QUEUE_UPDATE_INTERVAL).
-"""
+_LEASE_LOOKS = 5
+_LEAST_LEASE = 30
 
 WRAPPED = "vine_sharedport_wrapped.sh"
 """File in the factory's directory that starts the wrapper, which starts the launcher."""
@@ -62,13 +55,28 @@ class Description:
         text: The submit description, without ``queue``.
         files: Files that it needs in the factory's directory: name and content.
         log: The jobs' event log; None where the description says to have none.
+        lease: Seconds for which a job that does not run stays without a factory.
         where: The place that it is for.
     """
 
     text: str
     files: Mapping[str, str]
     log: str | None
+    lease: int
     where: Where
+
+
+def lease_time() -> int:
+    """Return the seconds for which a job that does not run stays without a factory.
+
+    The last resort, for when every process of ours was killed at once, as with the cgroup
+    that they are in. Five times as long as the schedd takes between two looks at such
+    conditions (PERIODIC_EXPR_INTERVAL, 60 s by default): then one that is slow to answer
+    does not lose its jobs. Running workers end by themselves, and are left out: their
+    shadow asks the schedd for changed attributes every 15 minutes only
+    (SHADOW_QUEUE_UPDATE_INTERVAL).
+    """
+    return max(_LEAST_LEASE, _LEASE_LOOKS * periodic_interval())
 
 
 def preset_of(options: Options) -> Preset | None:
@@ -144,16 +152,18 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
         commands["transfer_output_remaps"] = f'"worker.debug={place}"'
     commands.setdefault("batch_name", f"workers of {address_of(options.address).sock}")
     commands[f"My.{FACTORY_ATTRIBUTE}"] = f'"{factory}"'
-    commands[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + LEASE)
+    lease = lease_time()
+    commands[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + lease)
     unseen = (
         f"JobStatus =!= 2 && time() > {LEASE_ATTRIBUTE} && "
-        f"time() - EnteredCurrentStatus > {LEASE}"
+        f"time() - EnteredCurrentStatus > {lease}"
     )
     own = commands.get("periodic_remove")
     commands["periodic_remove"] = f"({own}) || ({unseen})" if own else unseen
     final = where.adapt(format_description(commands), directory)
     log = read_description(final).get("log")
-    return Description(final, files, log.replace("$(DOLLAR)", "$") if log else None, where)
+    log = log.replace("$(DOLLAR)", "$") if log else None
+    return Description(final, files, log, lease, where)
 
 
 def _user_commands(options: Options, preset: Preset | None) -> dict[str, str]:
@@ -180,7 +190,7 @@ def _worker_options(options: Options) -> list[str]:
         found += ["--gpus", str(options.gpus)]
     if options.autosize:
         # What the slot has, filled in by HTCondor when it is matched; the last one counts.
-        found += ["--cores", "$$(Cpus)", "--memory", "$$(Memory)"]
+        found += ["--cores", Macro("$$(Cpus)"), "--memory", Macro("$$(Memory)")]
     if options.ssl:
         found.append("--ssl")
     if options.tls_sni:
@@ -211,11 +221,6 @@ def _ask_for_resources(commands: Commands, options: Options) -> None:
     if options.gpus:
         commands["request_gpus"] = str(options.gpus)
     if options.autosize:
-        # Spelled out, HTCondor takes "$(DOLLAR)$(DOLLAR)(Cpus)" for another macro.
-        arguments = commands["arguments"]
-        for name in _SLOT_HAS:
-            arguments = arguments.replace(f"$(DOLLAR)$(DOLLAR)({name})", f"$$({name})")
-        commands["arguments"] = arguments
         # As batch_queue_condor.c asks for them.
         for name, total in (
             ("request_cpus", "TotalSlotCpus"),

@@ -83,6 +83,11 @@ class PorterHandle:
         return self._settings.sock_id
 
     @property
+    def log_file(self) -> str | None:
+        """Where the porter writes; None without a log."""
+        return self._settings.log_file
+
+    @property
     def pid(self) -> int | None:
         """Process id of the porter now at work."""
         return self._process.pid if self._process else None

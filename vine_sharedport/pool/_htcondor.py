@@ -16,9 +16,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from vine_sharedport.errors import DiscoveryError, MissingDependencyError
+from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SharedPortError
 
-__all__ = ["config_source", "failures", "load", "parameter", "refresh"]
+__all__ = ["config_source", "failures", "load", "parameter", "periodic_interval", "refresh"]
 
 INSTALL_HINT = (
     "install the package 'htcondor' ('pip install htcondor', or 'conda install -c "
@@ -111,6 +111,18 @@ def parameter(htcondor2: Any, name: str) -> str | None:
     except KeyError:
         return None
     return str(value).strip() or None
+
+
+def periodic_interval() -> int:
+    """Return the seconds between two looks of the schedd at its jobs' own conditions.
+
+    Source: PERIODIC_EXPR_INTERVAL in HTCondor's manual; its default without HTCondor, or
+    where it is no number.
+    """
+    try:
+        return int(parameter(load(), "PERIODIC_EXPR_INTERVAL") or 60)
+    except (SharedPortError, ValueError):
+        return 60
 
 
 def config_source() -> str | None:

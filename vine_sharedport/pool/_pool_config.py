@@ -218,6 +218,7 @@ def format_config(
         "NEGOTIATOR_INTERVAL": "1",
         "NEGOTIATOR_MIN_INTERVAL": "0",
         "NEGOTIATOR_CYCLE_DELAY": "0",
+        "PERIODIC_EXPR_INTERVAL": "5",
         "STARTER_UPDATE_INTERVAL": "5",
         "STARTER_INITIAL_UPDATE_INTERVAL": "1",
         # What the startd asks every plugin takes 2 s with those in Python.

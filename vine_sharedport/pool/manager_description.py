@@ -9,6 +9,7 @@ import shlex
 import sys
 import sysconfig
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vine_sharedport.errors import LaunchError
@@ -22,10 +23,10 @@ from vine_sharedport.pool.description import (
 
 __all__ = [
     "GRACE",
+    "ManagerProgram",
     "checked_name",
-    "class_ad_string",
+    "decode_program",
     "describe_manager",
-    "log_directory",
     "name_of",
 ]
 
@@ -68,38 +69,64 @@ _NO_SECRET = re.compile(r"|true|false|yes|no|required|preferred|optional|never",
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
 
 
-def describe_manager(
-    program: str,
-    arguments: Sequence[str] = (),
-    *,
-    name: str | None = None,
-    log_dir: str | None = None,
-    module: bool = False,
-    shared_port: Sequence[str] | None = None,
-    env: Sequence[str] = (),
-    grace: float = GRACE,
-    once: bool = False,
-    memory: int | None = None,
-) -> str:
+@dataclass(frozen=True)
+class ManagerProgram:
+    """A Python program that is to run as a job on this access point.
+
+    It runs in the present directory, by the present Python, with a short list of the
+    present environment. What stands in a job's environment is public.
+
+    Attributes:
+        program: Its file, or its name with ``module``.
+        arguments: The program's.
+        name: What to call it; by default as the program, with a number if needed.
+        log_dir: For its output, errors and log.
+        module: Run it as ``python3 -m`` would.
+        shared_port: Run it by ``vine_sharedport run`` with these options, so that its
+            managers have a shared port without any change to it.
+        env: Further variables, as ``NAME`` or ``NAME=VALUE``. Public like the others.
+        grace: Seconds from SIGTERM to SIGKILL when it is removed.
+        once: Do not start it a second time after a restart of HTCondor; hold it.
+        memory: MB to ask for, where the administrator limits such jobs.
+    """
+
+    program: str
+    arguments: Sequence[str] = ()
+    name: str | None = None
+    log_dir: str = "vine-managers"
+    module: bool = False
+    shared_port: Sequence[str] | None = None
+    env: Sequence[str] = ()
+    grace: float = GRACE
+    once: bool = False
+    memory: int | None = None
+
+
+def describe_manager(manager: ManagerProgram) -> str:
     """Return the submit description that ``manager_job.submit_manager`` uses.
 
-    The arguments are those of ``submit_manager``. Submits nothing, and makes no directory.
+    Submits nothing, and makes no directory.
+
+    Raises:
+        LaunchError: The program is not there, or something of it cannot be had.
     """
-    name = checked_name(name or name_of(program))
+    program, grace = manager.program, manager.grace
+    name = checked_name(manager.name or name_of(program))
     if not sys.executable:
         raise LaunchError("sys.executable is empty: call this from a python3 that has a file")
-    if not module and not os.path.isfile(program):
+    if not manager.module and not os.path.isfile(program):
         raise LaunchError(f"there is no program file {program} in {os.getcwd()}")
     if grace < 0:
         raise LaunchError(f"cannot wait {grace:g} s for a program's end; give 0 or more")
-    environment = _environment(env)
-    command = [program if module else os.path.abspath(program), *arguments]
-    kind = "module" if module else "file"
-    if shared_port is not None:
-        run = ["vine_sharedport", "run", *shared_port, *(["-m"] if module else [])]
-        command, kind = [*run, *command], "module"
+    environment = _environment(manager.env)
+    command = [program if manager.module else os.path.abspath(program), *manager.arguments]
+    kind = "module" if manager.module else "file"
+    if manager.shared_port is not None:
+        as_module = ["-m"] if manager.module else []
+        command = ["vine_sharedport", "run", *manager.shared_port, *as_module, *command]
+        kind = "module"
         _make_importable(environment)
-    directory = os.path.abspath(log_directory(log_dir))
+    directory = os.path.abspath(manager.log_dir)
     start = os.path.join(quote_path(directory), f"{name}.$(Cluster)")
     described: dict[str, str | int] = {
         "universe": "local",
@@ -120,12 +147,12 @@ def describe_manager(
         "job_max_vacate_time": f"{grace + 10:.0f}",
         "batch_name": name,
         "My.VineSharedPortManager": f'"{name}"',
-        "My.VineSharedPortProgram": class_ad_string(shlex.join([program, *arguments])),
+        "My.VineSharedPortProgram": f'"{_encode(shlex.join([program, *manager.arguments]))}"',
         "My.VineSharedPortGrace": f"{grace:g}",
     }
-    if memory is not None:
-        described["request_memory"] = memory
-    if once:
+    if manager.memory is not None:
+        described["request_memory"] = manager.memory
+    if manager.once:
         described["requirements"] = "(NumJobStarts =?= UNDEFINED || NumJobStarts == 0)"
         described["periodic_hold"] = "JobStatus == 1 && NumJobStarts > 0"
         described["periodic_hold_reason"] = (
@@ -185,10 +212,14 @@ def _make_importable(environment: dict[str, str]) -> None:
         environment["PYTHONPATH"] = f"{known}{os.pathsep}{parent}" if known else parent
 
 
-def class_ad_string(text: str, *, macros: bool = True) -> str:
-    """Return a ClassAd string; with ``macros`` one that stands in a submit description."""
-    quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return quoted.replace("$", "$(DOLLAR)") if macros else quoted
+def decode_program(text: str) -> str:
+    """Return the program that an ad's ``VineSharedPortProgram`` tells of."""
+    return re.sub(r"%(2[245]|5C)", lambda found: chr(int(found[1], 16)), text)
+
+
+def _encode(text: str) -> str:
+    # All that condor_submit, an older ClassAd parser or the schedd may see something in.
+    return re.sub(r'[%$"\\]', lambda found: f"%{ord(found[0]):02X}", text)
 
 
 def name_of(program: str) -> str:
@@ -206,8 +237,3 @@ def checked_name(name: str) -> str:
             "'-', the first a letter or '_'"
         )
     return name
-
-
-def log_directory(directory: str | None) -> str:
-    """Return where the job's files go; below the present directory by default."""
-    return "vine-managers" if directory is None else directory

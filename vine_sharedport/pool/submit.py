@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -14,11 +13,13 @@ from typing import Any
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _htcondor, machines
+from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.worker_job import (
     address_of,
     command_names,
     describe_workers,
     find_worker,
+    run_directory,
 )
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 from vine_sharedport.worker.program import read_program
@@ -87,12 +88,7 @@ class WorkerJobs:
         Raises:
             LaunchError: The schedd does not answer.
         """
-        htcondor2 = _htcondor.load()
-        with _schedd_errors(htcondor2, "ask for the worker jobs"):
-            ads = htcondor2.Schedd().query(
-                constraint=f"ClusterId == {self.cluster}",
-                projection=["JobStatus", "HoldReason"],
-            )
+        ads = Schedd().query(self._constraint, ["JobStatus", "HoldReason"])
         numbers = [int(ad["JobStatus"]) for ad in ads]
         gone = sum(number in (_REMOVED, _COMPLETED) for number in numbers)
         held = numbers.count(_HELD)
@@ -118,23 +114,22 @@ class WorkerJobs:
         Raises:
             LaunchError: The schedd does not answer, or the jobs stay.
         """
-        htcondor2 = _htcondor.load()
-        constraint = f"ClusterId == {self.cluster}"
-        with _schedd_errors(htcondor2, "remove the worker jobs"):
-            schedd = htcondor2.Schedd()
-            if not schedd.query(constraint=constraint, projection=["ClusterId"]):
-                return
-            schedd.act(
-                htcondor2.JobAction.Remove, constraint, reason="removed by vine_sharedport"
-            )
-            deadline = time.monotonic() + timeout
-            while schedd.query(constraint=constraint, projection=["ClusterId"]):
-                if time.monotonic() > deadline:
-                    raise LaunchError(
-                        f"jobs of cluster {self.cluster} are still there {timeout:g} s after "
-                        f"their removal; look with 'condor_q {self.cluster}'"
-                    )
-                time.sleep(0.2)
+        schedd = Schedd()
+        if not schedd.query(self._constraint, ["ClusterId"]):
+            return
+        schedd.act("remove", self._constraint, "removed by vine_sharedport")
+        deadline = time.monotonic() + timeout
+        while schedd.query(self._constraint, ["ClusterId"]):
+            if time.monotonic() > deadline:
+                raise LaunchError(
+                    f"jobs of cluster {self.cluster} are still there {timeout:g} s after "
+                    f"their removal; look with 'condor_q {self.cluster}'"
+                )
+            time.sleep(0.2)
+
+    @property
+    def _constraint(self) -> str:
+        return f"ClusterId == {self.cluster}"
 
 
 def submit_workers(
@@ -181,7 +176,8 @@ def submit_workers(
         python_env: Tarball of a Python environment (``poncho_package_create``,
             ``conda-pack``), or a URL of one that HTCondor can transfer; sent along,
             unpacked and activated for the worker and its tasks.
-        directory: For the jobs' logs; below the manager's own logs by default.
+        directory: For the jobs' logs; by default below the manager's own logs, or where
+            its secret is.
         commands: Further submit commands, such as ``{"requirements": "..."}``; they
             win over ours.
 
@@ -218,9 +214,8 @@ def submit_workers(
         if program is not None:
             _warn_of_older_machines(htcondor2, program)
     write_package(os.path.join(directory, PACKAGE))
-    with _schedd_errors(htcondor2, "submit the worker jobs"):
-        result = htcondor2.Schedd().submit(htcondor2.Submit(description), count=count)
-    jobs = WorkerJobs(int(result.cluster()), count, directory, description)
+    cluster = Schedd().submit(description, count)
+    jobs = WorkerJobs(cluster, count, directory, description)
     log.info(
         "submitted %d workers cluster=%d manager=%s logs=%s",
         count,
@@ -261,17 +256,6 @@ def _make_directory(manager: Any, directory: str | None) -> str:
     if directory is not None:
         os.makedirs(directory, exist_ok=True)
         return os.path.abspath(directory)
-    logs = getattr(manager, "logging_directory", None) or os.getcwd()
-    return tempfile.mkdtemp(prefix="workers-", dir=os.path.abspath(logs))
-
-
-@contextlib.contextmanager
-def _schedd_errors(htcondor2: Any, what: str) -> Any:
-    try:
-        yield
-    except LaunchError:
-        raise
-    except _htcondor.failures(htcondor2) as error:
-        raise LaunchError(
-            f"cannot {what}: {error}; is the schedd running ('condor_q')?"
-        ) from error
+    # Of a manager elsewhere only the address is known.
+    base = run_directory(manager) if hasattr(manager, "shared_port") else os.getcwd()
+    return tempfile.mkdtemp(prefix="workers-", dir=base)

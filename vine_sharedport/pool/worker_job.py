@@ -30,6 +30,7 @@ __all__ = [
     "command_names",
     "describe_workers",
     "find_worker",
+    "run_directory",
 ]
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,18 @@ PYTHON_ENV_VARIABLE = "VINE_SHARED_PORT_PYTHON_ENV"
 
 # With an image, HTCondor before 24 takes an absolute path for one inside the image.
 _TRAVELLING_EXECUTABLE = {"transfer_executable": "true"}
+
+
+def run_directory(manager: Any) -> str:
+    """Return the directory in which a manager's run has its own files, absolute.
+
+    TaskVine has one for its logs. For a Work Queue, which has none, one was made with its
+    porter's log (``directories`` in manager/systems.py).
+    """
+    logs: str | None = getattr(manager, "logging_directory", None)
+    if logs is None:
+        logs = os.path.dirname(getattr(manager.shared_port, "log_file", None) or "")
+    return os.path.abspath(logs)
 
 
 def describe_workers(
@@ -61,7 +74,8 @@ def describe_workers(
 ) -> str:
     """Return the submit description that ``submit_workers`` uses; submits nothing.
 
-    The arguments are those of ``submit_workers``, and:
+    The arguments are those of ``submit_workers``; a ``Macro`` among ``worker_options`` is
+    left to HTCondor to fill in. And:
 
     Args:
         environment: Further variables of the workers. They are public.
