@@ -134,7 +134,7 @@ def _make_parser(program: str) -> argparse.ArgumentParser:
 
 def _serve(program: str, arguments: Sequence[str]) -> int:
     """Run a factory in the foreground, as vine_factory does."""
-    from vine_sharedport.factory import api, files, process
+    from vine_sharedport.factory import api, files, process, setup
 
     parser = _make_parser(program)
     options = parser.parse_args(arguments)
@@ -160,18 +160,20 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(factory.submit_description(), end="")
         return 0
-    resolved = api.resolve(factory._given)
-    directory = api.choose_directory(resolved)
-    resolved = api.prepare(resolved, directory)
-    _log_to(resolved, os.path.join(directory, files.LOG))
-    print(f"The factory works in {directory}", flush=True)
-    print(f"See it:  vine_sharedport factory status {directory}", flush=True)
-    owner = None
-    if resolved.parent_death:
-        from vine_sharedport.pool._guardian import find_process
+    resolved = setup.resolve(factory._given)
+    directory = setup.choose_directory(resolved)
+    with setup.prepare(resolved, directory) as (resolved, lock):
+        _log_to(resolved, os.path.join(directory, files.LOG))
+        print(f"The factory works in {directory}", flush=True)
+        print(f"See it:  vine_sharedport factory status {directory}", flush=True)
+        owner = None
+        if resolved.parent_death:
+            from vine_sharedport.pool._guardian import find_process
 
-        owner = find_process(os.getppid())
-    return process.run(directory, owner=owner, prometheus_file=options.prometheus_file)
+            owner = find_process(os.getppid())
+        return process.run(
+            directory, owner=owner, prometheus_file=options.prometheus_file, lock=lock
+        )
 
 
 def _run_directory(program: str, arguments: Sequence[str]) -> int:
@@ -186,11 +188,14 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--owner", metavar="PID:START", help="end with this process")
     parser.add_argument("--prometheus-file", metavar="FILE")
     parser.add_argument("--end", action="store_true", help="only remove the jobs that are left")
+    parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)  # of who prepared it
     options = parser.parse_args(arguments)
     try:
         owner = None if options.owner is None else process.parse_process(options.owner)
     except ValueError:
         parser.error(f"--owner {options.owner}: wanted is PID:START")
+    if options.lock is not None:
+        files.inherit_lock(options.directory, options.lock)
     resolved = read_config(os.path.join(options.directory, files.CONFIG))
     _log_to(resolved, None)
     return process.run(
@@ -198,6 +203,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
         owner=owner,
         prometheus_file=options.prometheus_file,
         ending=options.end,
+        lock=options.lock,
     )
 
 
@@ -278,6 +284,7 @@ def _directories() -> list[str]:
         f"vine-run-info/*/vine-logs/*/{STATUS}",
         f"*/*/vine-logs/*/{STATUS}",
         f"work-queue-run-info/*/{STATUS}",
+        f"work-queue-run-info/*/*/{STATUS}",
         os.path.expanduser(f"~/vine_sharedport/*/{STATUS}"),
     ]
     # TaskVine's link most-recent leads to one of the others.

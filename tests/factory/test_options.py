@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vine_sharedport.cli_factory import _make_parser
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import options as module
 from vine_sharedport.factory.options import (
@@ -60,6 +61,13 @@ DEFAULTS = {
 }  # fmt: skip
 
 
+def documented() -> tuple[dict[str, str], str]:
+    """Return what the documentation says of the stock factory, by option, and all of it."""
+    text = (Path(__file__).parents[2] / "docs" / "factory.md").read_text()
+    text = text.split("## Option by option")[1]
+    return dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE)), text
+
+
 def made(**values: Any) -> Options:
     return Options.make(values)
 
@@ -92,6 +100,18 @@ def test_the_installed_factory_has_no_option_that_we_do_not_know(system: str) ->
     shown = set(re.findall(r"--([a-z][-a-z0-9]+)", result.stdout))
     assert {"min-workers", "capacity", "ssl"} <= shown
     assert shown - {"help", "version"} <= set(STOCK)
+    rows, text = documented()
+    for name in {*factory._command_line_options, *shown} - {"help", "version"}:
+        plain = name.replace("-", "_")
+        told = rows.get(plain) in ("yes", "changeable")
+        assert told or (plain in ALIASES and f"`{plain}`" in text), name
+    live = {name for name, stock in rows.items() if stock == "changeable"}
+    assert live == {name.replace("-", "_") for name in factory._config_file_options}
+    letters = set(re.findall(r"(?<=[ ,])-([A-Za-z])(?=,)", result.stdout))
+    assert {"T", "M", "N", "C", "h"} <= letters
+    ours = _make_parser("factory")._option_string_actions
+    for letter in letters:
+        assert f"-{letter}" in ours or f"Its `-{letter}`" in text
 
 
 def test_our_own_options_are_there_and_each_has_a_text_and_a_kind() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
-import tempfile
+import socket
+import struct
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -21,6 +24,7 @@ __all__ = [
     "LOG",
     "STATUS",
     "factory_id",
+    "inherit_lock",
     "is_running",
     "lock_directory",
     "manager_lock",
@@ -36,6 +40,9 @@ STATUS = "status.json"
 _ID = "factory.id"
 
 _MAX_STATUS = 256 << 20
+
+# Between bind() and listen() nobody can be asked; those two take microseconds.
+_BIND_TIMEOUT = 1.0
 
 
 def factory_id(directory: str) -> str:
@@ -79,6 +86,21 @@ def lock_directory(directory: str) -> int | None:
     return fd
 
 
+def inherit_lock(directory: str, fd: int) -> None:
+    """Keep a descriptor with the directory's lock, as it came to us, from our children.
+
+    Raises:
+        LaunchError: It is something else.
+    """
+    path = os.path.join(directory, LOCK)
+    try:
+        if not os.path.samestat(os.fstat(fd), os.stat(path)):
+            raise LaunchError(f"descriptor {fd} is not the factory's {path}; leave out --lock")
+        os.set_inheritable(fd, False)
+    except OSError as error:
+        raise LaunchError(f"cannot use descriptor {fd} as {path}: {error.strerror}") from error
+
+
 def is_running(directory: str) -> bool | None:
     """Whether a factory runs in the directory; None if it is no factory's, or not ours."""
     try:
@@ -100,27 +122,50 @@ def manager_lock(manager: str) -> Iterator[bool]:
     """Keep this user's other factories of the manager on this host from submitting.
 
     Yields whether we have the lock; never waits for it.
+
+    The lock is the name of an abstract Unix socket. The kernel keeps it for every process
+    of the host's network, whatever directories it has (the starter gives a job a /tmp and
+    /dev/shm of its own), wherever its copy of the secret is, and gives it back with the
+    process, so nothing is left to remove. Another user can have taken the name: then we go
+    on without it, as factories on two hosts have to.
     """
-    digest = hashlib.sha256(manager.encode()).hexdigest()[:16]
-    path = os.path.join(tempfile.gettempdir(), f"vine-factories-{os.getuid()}-{digest}.lock")
-    fd = -1
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        yield False
-        return
-    except OSError:
-        # Somebody else made the file: go on, as factories on two hosts have to.
-        if fd >= 0:
-            os.close(fd)
-            fd = -1
-    try:
+    mark = f"{os.getuid()}\0{manager}"
+    name = f"\0vine_sharedport-{hashlib.sha256(mark.encode()).hexdigest()[:32]}"
+    deadline = time.monotonic() + _BIND_TIMEOUT
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:
+        while not _bind(lock, name):
+            owner = _owner_of(name)
+            if owner is not None:
+                yield owner != os.getuid()
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
         yield True
-    finally:
-        if fd >= 0:
-            os.close(fd)
+
+
+def _bind(lock: socket.socket, name: str) -> bool:
+    """Take a socket's name; False if somebody has it."""
+    try:
+        lock.bind(name)
+        lock.listen(4096)  # so that others can see whose it is
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    return True
+
+
+def _owner_of(name: str) -> int | None:
+    """Return the user who listens at a socket's name; None while nobody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+        peer.setblocking(False)
+        try:
+            peer.connect(name)
+        except BlockingIOError:  # so many have looked: most likely for one of ours
+            return os.getuid()
+        except OSError:
+            return None
+        found = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("3i", found)[1])  # pid, uid, gid
 
 
 def write_atomically(path: str, text: str) -> None:

@@ -6,15 +6,31 @@ import dataclasses
 import difflib
 import enum
 import json
-import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, TypeVar
+from typing import Any
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory.values import (
+    Convert,
+    to_choice,
+    to_flag,
+    to_host_port,
+    to_integer,
+    to_lines,
+    to_pairs,
+    to_port_range,
+    to_requirements,
+    to_seconds,
+    to_size,
+    to_text,
+    to_texts,
+    to_words,
+    to_wrapper,
+)
 
 __all__ = [
     "ALIASES",
@@ -105,185 +121,6 @@ _REFUSED_BATCH_TYPES = {
     "wq": "start the workers with 'local' instead",
 }
 
-T = TypeVar("T")
-Convert = Callable[[str, Any], Any]
-
-
-def _bad(name: str, value: object, wanted: str) -> LaunchError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return LaunchError(f"the factory's option {name} is {shown}; wanted is {wanted}")
-
-
-def _integer(least: int, what: str, *, none_below: int | None = None) -> Convert:
-    """Return a converter to int; fractions are rounded up, as vine_factory does."""
-    # `none_below`: vine_factory's -1 for "not given".
-
-    def convert(name: str, value: Any) -> int | None:
-        whole: int
-        wanted = f"{what}: a whole number of at least {least}"
-        number = value
-        if isinstance(value, str):
-            # Not more digits than int() converts in a moment.
-            if not re.fullmatch(r"\s*[-+]?\d{1,18}(\.\d{1,18})?\s*", value):
-                raise _bad(name, value, wanted)
-            number = float(value) if "." in value else int(value)
-        if isinstance(number, bool) or not hasattr(number, "__ceil__"):
-            raise _bad(name, value, wanted)
-        try:
-            whole = math.ceil(number)
-        except (ValueError, OverflowError):
-            raise _bad(name, value, wanted) from None
-        if none_below is not None and whole < none_below:
-            return None
-        if not least <= whole < 1 << 53:
-            raise _bad(name, value, wanted)
-        return whole
-
-    return convert
-
-
-def _seconds(name: str, value: Any) -> float:
-    wanted = "seconds, at least 0.1"
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        seconds = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise _bad(name, value, wanted) from None
-    if not 0.1 <= seconds < 1e9:
-        raise _bad(name, value, wanted)
-    return seconds
-
-
-def _flag(name: str, value: Any) -> bool:
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words.update({"0": False, "false": False, "no": False, "off": False, "": False})
-    plain = str(value).strip().lower() if isinstance(value, (bool, int, str)) else None
-    found = words.get(plain) if plain is not None else None
-    if found is None:
-        raise _bad(name, value, "true or false (also yes or no, 1 or 0)")
-    return found
-
-
-def _text(name: str, value: Any, *, lines: bool = False) -> str | None:
-    try:
-        text = os.fspath(value)
-    except TypeError:
-        text = None
-    if not isinstance(text, str):
-        raise _bad(name, value, "text")
-    if "\0" in text or (not lines and re.search(r"[\r\n]", text)):
-        raise _bad(name, value, "text without NUL" + ("" if lines else ", in one line"))
-    return text or None
-
-
-def _lines(name: str, value: Any) -> str | None:
-    return _text(name, value, lines=True)
-
-
-def _texts(name: str, value: Any) -> tuple[str, ...]:
-    """Return one text or several as a tuple."""
-    if isinstance(value, (str, os.PathLike)):
-        value = [value]
-    if isinstance(value, Mapping) or not isinstance(value, Iterable):
-        raise _bad(name, value, "one text, or a list of them")
-    found = tuple(_text(name, item) for item in value)
-    return tuple(item for item in found if item)
-
-
-def _words(name: str, value: Any) -> tuple[str, ...]:
-    return tuple(word for text in _texts(name, value) for word in text.split())
-
-
-def _pairs(name: str, value: Any) -> tuple[tuple[str, str], ...]:
-    """Return a mapping, ``"NAME=VALUE"`` or a list of such as pairs."""
-    wanted = "NAME=VALUE, a list of such, or a dict"
-    if isinstance(value, str):
-        value = value.splitlines()
-    found: dict[str, str] = {}
-    if isinstance(value, Mapping):
-        items: Iterable[Any] = value.items()
-    elif isinstance(value, Iterable):
-        items = value
-    else:
-        raise _bad(name, value, wanted)
-    for item in items:
-        # At the first "=", where the stock factory loses what follows a second one.
-        pair = item.split("=", 1) if isinstance(item, str) else item
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise _bad(name, item, wanted)
-        key, text = pair
-        if isinstance(text, (bool, int, float)):
-            text = str(text)
-        if not isinstance(key, str) or not isinstance(text, str) or not key.strip():
-            raise _bad(name, item, wanted)
-        if re.search(r"[\0\r\n=]", key) or "\0" in text:
-            raise _bad(name, item, wanted)
-        if name != "env":  # a blank may belong to a variable's value
-            text = text.strip()
-        found[key.strip()] = text
-    return tuple(found.items())
-
-
-def _requirements(name: str, value: Any) -> str | None:
-    """Return one expression; several must all hold, as with vine_factory."""
-    found = _texts(name, value)
-    if len(found) > 1:
-        return " && ".join(f"({text})" for text in found)
-    return found[0] if found else None
-
-
-def _wrapper(name: str, value: Any) -> str | None:
-    """Return one command; a later one goes around the earlier, as with vine_factory."""
-    return " ".join(reversed(_texts(name, value))) or None
-
-
-def _port_range(name: str, value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    text = _text(name, value)
-    if text is None:
-        return None
-    wanted = "a port from 1 to 65535, or two as MIN:MAX"
-    if not re.fullmatch(r"\d{1,5}(:\d{1,5})?", text):
-        raise _bad(name, value, wanted)
-    ports = [int(port) for port in text.split(":")]
-    if not 1 <= ports[0] <= ports[-1] <= 65535:
-        raise _bad(name, value, wanted)
-    return text
-
-
-def _host_port(name: str, value: Any) -> str | None:
-    text = _text(name, value)
-    if text is None:
-        return None
-    match = re.fullmatch(r".+:(\d{1,5})", text)
-    if match is None or not 1 <= int(match[1]) <= 65535:
-        raise _bad(name, value, "HOST:PORT")
-    return text
-
-
-def _size(name: str, value: Any) -> int:
-    """Return bytes; "10M" is 10 MiB, as with vine_factory."""
-    wanted = "a size in bytes, or with a unit as in 10M"
-    match = re.fullmatch(r"\s*(\d{1,15})\s*([KMGTP]?)B?\s*", str(value).upper())
-    if match is None or isinstance(value, bool):
-        raise _bad(name, value, wanted)
-    return int(match[1]) << 10 * " KMGTP".index(match[2] or " ")
-
-
-def _choice(*choices: str) -> Convert:
-    def convert(name: str, value: Any) -> str:
-        if value in choices:
-            return str(value)
-        reason = _REFUSED_BATCH_TYPES.get(str(value)) if name == "batch_type" else None
-        if reason:
-            raise LaunchError(f"the factory's batch_type {value!r} is refused: {reason}")
-        raise _bad(name, value, "one of " + ", ".join(choices))
-
-    return convert
-
 
 def _option(kind: Kind, convert: Convert, text: str, default: Any = None) -> Any:
     return field(default=default, metadata={"kind": kind, "convert": convert, "text": text})
@@ -298,10 +135,10 @@ def _live(convert: Convert, text: str, default: Any = None) -> Any:
 
 
 def _idle(name: str) -> Any:
-    return _option(Kind.MEANINGLESS, _lines, f"No effect: {REASONS[name]}.")
+    return _option(Kind.MEANINGLESS, to_lines, f"No effect: {REASONS[name]}.")
 
 
-_megabytes = _integer(1, "megabytes for each worker", none_below=1)
+_megabytes = to_integer(1, "megabytes for each worker", none_below=1)
 
 
 @dataclass(frozen=True)
@@ -320,93 +157,97 @@ class Options:
     """
 
     # --- whom it serves
-    address: str | None = _fixed(_text, "The manager's address at the shared port.")
-    secret_file: str | None = _fixed(_text, "File with the manager's secret.")
-    manager_host_port: str | None = _fixed(_host_port, "HOST:PORT of a manager by TCP.")
-    manager_name: str | None = _fixed(_text, "The name that the manager publishes.")
+    address: str | None = _fixed(to_text, "The manager's address at the shared port.")
+    secret_file: str | None = _fixed(to_text, "File with the manager's secret.")
+    manager_host_port: str | None = _fixed(to_host_port, "HOST:PORT of a manager by TCP.")
+    manager_name: str | None = _fixed(to_text, "The name that the manager publishes.")
     system: str = _fixed(
-        _choice("taskvine", "work_queue"), "taskvine or work_queue.", "taskvine"
+        to_choice("taskvine", "work_queue"), "taskvine or work_queue.", "taskvine"
     )
-    password: str | None = _fixed(_text, "File with the manager's password.")
-    ssl: bool = _fixed(_flag, "The manager speaks TLS.", False)
-    tls_sni: str | None = _fixed(_text, "Name to ask for in TLS; implies ssl.")
+    password: str | None = _fixed(to_text, "File with the manager's password.")
+    ssl: bool = _fixed(to_flag, "The manager speaks TLS.", False)
+    tls_sni: str | None = _fixed(to_text, "Name to ask for in TLS; implies ssl.")
     factory_timeout: int = _live(
-        _integer(0, "seconds"), "End after so many seconds without a manager; 0: never.", 0
+        to_integer(0, "seconds"), "End after so many seconds without a manager; 0: never.", 0
     )
 
     # --- how many workers
-    min_workers: int = _live(_integer(0, "workers"), "Workers to have at any time.", 5)
-    max_workers: int = _live(_integer(1, "workers"), "Workers to have at most.", 100)
+    min_workers: int = _live(to_integer(0, "workers"), "Workers to have at any time.", 5)
+    max_workers: int = _live(to_integer(1, "workers"), "Workers to have at most.", 100)
     workers_per_cycle: int = _live(
-        _integer(0, "workers; 0 for any number"),
+        to_integer(0, "workers; 0 for any number"),
         "Workers that may be on their way at once; 0: any number.", 5,
     )  # fmt: skip
     tasks_per_worker: int | None = _live(
-        _integer(1, "tasks", none_below=1), "Tasks that a worker runs at once; one per core."
+        to_integer(1, "tasks", none_below=1), "Tasks that a worker runs at once; one per core."
     )
-    capacity: bool = _live(_flag, "No more workers than the manager can keep busy.", False)
+    capacity: bool = _live(to_flag, "No more workers than the manager can keep busy.", False)
     max_idle: int | None = _live(
-        _integer(1, "jobs", none_below=1), "Jobs that may wait for a machine at once."
+        to_integer(1, "jobs", none_below=1), "Jobs that may wait for a machine at once."
     )
     # The stock factory's 30 s are the pace of the catalog server that it asks. We ask the
     # manager itself, which answers in some milliseconds, and read the job log ourselves.
-    cycle: float = _live(_seconds, "Seconds between two looks at the manager.", 5.0)
+    cycle: float = _live(to_seconds, "Seconds between two looks at the manager.", 5.0)
     timeout: int = _live(
-        _integer(1, "seconds"), "Seconds after which a worker without tasks ends.", 300
+        to_integer(1, "seconds"), "Seconds after which a worker without tasks ends.", 300
     )
-    repair: bool = _live(_flag, "Mend held jobs whose cause is known.", False)
+    repair: bool = _live(to_flag, "Mend held jobs whose cause is known.", False)
 
     # --- what a worker is
     cores: int | None = _live(
-        _integer(1, "cores for each worker", none_below=1), "Cores of each worker."
+        to_integer(1, "cores for each worker", none_below=1), "Cores of each worker."
     )
     memory: int | None = _live(_megabytes, "Megabytes of memory of each worker.")
     disk: int | None = _live(_megabytes, "Megabytes of disk of each worker.")
     gpus: int | None = _live(
-        _integer(0, "GPUs for each worker", none_below=0), "GPUs of each worker."
+        to_integer(0, "GPUs for each worker", none_below=0), "GPUs of each worker."
     )
-    autosize: bool = _live(_flag, "Let a worker have its whole slot.", False)
-    feature: tuple[str, ...] = _fixed(_texts, "Features that each worker announces.", ())
-    extra_options: str | None = _live(_text, "More options for the worker program.")
-    transfer_port: str | None = _live(_port_range, "Ports for transfers between workers.")
-    single_shot: bool = _fixed(_flag, "A worker ends with its first connection.", False)
-    worker_binary: str | None = _fixed(_text, "The worker program; found on PATH.")
-    wrapper: str | None = _fixed(_wrapper, "Command in front of the worker's own.")
-    wrapper_input: tuple[str, ...] = _fixed(_texts, "Files that the wrapper needs.", ())
-    task_wrapper: str | None = _fixed(_text, "Command in front of each task's own.")
-    python_env: str | None = _fixed(_text, "Tarball of the workers' Python (poncho).")
+    autosize: bool = _live(to_flag, "Let a worker have its whole slot.", False)
+    feature: tuple[str, ...] = _fixed(to_texts, "Features that each worker announces.", ())
+    extra_options: str | None = _live(to_text, "More options for the worker program.")
+    transfer_port: str | None = _live(to_port_range, "Ports for transfers between workers.")
+    single_shot: bool = _fixed(to_flag, "A worker ends with its first connection.", False)
+    worker_binary: str | None = _fixed(to_text, "The worker program; found on PATH.")
+    wrapper: str | None = _fixed(to_wrapper, "Command in front of the worker's own.")
+    wrapper_input: tuple[str, ...] = _fixed(to_texts, "Files that the wrapper needs.", ())
+    task_wrapper: str | None = _fixed(to_text, "Command in front of each task's own.")
+    python_env: str | None = _fixed(to_text, "Tarball of the workers' Python (poncho).")
     env: tuple[tuple[str, str], ...] = _fixed(
-        _pairs, "Environment variables of the workers, NAME=VALUE.", ()
+        to_pairs, "Environment variables of the workers, NAME=VALUE.", ()
     )
-    container_image: str | None = _fixed(_text, "Container that workers run in.")
+    container_image: str | None = _fixed(to_text, "Container that workers run in.")
 
     # --- where it runs
-    batch_type: str = _fixed(_choice(*BATCH_TYPES), "Where workers run.", "condor")
-    batch_options: str | None = _fixed(_lines, "More submit commands, lines of text.")
-    commands: tuple[tuple[str, str], ...] = _fixed(_pairs, "More submit commands, by name.", ())
-    condor_requirements: str | None = _live(_requirements, "What a machine must fulfil.")
-    workers_blocked: tuple[str, ...] = _live(_words, "Machines not to be used.", ())
-    preset: str | None = _fixed(_text, "Preset, by name or file.")
-    schedd: str | None = _fixed(_text, "Name of the schedd to submit to.")
-    pool: str | None = _fixed(_text, "Collector that knows the schedd.")
-    spool: bool = _fixed(_flag, "Copy the files to the schedd.", False)
-    grid: str | None = _fixed(_text, "The grid_resource to submit to.")
+    batch_type: str = _fixed(
+        to_choice(*BATCH_TYPES, refused=_REFUSED_BATCH_TYPES), "Where workers run.", "condor"
+    )
+    batch_options: str | None = _fixed(to_lines, "More submit commands, lines of text.")
+    commands: tuple[tuple[str, str], ...] = _fixed(
+        to_pairs, "More submit commands, by name.", ()
+    )
+    condor_requirements: str | None = _live(to_requirements, "What a machine must fulfil.")
+    workers_blocked: tuple[str, ...] = _live(to_words, "Machines not to be used.", ())
+    preset: str | None = _fixed(to_text, "Preset, by name or file.")
+    schedd: str | None = _fixed(to_text, "Name of the schedd to submit to.")
+    pool: str | None = _fixed(to_text, "Collector that knows the schedd.")
+    spool: bool = _fixed(to_flag, "Copy the files to the schedd.", False)
+    grid: str | None = _fixed(to_text, "The grid_resource to submit to.")
 
     # --- the factory itself
-    directory: str | None = _fixed(_text, "Where its log, status and jobs' files are.")
-    config_file: str | None = _fixed(_text, "File with options, read at each change.")
-    factory_name: str | None = _fixed(_text, "Name that workers give for their factory.")
-    parent_death: bool = _fixed(_flag, "End when the starting process does.", False)
-    log_file: str | None = _fixed(_text, "Where the factory's process writes.")
-    debug: str | None = _fixed(_text, "What to log in detail, as 'all'.")
-    debug_file: str | None = _fixed(_text, "File for the detailed log.")
-    debug_file_size: int = _fixed(_size, "Bytes at which that file is turned over.", 10 << 20)
-    debug_workers: bool = _fixed(_flag, "Bring a detailed log of each worker.", False)
+    directory: str | None = _fixed(to_text, "Where its log, status and jobs' files are.")
+    config_file: str | None = _fixed(to_text, "File with options, read at each change.")
+    factory_name: str | None = _fixed(to_text, "Name that workers give for their factory.")
+    parent_death: bool = _fixed(to_flag, "End when the starting process does.", False)
+    log_file: str | None = _fixed(to_text, "Where the factory's process writes.")
+    debug: str | None = _fixed(to_text, "What to log in detail, as 'all'.")
+    debug_file: str | None = _fixed(to_text, "File for the detailed log.")
+    debug_file_size: int = _fixed(to_size, "Bytes at which that file is turned over.", 10 << 20)
+    debug_workers: bool = _fixed(to_flag, "Bring a detailed log of each worker.", False)
 
     # --- accepted, without effect
     catalog: str | None = _idle("catalog")
     disable_afs_check: bool = _option(
-        Kind.MEANINGLESS, _flag, f"No effect: {REASONS['disable_afs_check']}.", False
+        Kind.MEANINGLESS, to_flag, f"No effect: {REASONS['disable_afs_check']}.", False
     )
     factory_binary: str | None = _idle("factory_binary")
 

@@ -1,8 +1,8 @@
 """Presets: what a factory needs to know of a place, in a small file.
 
-A file has up to four sections: ``[where]`` (see ``Where``), ``[factory]`` (the factory's
-options), ``[submit]`` (submit commands, and ``+Attribute`` of the jobs) and ``[manager]``
-(what suits the manager there). What the user gives wins over each of them.
+A file has up to three sections: ``[where]`` (see ``Where``), ``[factory]`` (the factory's
+options) and ``[submit]`` (submit commands, and ``+Attribute`` of the jobs). What the user
+gives wins over each of them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ __all__ = ["DETECT", "Preset", "load_preset", "preset_names", "user_directory"]
 DETECT = "detect"
 """Value of ``+ProjectName`` in a preset: the project is looked up when jobs are submitted."""
 
-_SECTIONS = ("where", "factory", "submit", "manager")
+_SECTIONS = ("where", "factory", "submit")
 _WHERE = ("schedd", "pool", "spool", "grid", "base_directory")
-_MANAGER = ("tcp",)
 _MAX_SIZE = 1 << 20
 _PROJECT = "my.projectname"
 
@@ -44,7 +43,6 @@ class Preset:
         where: The place; what the user names (schedd, grid ...) comes instead of it.
         factory: Options of the factory, under the names of ``Options``; text.
         submit: Submit commands, as they stand there.
-        manager: Settings for the manager, ``tcp`` for ``SharedPort``; for the user to see.
         base_directory: Where to make a factory's directory, unless the user names one.
     """
 
@@ -53,7 +51,6 @@ class Preset:
     where: Where = field(default_factory=Where)
     factory: Mapping[str, str] = field(default_factory=dict)
     submit: Mapping[str, str] = field(default_factory=dict)
-    manager: Mapping[str, str] = field(default_factory=dict)
     base_directory: str | None = None
 
     def place(self, given: options.Options) -> Where:
@@ -156,9 +153,8 @@ def _parse(name: str, path: str, text: str) -> Preset:
             where = _place(path, text, section, key)
             if "\n" in value:
                 raise LaunchError(f"{where}: the value goes on in the next line; use one line")
-            known = {"where": _WHERE, "manager": _MANAGER}.get(section)
-            if known is not None and key not in known:
-                raise LaunchError(f"{where}: unknown key; wanted are {', '.join(known)}")
+            if section == "where" and key not in _WHERE:
+                raise LaunchError(f"{where}: unknown key; wanted are {', '.join(_WHERE)}")
             if section == "factory":
                 try:
                     field_name = options.field_name(key)
@@ -185,7 +181,6 @@ def _parse(name: str, path: str, text: str) -> Preset:
         place,
         sections["factory"],
         sections["submit"],
-        sections["manager"],
         os.path.abspath(os.path.expanduser(base)) if base else None,
     )
 

@@ -83,6 +83,7 @@ def command(
     owner: Process | None = None,
     prometheus_file: str | None = None,
     ending: bool = False,
+    lock: int | None = None,
 ) -> list[str]:
     """Return the command that runs the factory of a directory, or ends what it has left."""
     found = [sys.executable, "-m", "vine_sharedport", "factory", "run", directory]
@@ -92,6 +93,8 @@ def command(
         found += ["--prometheus-file", prometheus_file]
     if ending:
         found += ["--end"]
+    if lock is not None:
+        found += ["--lock", str(lock)]
     return found
 
 
@@ -108,6 +111,7 @@ def spawn(
     owner: Process | None,
     log_file: str | None = None,
     ending: bool = False,
+    lock: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start the factory of a directory in the background.
 
@@ -116,6 +120,7 @@ def spawn(
         owner: The process with which it ends.
         log_file: Where it writes instead of to ``factory.log`` in the directory.
         ending: It only removes the jobs that are left.
+        lock: Descriptor with the directory's lock, which it inherits; stays the caller's.
 
     Raises:
         LaunchError: It cannot be started.
@@ -132,7 +137,8 @@ def spawn(
         raise LaunchError(f"cannot write the factory's log {path}: {error.strerror}") from error
     with output:
         return subprocess.Popen(
-            command(directory, owner=owner, ending=ending),
+            command(directory, owner=owner, ending=ending, lock=lock),
+            pass_fds=() if lock is None else (lock,),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -184,6 +190,7 @@ def run(
     owner: Process | None = None,
     prometheus_file: str | None = None,
     ending: bool = False,
+    lock: int | None = None,
 ) -> int:
     """Run the factory of a directory until it ends; return its exit status.
 
@@ -192,16 +199,16 @@ def run(
         owner: The process with which it ends.
         prometheus_file: As ``Loop`` has it.
         ending: Only remove the jobs that are left.
+        lock: Descriptor with the directory's lock, close-on-exec; stays the caller's.
 
     Raises:
         LaunchError: A factory runs there already, or it cannot work.
     """
     directory = os.path.abspath(directory)
-    lock = _lock(directory)
-    try:
+    with contextlib.ExitStack() as stack:
+        if lock is None:
+            stack.callback(os.close, _lock(directory))
         return _Supervisor(directory, owner, prometheus_file, ending=ending).run()
-    finally:
-        os.close(lock)
 
 
 def _lock(directory: str) -> int:

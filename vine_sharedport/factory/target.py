@@ -5,15 +5,25 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, SharedPortError, WrongSecretError
+from vine_sharedport.factory.options import Options
+from vine_sharedport.link import dial
 from vine_sharedport.pool.discovery import discover
 from vine_sharedport.wire.handoff import check_sock_id
 
-__all__ = ["default_directory", "values_of_manager", "values_of_name"]
+__all__ = [
+    "check_secret",
+    "default_directory",
+    "values_of_manager",
+    "values_of_name",
+]
 
 # Where a manager of that name, started in the present directory, has its secret:
 # ``directories`` in manager/systems.py.
 _RUN_INFO = {"taskvine": "vine-run-info", "work_queue": "work-queue-run-info"}
+
+# Seconds for the gate's greeting, which comes in two round trips.
+_GATE_TIMEOUT = 5.0
 
 
 def values_of_manager(manager: Any) -> dict[str, Any]:
@@ -58,10 +68,40 @@ def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
             "catalog server is not asked, give the name in SharedPort(name=...)"
         ) from error
     found: dict[str, Any] = {"address": str(discover().address.with_sock(name))}
-    secret = os.path.abspath(os.path.join(_RUN_INFO[system], f"shared_port-{name}.secret"))
+    secret = _secret_of(name, system)
     if os.path.exists(secret):
         found["secret_file"] = secret
     return found
+
+
+def _secret_of(name: str, system: str) -> str:
+    """Return where a named manager, started in the present directory, has its secret."""
+    return os.path.abspath(os.path.join(_RUN_INFO[system], f"shared_port-{name}.secret"))
+
+
+def check_secret(options: Options) -> None:
+    """Refuse to begin without a secret where the manager asks for one.
+
+    Only its gate can say that. One that cannot be reached may still come.
+
+    Raises:
+        LaunchError: It does; the message says where a secret was looked for.
+    """
+    if options.address is None or options.secret_file is not None:
+        return
+    try:
+        dial.connect(options.address, timeout=_GATE_TIMEOUT, confirm=True).close()
+    except WrongSecretError as error:
+        name = options.manager_name
+        looked = f"; there is no {_secret_of(name, options.system)}" if name else ""
+        raise LaunchError(
+            f"the manager {name or options.address} asks for its secret, and the factory has "
+            f"none{looked}; give --secret-file, in Python secret_file=, with the file that "
+            "manager.shared_port.secret_file names, or start the factory where the manager "
+            "was started"
+        ) from error
+    except SharedPortError:
+        pass
 
 
 def default_directory(base: str, manager: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vine_sharedport.factory.options import OptionError, field_name
 from vine_sharedport.manager.systems import System, missing
+from vine_sharedport.pool.worker_job import run_directory
 from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
 
 __all__ = ["make_stock_factory"]
@@ -52,7 +53,7 @@ def make_stock_factory(
         # It asks the manager by TCP, on this machine; the workers get the other address.
         given["manager_host_port"] = f"localhost:{manager.port}"
         factory = _with_launcher(stock)(batch_type, **given)
-        logs = getattr(manager, "logging_directory", None) or os.getcwd()
+        logs = run_directory(manager)
         directory = os.path.join(tempfile.mkdtemp(prefix="workers-", dir=logs), "bundle")
         write_bundle(directory, str(link.address), secret_file=link.secret_file)
         factory._bundle = [os.path.join(directory, name) for name in os.listdir(directory)]

@@ -1,0 +1,121 @@
+"""A factory finds its manager's secret and its own place, or says what is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vine_sharedport.factory import files
+from vine_sharedport.factory.options import OptionError, read_config
+
+from . import helpers
+from .factory_helpers import SWIFT, drive, finish, read
+
+pytestmark = pytest.mark.daemon
+
+vine = pytest.importorskip("vine_sharedport")
+
+
+def start(cwd: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "vine_sharedport", "factory", *arguments],
+        cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+    )  # fmt: skip
+
+
+def test_a_missing_secret_is_told_at_the_start_with_the_place_where_it_was_looked_for(
+    make_manager: Any, tmp_path: Path
+) -> None:
+    name = f"gate{os.getpid()}"
+    manager = make_manager(shared_port=vine.SharedPort(name=name))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    found = start(elsewhere, "-M", name)
+    said = found.communicate(timeout=30)[1]
+    assert found.returncode == 1
+    assert f"the manager {name} asks for its secret" in said
+    assert f"there is no {elsewhere}/vine-run-info/shared_port-{name}.secret;" in said
+    assert "give --secret-file" in said
+    assert "Traceback" not in said
+    assert not list(elsewhere.iterdir())
+    address = str(manager.shared_port.address)
+    found = start(elsewhere, "--address", address)
+    assert "asks for its secret" in found.communicate(timeout=30)[1]
+
+
+def test_a_manager_without_a_gate_needs_no_secret(make_manager: Any, tmp_path: Path) -> None:
+    name = f"open{os.getpid()}"
+    manager = make_manager(shared_port=vine.SharedPort(name=name, gate=False))
+    with vine.Factory("condor", manager_name=name, **SWIFT, directory=str(tmp_path / "f")):
+        manager.submit(vine.Task("echo open"))
+        (task,) = finish(manager)
+    assert task.output == "open\n"
+
+
+def test_a_work_queues_factory_is_in_the_directory_of_its_run(
+    pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import vine_sharedport.work_queue as wq
+
+    monkeypatch.chdir(tmp_path)
+    queue = wq.WorkQueue(0, shared_port=True)
+    try:
+        run = os.path.dirname(queue.shared_port.secret_file)
+        with wq.Factory("condor", manager=queue, **SWIFT) as workers:
+            sock_id = queue.shared_port.sock_id
+            assert workers.directory == os.path.join(run, f"vine-factory-{sock_id}")
+            status = start(tmp_path, "status", "--json")
+            assert json.loads(status.communicate(timeout=30)[0])["pid"] == workers.status().pid
+        assert [path.name for path in tmp_path.iterdir()] == ["work-queue-run-info"]
+    finally:
+        queue._free()
+
+
+def test_an_attribute_tells_what_holds_while_it_runs(make_manager: Any, tmp_path: Path) -> None:
+    manager = make_manager()
+    config = tmp_path / "mine.json"
+    config.write_text(json.dumps({"max-workers": 2}))
+    options = {name: value for name, value in SWIFT.items() if name != "max_workers"}
+    with vine.Factory("condor", manager=manager, config_file=str(config), **options) as workers:
+        with pytest.raises(OptionError, match=r"max_workers is 2 by its file .*mine\.json"):
+            workers.max_workers = 50
+        assert workers.max_workers == 2
+        config.write_text(json.dumps({"max-workers": 1}))
+        assert workers.max_workers == 1
+        workers.min_workers = 9  # it is max_workers that holds
+        drive(manager, lambda: workers.status().workers.connected == 1)
+        assert (workers.status().submitted, workers.status().max_workers) == (1, 1)
+        config.write_text("{}")
+        workers.max_workers = 3
+        drive(manager, lambda: workers.status().workers.connected == 3)
+
+
+def test_of_two_that_start_at_once_one_has_the_directory_and_its_own_configuration(
+    make_manager: Any, tmp_path: Path
+) -> None:
+    link = make_manager().shared_port
+    directory = str(tmp_path / "there")
+    place = ["--address", str(link.address), "--secret-file", link.secret_file, "-S", directory]
+    started = {n: start(tmp_path, *place, "-w", "0", "-W", str(n)) for n in (1, 2, 3, 4)}
+    with contextlib.ExitStack() as stack:
+        for process in started.values():
+            stack.callback(process.communicate, timeout=60)
+            stack.callback(process.send_signal, signal.SIGTERM)
+        helpers.wait_until(lambda: sum(p.poll() is None for p in started.values()) == 1)
+        helpers.wait_until(lambda: read(directory))
+        ((most, winner),) = ((n, p) for n, p in started.items() if p.poll() is None)
+        assert read(directory).pid == winner.pid  # type: ignore[union-attr]
+        assert read_config(os.path.join(directory, files.CONFIG)).max_workers == most
+        for process in set(started.values()) - {winner}:
+            assert process.returncode == 1
+            assert process.stderr is not None
+            assert "a factory runs in" in process.stderr.read()

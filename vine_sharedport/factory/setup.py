@@ -1,0 +1,129 @@
+"""What has to be found, checked and made before a factory's process can start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import files, target
+from vine_sharedport.factory.description import describe, preset_of
+from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.pool.worker_job import address_of
+
+__all__ = ["choose_directory", "describe_now", "prepare", "resolve"]
+
+
+def resolve(given: dict[str, Any]) -> Options:
+    """Return the options that hold for what a user has given.
+
+    The file named by ``config_file`` wins over what is given, that over the preset, and
+    that over the defaults.
+
+    Raises:
+        LaunchError: Something in it is wrong.
+    """
+    given = dict(given)
+    options = Options.make(given)
+    if options.config_file is not None:
+        given["config_file"] = os.path.abspath(options.config_file)
+        options = read_config(given["config_file"], base=Options.make(given))
+    preset = preset_of(options)
+    if preset is not None:
+        options = Options.make(given, base=Options.make(dict(preset.factory)))
+        if options.config_file is not None:
+            options = read_config(options.config_file, base=options)
+    if options.address is None and options.manager_name is not None:
+        found = target.values_of_name(options.manager_name, options.system)
+        options = Options.make(
+            {k: v for k, v in found.items() if k == "address" or not options.secret_file},
+            base=options,
+        )
+    # The process that reads them has another working directory.
+    paths = {}
+    for name in ("secret_file", "password", "log_file", "debug_file"):
+        value = getattr(options, name)
+        if value is not None:
+            paths[name] = os.path.abspath(value)
+    if options.wrapper_input:
+        paths["wrapper_input"] = [os.path.abspath(path) for path in options.wrapper_input]
+    if options.python_env is not None and "://" not in options.python_env:
+        paths["python_env"] = os.path.abspath(options.python_env)
+    return Options.make(paths, base=options)
+
+
+def choose_directory(options: Options, base: str | None = None) -> str:
+    """Return the directory for a factory with these options, absolute.
+
+    Args:
+        options: What ``resolve`` has found.
+        base: Where to make one, unless the options tell; by default the present directory.
+    """
+    if options.directory is not None:
+        return os.path.abspath(options.directory)
+    preset = preset_of(options)
+    base = (preset.base_directory if preset is not None else None) or base or os.getcwd()
+    assert options.address is not None
+    return target.default_directory(base, str(address_of(options.address).sock))
+
+
+@contextlib.contextmanager
+def prepare(options: Options, directory: str) -> Iterator[tuple[Options, int]]:
+    """Make a factory's directory with its configuration, when all of it can work.
+
+    Yields the options, completed by the directory, and a descriptor that holds the
+    directory's lock until the context ends. The factory's process goes on with that one
+    (``process.spawn``, ``process.run``): nobody else writes a configuration between.
+
+    Raises:
+        LaunchError: It cannot work, or one runs there. Nothing has been made or changed.
+    """
+    # What is wrong shows here, and not in a log.
+    for name in ("log_file", "debug_file"):
+        path = getattr(options, name)
+        if path is not None and os.path.dirname(path) != directory:
+            _check_writable(name, path)
+    describe_now(options, directory, "0" * 32)
+    target.check_secret(options)
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise LaunchError(
+            f"cannot make the factory's directory {directory}: {error.strerror}; give another "
+            "one by the option directory"
+        ) from error
+    options = Options.make({"directory": directory}, base=options)
+    lock = files.lock_directory(directory)
+    if lock is None:
+        raise LaunchError(
+            f"a factory runs in {directory} already; give another directory, or end that one "
+            f"by 'vine_sharedport factory stop {directory}'"
+        )
+    try:
+        write_config(os.path.join(directory, files.CONFIG), options)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, files.STATUS))
+        yield options, lock
+    finally:
+        os.close(lock)
+
+
+def _check_writable(name: str, path: str) -> None:
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        raise LaunchError(f"cannot write {name} {path}: there is no directory {above}; make it")
+    if os.path.isdir(path) or not os.access(path if os.path.exists(path) else above, os.W_OK):
+        raise LaunchError(f"cannot write {name} {path}; give a file that you may write")
+
+
+def describe_now(options: Options, directory: str, factory: str) -> str:
+    """Return what would be submitted; makes no directory."""
+    with contextlib.ExitStack() as stack:
+        # A place for batch systems wants to write a file there.
+        if options.grid and not os.path.isdir(directory):
+            directory = stack.enter_context(tempfile.TemporaryDirectory())
+        return describe(options, directory, factory=factory, now=time.time()).text
