@@ -12,7 +12,8 @@ from typing import Any
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import files
 from vine_sharedport.factory.report import Snapshot
-from vine_sharedport.pool.jobs import EventLog, Schedd
+from vine_sharedport.pool.event_log import EventLog
+from vine_sharedport.pool.schedd import Schedd
 
 from .helpers import wait_until
 

@@ -52,7 +52,9 @@ def _jobs() -> set[tuple[int, int]]:
     """Return the jobs in the queue that have not ended or been removed."""
     import htcondor2
 
-    ads = htcondor2.Schedd().query("JobStatus =!= 3 && JobStatus =!= 4", ["ClusterId", "ProcId"])
+    ads = htcondor2.Schedd().query(
+        "JobStatus =!= 3 && JobStatus =!= 4", ["ClusterId", "ProcId"]
+    )
     return {(ad["ClusterId"], ad["ProcId"]) for ad in ads}
 
 

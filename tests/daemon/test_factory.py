@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -305,6 +306,37 @@ while not f.status().submitted:
     m.wait(1)
 {end}
 """
+
+
+@pytest.mark.parametrize("mode", ["direct", "relay"])
+def test_the_way_of_each_worker_is_known(make_manager: Any, mode: str) -> None:
+    manager = make_manager(shared_port=vine.SharedPort(mode=mode))
+    # None of them runs: the worker by TCP on the same host must not be taken for a job's.
+    with factory(
+        manager, min_workers=1, max_workers=3, condor_requirements="MY.ProcId == 9"
+    ) as workers, helpers.tcp_worker(manager.port):  # fmt: skip
+        drive(manager, lambda: workers.status().manager.by_tcp == 1)
+        assert workers.status().manager.by_shared_port == 0
+        with helpers.relay_worker(manager.shared_port):
+            drive(manager, lambda: workers.status().manager.by_shared_port == 1)
+            found = workers.status()
+            assert (found.manager.workers, found.manager.by_tcp) == (2, 1)
+            assert (found.workers.connected, found.workers.others) == (0, 2)
+            assert "2 workers (1 by the shared port, 1 by TCP)" in str(found)
+
+
+def test_a_worker_by_tcp_is_not_taken_for_a_job_on_its_host(manager: Any) -> None:
+    slow = {"wrapper": "sh -c 'sleep 5; exec \"$@\"' --"}
+    with factory(manager, min_workers=1, max_workers=1, **slow) as workers:
+        drive(manager, lambda: workers.status().workers.running == 1)
+        with helpers.tcp_worker(manager.port):
+            drive(manager, lambda: workers.status().manager.by_tcp == 1)
+            (job,) = workers.status().jobs
+            assert job.state == "running"
+            assert "not connected after" in str(job.reason)
+            drive(manager, lambda: workers.status().workers.connected == 1)
+            (job,) = workers.status().jobs
+            assert re.fullmatch(r"127\.0\.0\.1:\d+", str(job.worker))
 
 
 @pytest.mark.parametrize("end", ["", "f = None", "raise SystemExit(0)"])

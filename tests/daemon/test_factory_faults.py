@@ -28,6 +28,7 @@ from .factory_helpers import (
     read,
     wait_until_gone,
 )
+from .test_factory_cli import FLAGS, running
 
 pytestmark = pytest.mark.daemon
 
@@ -73,17 +74,52 @@ def test_one_of_the_factorys_processes_is_killed(manager: Any, which: str) -> No
     assert peak(workers.directory) == 2
 
 
-def test_both_are_killed_at_once_and_the_next_start_finds_the_jobs(manager: Any) -> None:
+def test_both_are_killed_at_once_and_the_program_starts_them_again(
+    manager: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     with factory(manager, min_workers=1) as workers:
         submit(manager)
         drive(manager, lambda: workers.status().workers.connected == 2)
-        for pid in processes_of(workers.directory):
+        before = processes_of(workers.directory)
+        mark = workers.status().factory
+        for pid in before:
             kill(pid)
         helpers.wait_until(lambda: not files.is_running(workers.directory))
-        mark = workers.status().factory
         assert len(queued(mark)) == 2
-        # The first one is not stopped before: that would remove the jobs.
-        with factory(manager, min_workers=1, directory=workers.directory) as again:
+        drive(manager, lambda: workers.status().pid not in before)
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        assert "was killed; starting it again" in caplog.text
+        finish(manager)
+        assert workers.status().factory == mark
+        assert workers.status().submitted == 2
+        # Options still reach it.
+        workers.max_workers = 1
+        drive(manager, lambda: workers.status().max_workers == 1)
+    assert not queued(mark)
+
+
+@contextlib.contextmanager
+def factory_of_its_own(manager: Any, directory: Path, *options: str) -> Iterator[str]:
+    """Run a factory by the command, with which no program sees to it; yield its mark."""
+    link = manager.shared_port
+    with running(
+        directory.parent, *FLAGS, "--address", str(link.address),
+        "--secret-file", link.secret_file, "--directory", str(directory), *options,
+    ):  # fmt: skip
+        helpers.wait_until(lambda: read(str(directory)))
+        yield files.factory_id(str(directory))
+
+
+def test_the_next_start_finds_the_jobs(manager: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "first"
+    with factory_of_its_own(manager, directory, "-w", "1") as mark:
+        submit(manager)
+        drive(manager, lambda: read(str(directory)).workers.connected == 2)  # type: ignore
+        for pid in processes_of(str(directory)):
+            kill(pid)
+        helpers.wait_until(lambda: not files.is_running(str(directory)))
+        assert len(queued(mark)) == 2
+        with factory(manager, min_workers=1, directory=str(directory)) as again:
             drive(manager, lambda: again.status().workers.connected == 2)
             assert again.status().factory == mark
             finish(manager)
@@ -94,12 +130,12 @@ def test_both_are_killed_at_once_and_the_next_start_finds_the_jobs(manager: Any)
 def test_a_factory_elsewhere_removes_what_one_that_was_killed_has_left(
     manager: Any, tmp_path: Path
 ) -> None:
-    with factory(manager, min_workers=2, directory=str(tmp_path / "first")) as workers:
-        drive(manager, lambda: workers.status().workers.connected == 2)
-        for pid in processes_of(workers.directory):
+    directory = tmp_path / "first"
+    with factory_of_its_own(manager, directory, "-w", "2") as mark:
+        drive(manager, lambda: read(str(directory)).workers.connected == 2)  # type: ignore
+        for pid in processes_of(str(directory)):
             kill(pid)
-        helpers.wait_until(lambda: not files.is_running(workers.directory))
-        mark = workers.status().factory
+        helpers.wait_until(lambda: not files.is_running(str(directory)))
         assert len(queued(mark)) == 2
         with factory(manager, directory=str(tmp_path / "second")) as again:
             drive(manager, lambda: not queued(mark), timeout=20)
@@ -120,12 +156,12 @@ with vine.Factory("condor", manager=m, directory={directory!r}, **options) as wo
 """
 
 
-@pytest.fixture
-def program(pool: Any, tmp_path: Path) -> Iterator[Any]:
-    """Return a program at work, with two workers connected, and its factory's directory."""
+@contextlib.contextmanager
+def program_at_work(tmp_path: Path, connected: int, **options: Any) -> Iterator[Any]:
+    """Yield a program with so many workers connected, and its factory's directory."""
     directory = str(tmp_path / "factory")
     text = PROGRAM.format(
-        options={**SWIFT, "max_workers": 2, "min_workers": 2},
+        options={**SWIFT, "max_workers": 2, "min_workers": 2, **options},
         run_info=str(tmp_path / "run-info"),
         directory=directory,
     )
@@ -136,12 +172,19 @@ def program(pool: Any, tmp_path: Path) -> Iterator[Any]:
     )  # fmt: skip
     try:
         helpers.wait_until(
-            lambda: (status := read(directory)) and status.workers.connected == 2
+            lambda: (status := read(directory)) and status.workers.connected == connected
         )
         yield running, directory
     finally:
         running.kill()
         running.wait()
+
+
+@pytest.fixture
+def program(pool: Any, tmp_path: Path) -> Iterator[Any]:
+    """Return a program at work, with two workers connected, and its factory's directory."""
+    with program_at_work(tmp_path, 2) as found:
+        yield found
 
 
 @pytest.mark.parametrize("also", ["nothing", "supervisor", "worker"])
@@ -206,36 +249,30 @@ def test_the_schedd_is_away_when_the_factory_ends(manager: Any) -> None:
     wait_until_gone(mark)
 
 
-def test_a_job_whose_factory_is_gone_for_good_is_removed_by_the_schedd(
-    manager: Any,
-) -> None:
-    """The last resort: what a job's ad says when nobody has renewed its lease."""
-    import classad2
+def test_the_jobs_go_when_everything_of_ours_was_killed(pool: Any, tmp_path: Path) -> None:
+    """The last resort: the schedd finds that a lease has run out, and the worker that
+    nobody answers."""
+    one_runs = "MY.ProcId == 0"
+    with program_at_work(tmp_path, 1, condor_requirements=one_runs) as (running, directory):
+        helpers.wait_until(lambda: read(directory).workers.idle == 1)  # type: ignore
+        mark = files.factory_id(directory)
+        began = time.monotonic()
+        for pid in [running.pid, *processes_of(directory)]:
+            kill(pid)
+        helpers.wait_until(lambda: not processes_of(directory))
+        took: dict[int, float] = {}
 
-    with factory(manager, min_workers=1, condor_requirements="false") as workers:
-        drive(manager, lambda: workers.status().workers.idle == 1)
-        import htcondor2
+        def is_empty() -> bool:
+            left = {ad["ProcId"] for ad in queued(mark)}
+            took.update({p: time.monotonic() - began for p in {0, 1} - left - set(took)})
+            return not left
 
-        (ad,) = htcondor2.Schedd().query(
-            f'VineSharedPortFactory =?= "{workers.status().factory}"'
-        )
-    text = str(ad.lookup("PeriodicRemove"))
-    now = int(time.time())
-
-    def removed(status: int, lease: int, entered: int) -> Any:
-        probe = classad2.ClassAd()
-        probe["JobStatus"] = status
-        probe["VineSharedPortLease"] = now + lease
-        probe["EnteredCurrentStatus"] = now - entered
-        probe["Rule"] = classad2.ExprTree(text)
-        return probe.eval("Rule")
-
-    assert int(ad["VineSharedPortLease"]) == pytest.approx(now + 900, abs=60)
-    assert removed(1, -10, 1000) is True
-    assert removed(5, -10, 1000) is True
-    assert removed(2, -10, 1000) is False, "a worker at work ends by itself"
-    assert removed(1, +10, 1000) is False, "renewed"
-    assert removed(1, -10, 100) is False, "just evicted: its factory may renew it"
+        assert not is_empty()
+        helpers.wait_until(is_empty, timeout=120)
+        print(f"gone: the waiting job after {took[1]:.0f} s, the worker after {took[0]:.0f} s")
+        # The lease is 30 s in this pool, and was not renewed for 10 s at most.
+        assert 15 < took[1] < 60
+        assert took[0] < 90, "its timeout is 30 s"
 
 
 def test_a_factory_that_is_told_twice_to_run_in_a_directory_refuses(manager: Any) -> None:

@@ -13,14 +13,17 @@ import pytest
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import files
+from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.adapt import read_description
 from vine_sharedport.factory.ask import ManagerPlace
 from vine_sharedport.factory.brake import EXIT_REASONS, Brake
-from vine_sharedport.factory.description import LEASE, WRAPPED, describe
+from vine_sharedport.factory.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs import Job, JobTable
 from vine_sharedport.factory.loop import Loop
 from vine_sharedport.factory.options import ALIASES, KINDS, Kind, OptionError, Options
 from vine_sharedport.factory.process import owner_process
+from vine_sharedport.factory.queue import Queue
+from vine_sharedport.factory.removal import Removal
 from vine_sharedport.factory.target import default_directory
 from vine_sharedport.factory.watch import ManagerView, says_nobody_there
 from vine_sharedport.link.dial import NOBODY_THERE
@@ -56,8 +59,29 @@ def test_jobs_carry_the_marks_and_a_lease(tmp_path: Path, worker: str) -> None:
     found = commands(tmp_path, worker)
     assert found["+VineSharedPort"] == '"vine_42"'
     assert found["+VineSharedPortFactory"] == f'"{"f" * 32}"'
-    assert found["+VineSharedPortLease"] == str(1000 + LEASE)
-    assert "VineSharedPortLease" in found["periodic_remove"]
+    lease = lease_time()
+    assert found["+VineSharedPortLease"] == str(1000 + lease)
+    rule = found["periodic_remove"]
+
+    def removed(status: int, lease_left: int, in_state: int) -> Any:
+        values = {
+            "time()": "100000",
+            "JobStatus": str(status),
+            "VineSharedPortLease": str(100000 + lease_left),
+            "EnteredCurrentStatus": str(100000 - in_state),
+            "=!=": "!=",
+            "&&": "and",
+        }
+        text = rule
+        for name, value in values.items():
+            text = text.replace(name, value)
+        return eval(text)
+
+    assert removed(1, -10, 1000) is True
+    assert removed(5, -10, 1000) is True
+    assert removed(2, -10, 1000) is False, "a worker at work ends by itself"
+    assert removed(1, +10, 1000) is False, "renewed"
+    assert removed(1, -10, lease - 1) is False, "just evicted: its factory may renew it"
 
 
 def test_a_users_own_rule_of_removal_stays(tmp_path: Path, worker: str) -> None:
@@ -285,9 +309,11 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
 ) -> None:
     now = time.monotonic()
     loop = Loop.__new__(Loop)
-    loop._stop, loop._table, loop._began = None, JobTable(), now - 600
+    loop._stop, loop._began = None, now - 600
+    loop._queue = SimpleNamespace(table=JobTable())  # type: ignore[assignment]
     loop._owner = owner_process() if owner else None
-    loop.options = Options.make({"factory_timeout": factory_timeout})
+    options = Options.make({"factory_timeout": factory_timeout})
+    loop._live = SimpleNamespace(now=options)  # type: ignore[assignment]
     view = ManagerView(
         answered=None if answered is None else now - answered,
         gone_since=None if gone is None else now - gone,
@@ -296,16 +322,6 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
     loop._watch = SimpleNamespace(view=view)  # type: ignore[assignment]
     reason = loop._reason_to_end()
     assert reason is None if end is None else str(reason).startswith(end)
-
-
-def loop_of(**values: Any) -> Loop:
-    """Return a loop that has only what it is told."""
-    loop = Loop.__new__(Loop)
-    loop.options = Options.make({"timeout": 60})
-    loop._worked = set()
-    for name, value in values.items():
-        setattr(loop, name, value)
-    return loop
 
 
 @pytest.mark.parametrize(
@@ -317,47 +333,80 @@ def loop_of(**values: Any) -> Loop:
     ],
 )
 def test_of_a_job_that_a_busy_manager_may_know_nothing_is_said(
-    answered: float | None, error: str | None, reason: str | None
+    tmp_path: Path, answered: float | None, error: str | None, reason: str | None
 ) -> None:
     seen = None if answered is None else time.monotonic() - answered
-    loop = loop_of(_watch=SimpleNamespace(view=ManagerView(answered=seen, error=error)))
+    account = Account(JobTable(), str(tmp_path), lambda: 60)
+    account.look(ManagerView(answered=seen, error=error), time.monotonic())
     job = Job(1, 0, state="running", connected=None)
-    assert loop._why(job, time.time()) == reason
+    assert account.why(job, time.time()) == reason
 
 
 class AbsentSchedd:
     """A schedd that does nothing of what it is asked."""
 
+    calls = 0
+
     def query(self, *_: Any) -> Any:
+        self.calls += 1
         raise LaunchError("the schedd is not there")
 
     act = query
 
 
-def test_jobs_left_behind_are_looked_for_until_the_schedd_has_answered() -> None:
-    loop = loop_of(_schedd=AbsentSchedd(), _manager="m", id="f" * 32, _schedd_error=None)
-    assert loop._remove_left_behind() is False
-    assert loop._schedd_error == "the schedd is not there"
-    loop._schedd = SimpleNamespace(query=lambda *_: [])  # type: ignore[assignment]
-    assert loop._remove_left_behind() is True
+@pytest.fixture
+def queue(tmp_path: Path, worker: str) -> Queue:
+    """Return a queue at a schedd that is not there."""
+    found = Queue(
+        str(tmp_path), factory="f" * 32, manager="m", description=described(tmp_path, worker)
+    )
+    found._schedd = AbsentSchedd()  # type: ignore[assignment]
+    return found
+
+
+def test_jobs_left_behind_are_looked_for_until_the_schedd_has_answered(queue: Queue) -> None:
+    assert queue.remove_left_behind() is False
+    assert queue.error == "the schedd is not there"
+    queue._schedd = SimpleNamespace(query=lambda *_: [])  # type: ignore[assignment]
+    assert queue.remove_left_behind() is True
 
 
 def test_the_end_is_soon_when_htcondors_configuration_has_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDOR_CONFIG", str(tmp_path / "gone"))
-    monkeypatch.setattr("vine_sharedport.factory.loop._POOL_GONE_AFTER", 0.3)
-    loop = loop_of(
-        _schedd=AbsentSchedd(), _message="told to end", id="f" * 32, _table=JobTable(),
-        _follow_jobs=lambda: None,
-    )  # fmt: skip
-    states: list[str] = []
-    loop._tell = states.append  # type: ignore[method-assign]
+    monkeypatch.setattr("vine_sharedport.factory.removal._POOL_GONE_AFTER", 0.3)
+    removal = Removal(queue, "told to end")
     began = time.monotonic()
-    loop._end(lambda: None)
+    while not removal.is_over:
+        removal.go_on()
     assert time.monotonic() - began < 10
-    assert states[-1] == "ended"
-    assert loop._message == "told to end; HTCondor itself has ended, and its jobs with it"
+    assert removal.is_done
+    assert removal.remark == "HTCondor itself has ended, and its jobs with it"
+
+
+def test_a_schedd_that_is_away_at_the_end_is_asked_less_and_less_and_told_of_once(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    waits: list[float] = []
+    now = [0.0]
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=wait)
+    monkeypatch.setattr("vine_sharedport.factory.removal.time", clock)
+    monkeypatch.delenv("CONDOR_CONFIG", raising=False)
+    queue.follow = lambda: None  # type: ignore[method-assign]
+    removal = Removal(queue, "told to end")
+    while not removal.is_over:
+        removal.go_on()
+    assert not removal.is_done
+    assert "condor_rm -constraint 'VineSharedPortFactory =?= " in removal.remark
+    assert (waits[0], waits[-1]) == (pytest.approx(0.3), 5.0)
+    assert 1800 <= now[0] < 1810
+    assert caplog.text.count("the schedd is not there") == 1
 
 
 # --- other batch systems

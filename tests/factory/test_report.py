@@ -31,14 +31,14 @@ SNAPSHOT = Snapshot(
     directory='/tmp/a "b"\\c',
     manager=ManagerReport(
         address="<192.0.2.7:9618?sock=vine_42>", reachable=True,
-        tasks_waiting=5, tasks_running=3, workers=3,
+        tasks_waiting=5, tasks_running=3, workers=5, by_shared_port=3, by_tcp=2,
     ),
     min_workers=1,
     max_workers=9,
     needed=6,
     submitted=11,
     workers=WorkerCounts(
-        idle=2, running=4, connected=3, not_connected=1, by_shared_port=3, by_tcp=0,
+        idle=2, running=4, connected=3, not_connected=1,
         held=1, ended=4, failed=2, evicted=5, others=6,
     ),
     jobs=(
@@ -67,14 +67,15 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
     ]  # fmt: skip
     assert set(values["manager"]) == {
         "address", "host", "port", "reachable", "error", "tasks_waiting", "tasks_running",
-        "workers",
+        "workers", "by_shared_port", "by_tcp",
     }  # fmt: skip
     assert set(values["workers"]) == {
-        "idle", "running", "connected", "not_connected", "by_shared_port", "by_tcp", "held",
-        "ended", "failed", "evicted", "others",
+        "idle", "running", "connected", "not_connected", "held", "ended",
+        "failed", "evicted", "others",
     }  # fmt: skip
     assert set(values["jobs"][0]) == {
-        "id", "state", "since", "host", "reason", "exit_status", "evictions", "last_line",
+        "id", "state", "since", "host", "worker", "reason", "exit_status", "evictions",
+        "last_line",
     }  # fmt: skip
     assert set(values["problems"][0]) == {
         "cause", "explanation", "remedy", "jobs", "repaired",
@@ -93,6 +94,7 @@ def test_a_newer_versions_keys_are_passed_over_and_other_files_refused() -> None
 def test_text_says_what_is_wrong_and_what_to_do() -> None:
     text = format_text(SNAPSHOT, now=1000.0)
     assert text.startswith("factory ffffffff running: submitted 2 workers")
+    assert "3 running, 5 workers (3 by the shared port, 2 by TCP)" in text
     assert "4, 3 of them connected" in text
     assert "problem (memory): say" in text
     assert "remedy: give more" in text

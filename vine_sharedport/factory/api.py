@@ -9,20 +9,20 @@ import functools
 import logging
 import os
 import subprocess
-import tempfile
+import threading
 import time
 import weakref
 from types import TracebackType
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import files, process, target
-from vine_sharedport.factory.description import describe, preset_of
-from vine_sharedport.factory.options import Options, field_name, read_config, write_config
+from vine_sharedport.factory import files, process, setup, target, user_file
+from vine_sharedport.factory.keeper import keep
+from vine_sharedport.factory.options import Options, field_name, write_config
 from vine_sharedport.factory.report import Snapshot
-from vine_sharedport.pool.worker_job import address_of
+from vine_sharedport.pool.worker_job import run_directory
 
-__all__ = ["Factory", "choose_directory", "prepare", "resolve"]
+__all__ = ["Factory"]
 
 log = logging.getLogger(__name__)
 
@@ -36,117 +36,9 @@ _TAKE_OVER_TIMEOUT = 2.0
 _LAST_LINES = 15
 
 _GONE = (
-    "the factory's process is gone, its jobs may be there; start() it again and it finds them, "
-    "or stop() and they are removed"
+    "the factory's process is gone, its jobs may be there; it is started again soon; stop() "
+    "removes them"
 )
-
-
-def resolve(given: dict[str, Any]) -> Options:
-    """Return the options that hold for what a user has given.
-
-    The file named by ``config_file`` wins over what is given, that over the preset, and
-    that over the defaults.
-
-    Raises:
-        LaunchError: Something in it is wrong.
-    """
-    given = dict(given)
-    options = Options.make(given)
-    if options.config_file is not None:
-        given["config_file"] = os.path.abspath(options.config_file)
-        options = read_config(given["config_file"], base=Options.make(given))
-    preset = preset_of(options)
-    if preset is not None:
-        options = Options.make(given, base=Options.make(dict(preset.factory)))
-        if options.config_file is not None:
-            options = read_config(options.config_file, base=options)
-    if options.address is None and options.manager_name is not None:
-        found = target.values_of_name(options.manager_name, options.system)
-        options = Options.make(
-            {k: v for k, v in found.items() if k == "address" or not options.secret_file},
-            base=options,
-        )
-    # The process that reads them has another working directory.
-    paths = {}
-    for name in ("secret_file", "password", "log_file", "debug_file"):
-        value = getattr(options, name)
-        if value is not None:
-            paths[name] = os.path.abspath(value)
-    if options.wrapper_input:
-        paths["wrapper_input"] = [os.path.abspath(path) for path in options.wrapper_input]
-    if options.python_env is not None and "://" not in options.python_env:
-        paths["python_env"] = os.path.abspath(options.python_env)
-    return Options.make(paths, base=options)
-
-
-def choose_directory(options: Options, base: str | None = None) -> str:
-    """Return the directory for a factory with these options, absolute.
-
-    Args:
-        options: What ``resolve`` has found.
-        base: Where to make one, unless the options tell; by default the present directory.
-    """
-    if options.directory is not None:
-        return os.path.abspath(options.directory)
-    preset = preset_of(options)
-    base = (preset.base_directory if preset is not None else None) or base or os.getcwd()
-    assert options.address is not None
-    return target.default_directory(base, str(address_of(options.address).sock))
-
-
-def prepare(options: Options, directory: str) -> Options:
-    """Make a factory's directory with its configuration, when all of it can work.
-
-    Returns:
-        The options, completed by the directory.
-
-    Raises:
-        LaunchError: It cannot work, or one runs there. Nothing has been made or changed.
-    """
-    # What is wrong shows here, and not in a log.
-    for name in ("log_file", "debug_file"):
-        path = getattr(options, name)
-        if path is not None and os.path.dirname(path) != directory:
-            _check_writable(name, path)
-    _describe(options, directory, "0" * 32)
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        raise LaunchError(
-            f"cannot make the factory's directory {directory}: {error.strerror}; give another "
-            "one by the option directory"
-        ) from error
-    options = Options.make({"directory": directory}, base=options)
-    lock = files.lock_directory(directory)
-    if lock is None:
-        raise LaunchError(
-            f"a factory runs in {directory} already; give another directory, or end that one "
-            f"by 'vine_sharedport factory stop {directory}'"
-        )
-    try:
-        write_config(os.path.join(directory, files.CONFIG), options)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(directory, files.STATUS))
-    finally:
-        os.close(lock)
-    return options
-
-
-def _check_writable(name: str, path: str) -> None:
-    above = os.path.dirname(path)
-    if not os.path.isdir(above):
-        raise LaunchError(f"cannot write {name} {path}: there is no directory {above}; make it")
-    if os.path.isdir(path) or not os.access(path if os.path.exists(path) else above, os.W_OK):
-        raise LaunchError(f"cannot write {name} {path}; give a file that you may write")
-
-
-def _describe(options: Options, directory: str, factory: str) -> str:
-    """Return what would be submitted; makes no directory."""
-    with contextlib.ExitStack() as stack:
-        # A place for batch systems wants to write a file there.
-        if options.grid and not os.path.isdir(directory):
-            directory = stack.enter_context(tempfile.TemporaryDirectory())
-        return describe(options, directory, factory=factory, now=time.time()).text
 
 
 def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
@@ -214,11 +106,12 @@ class Factory:
     ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = os.getpid()
+        self._lock = threading.RLock()  # of what starts and takes away the process
         self._base_directory: str | None = None
         self._given: dict[str, Any] = {}
         if manager is not None:
             self._given.update(target.values_of_manager(manager))
-            self._base_directory = getattr(manager, "logging_directory", None)
+            self._base_directory = run_directory(manager)
         named = {
             "batch_type": batch_type,
             "manager_host_port": manager_host_port,
@@ -239,10 +132,11 @@ class Factory:
             )
 
     def __getattr__(self, name: str) -> Any:
-        """Return an option's value."""
+        """Return an option's value, that of its configuration file where that has one."""
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self._options, field_name(name))
+        now = user_file.in_force(self._options, running=self._process is not None)
+        return getattr(now, field_name(name))
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an option; while the factory runs, those that may change."""
@@ -250,6 +144,7 @@ class Factory:
             object.__setattr__(self, name, value)
             return
         plain = field_name(name)
+        user_file.check_free(self._options, plain, value)
         if not self._is_running and not self._is_killed:
             if plain in ("batch_type", "manager_name"):
                 # As stock: what the factory is was decided when it was made.
@@ -298,9 +193,16 @@ class Factory:
     def start(self) -> Factory:
         """Start the factory's process; does nothing if it runs.
 
+        As long as this program goes on and has not called ``stop()``, a factory that is
+        killed is started again; it knows its jobs by their mark.
+
         Raises:
             LaunchError: It cannot work; the message says why.
         """
+        with self._lock:
+            return self._start()
+
+    def _start(self) -> Factory:
         deadline = time.monotonic() + _TAKE_OVER_TIMEOUT
         while self._is_killed and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -308,12 +210,12 @@ class Factory:
             return self
         if self._process is not None and os.getpid() == self._pid:
             _wait(self._process, deadline)
-        options = resolve(self._given)
+        options = setup.resolve(self._given)
         directory = self._choose_directory(options)
-        self._options = prepare(options, directory)
-        self._process = process.spawn(
-            directory, owner=process.owner_process(), log_file=options.log_file
-        )
+        with setup.prepare(options, directory) as (self._options, lock):
+            self._process = process.spawn(
+                directory, owner=process.owner_process(), log_file=options.log_file, lock=lock
+            )
         self._pid = os.getpid()
         try:
             self._wait_for_start(directory)
@@ -324,10 +226,11 @@ class Factory:
         # still there, so that the jobs can be removed.
         atexit.register(functools.partial(_stop_at_exit, weakref.ref(self)))
         log.info("factory started directory=%s pid=%d", directory, self._process.pid)
+        keep(self._revive)
         return self
 
     def _choose_directory(self, options: Options) -> str:
-        return choose_directory(options, self._base_directory)
+        return setup.choose_directory(options, self._base_directory)
 
     def _wait_for_start(self, directory: str) -> None:
         assert self._process is not None
@@ -377,9 +280,12 @@ class Factory:
         self._stop(_STOP_TIMEOUT)
 
     def _stop(self, timeout: float) -> None:
-        if self._process is None or os.getpid() != self._pid:
+        if os.getpid() != self._pid:  # the lock is the parent's, too
             return
-        running, self._process = self._process, None
+        with self._lock:
+            running, self._process = self._process, None
+        if running is None:
+            return
         if running.poll() is None:
             running.terminate()
         try:
@@ -420,6 +326,37 @@ class Factory:
             f"{self._last_lines(self.directory)}"
         )
 
+    def _revive(self) -> bool | None:
+        """Start the process again if it was killed and no other one has taken over.
+
+        Returns:
+            Whether it was started; None: the factory has been stopped.
+        """
+        if self._process is None:
+            return None
+        # Who starts or stops it just now sees to it.
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            deadline = time.monotonic() + _TAKE_OVER_TIMEOUT
+            while self._is_killed:
+                if time.monotonic() > deadline:
+                    log.warning(
+                        "the factory in %s was killed; starting it again", self.directory
+                    )
+                    self._process = process.spawn(
+                        self.directory,
+                        owner=process.owner_process(),
+                        log_file=self._options.log_file,
+                    )
+                    return True
+                time.sleep(0.05)
+        except LaunchError as error:
+            log.warning("%s", error)
+        finally:
+            self._lock.release()
+        return False
+
     def _is_taken(self) -> bool:
         """Whether another factory runs in the directory of ours, which has ended."""
         return bool(files.is_running(self.directory))
@@ -459,10 +396,10 @@ class Factory:
         if self._is_running:
             options, directory = self._options, self.directory
         else:
-            options = resolve(self._given)
+            options = setup.resolve(self._given)
             directory = self._choose_directory(options)
         factory = files.factory_id(directory) if self._is_running else "0" * 32
-        return _describe(options, directory, factory)
+        return setup.describe_now(options, directory, factory)
 
     def set_environment(self, env: str) -> None:
         """Run the workers in a Python environment, as ``python_env`` does."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from vine_sharedport.factory.holds import is_hold
-from vine_sharedport.pool.jobs import Event
+from vine_sharedport.pool.event_log import Event
 
-__all__ = ["QUEUE_ATTRIBUTES", "STATES", "Job", "JobTable"]
+__all__ = ["QUEUE_ATTRIBUTES", "STATES", "Job", "JobTable", "worker_address"]
 
 STATES = ("idle", "running", "held", "ended", "removed")
 """What ``Job.state`` can be."""
@@ -329,6 +329,14 @@ class JobTable:
         return [worker.entry for worker in free]
 
 
+def worker_address(entry: Mapping[str, Any]) -> str:
+    """Return a worker's address, as its manager's list has it.
+
+    TaskVine says ``addrport``, Work Queue ``address_port``.
+    """
+    return str(entry.get("addrport") or entry.get("address_port") or "")
+
+
 def _mark(job: Job, worker: _Worker | None, now: float) -> None:
     """Note whether a running job is connected."""
     if worker is not None:
@@ -350,8 +358,8 @@ class _Worker:
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> _Worker:
-        """Read an entry; TaskVine says ``addrport``, Work Queue ``address_port``."""
-        address = str(entry.get("addrport") or entry.get("address_port") or "")
+        """Read an entry."""
+        address = worker_address(entry)
         # Microseconds, when the connection was accepted.
         started = float(entry.get("start_time") or 0) / 1e6 or float("inf")
         return cls(entry, str(entry.get("hostname") or "").lower(), address, started)

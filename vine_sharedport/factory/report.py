@@ -39,6 +39,9 @@ class ManagerReport:
         tasks_waiting: Tasks that no worker has.
         tasks_running: Tasks at work.
         workers: All workers that are connected, whoever started them.
+        by_shared_port: Those of them that came through the shared port; None if that is not
+            known, as from another host than the manager's.
+        by_tcp: Those that came by the manager's own TCP port; None likewise.
     """
 
     address: str | None = None
@@ -49,6 +52,8 @@ class ManagerReport:
     tasks_waiting: int = 0
     tasks_running: int = 0
     workers: int = 0
+    by_shared_port: int | None = None
+    by_tcp: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,6 @@ class WorkerCounts:
         running: Jobs that run: ``connected`` and ``not_connected``.
         connected: Those of them that the manager knows.
         not_connected: Those that it does not know, yet or any more.
-        by_shared_port: Connected through the shared port; None if that is not known.
-        by_tcp: Connected by the manager's own TCP port.
         held: Jobs that HTCondor has stopped until somebody acts.
         ended: Jobs that have ended by themselves or were removed, since the beginning.
         failed: Those of them that ended with another status than 0, or by a signal.
@@ -73,8 +76,6 @@ class WorkerCounts:
     running: int = 0
     connected: int = 0
     not_connected: int = 0
-    by_shared_port: int | None = None
-    by_tcp: int | None = None
     held: int = 0
     ended: int = 0
     failed: int = 0
@@ -91,6 +92,7 @@ class JobReport:
         state: idle, running, connected, held, ended or removed.
         since: When it came into this state; seconds since 1970.
         host: Where it runs or ran.
+        worker: Its worker's address, as the manager sees it, while it is connected.
         reason: Why it is not connected, held, or has failed.
         exit_status: What it ended with.
         evictions: How often it lost its machine.
@@ -101,6 +103,7 @@ class JobReport:
     state: str
     since: float
     host: str | None = None
+    worker: str | None = None
     reason: str | None = None
     exit_status: int | None = None
     evictions: int = 0
@@ -213,7 +216,7 @@ def rows(snapshot: Snapshot) -> list[tuple[str, str]]:
     if manager.reachable:
         told = (
             f"{manager.tasks_waiting} tasks waiting, {manager.tasks_running} running, "
-            f"{manager.workers} workers"
+            f"{manager.workers} workers{_ways(manager)}"
         )
     else:
         told = f"no answer: {manager.error}" if manager.error else "not asked yet"
@@ -231,6 +234,13 @@ def rows(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("others", f"{workers.others} workers that are not this factory's"),
     ]
     return [row for row in found if row[1] != "0" or row[0] in ("needed", "idle")]
+
+
+def _ways(manager: ManagerReport) -> str:
+    """Return by which ways the workers came, where there are any and that is known."""
+    ways = ((manager.by_shared_port, "the shared port"), (manager.by_tcp, "TCP"))
+    found = [f"{number} by {way}" for number, way in ways if number]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def jobs_worth_a_look(snapshot: Snapshot) -> list[JobReport]:
@@ -348,6 +358,10 @@ def format_prometheus(snapshot: Snapshot) -> str:
           ({"state": "running"}, manager.tasks_running)]),
         ("manager_workers", "gauge", "Workers that are connected to the manager.",
          [({}, manager.workers)]),
+        ("manager_workers_by_way", "gauge", "Workers that are connected, by how they came.",
+         [({"way": way}, number)
+          for way, number in (("shared_port", manager.by_shared_port), ("tcp", manager.by_tcp))
+          if number is not None]),
         ("problems", "gauge", "Problems, by cause.", _count_causes(snapshot)),
         ("running", "gauge", "0 once the factory has ended.",
          [({}, int(snapshot.state != "ended"))]),

@@ -1,0 +1,199 @@
+"""What has become of the worker jobs so far: in numbers, and why one is not at work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+
+from vine_sharedport.factory.brake import EXIT_REASONS, Brake, has_failed
+from vine_sharedport.factory.jobs import Job, JobTable
+from vine_sharedport.factory.report import JobReport, Problem
+from vine_sharedport.factory.watch import ManagerView
+
+__all__ = ["Account"]
+
+log = logging.getLogger(__name__)
+
+# Ended jobs that are told one by one, and seconds after which the others are forgotten.
+_KEPT_ENDED = 100
+_FORGET_AFTER = 3600.0
+
+# Characters of the launcher's last line that are told.
+_LAST_LINE = 300
+
+
+class Account:
+    """What is known about a factory's jobs beyond the present state.
+
+    Args:
+        table: The jobs.
+        directory: Where their ``.err`` files are.
+        patience: Returns the seconds after which a worker gives up to connect.
+
+    Attributes:
+        brake: How many workers have failed one after the other.
+    """
+
+    def __init__(self, table: JobTable, directory: str, patience: Callable[[], int]) -> None:
+        self.brake = Brake()
+        self._table = table
+        self._directory = directory
+        self._patience = patience
+        self._view = ManagerView()
+        self._worked: set[str] = set()  # those that have been connected
+        self._lines: dict[str, str | None] = {}
+        self._forgotten = {"submitted": 0, "ended": 0, "failed": 0, "evicted": 0}
+
+    def note(self, changed: Iterable[Job]) -> None:
+        """Log what has become of jobs, and keep what ended ones have said last."""
+        self._forget_replaced()
+        for job in changed:
+            if not job.left:
+                self._lines[job.id] = self._read_last_line(job)
+                if has_failed(job):
+                    log.warning("job %s: %s", job.id, self.why(job, time.time()))
+                    continue
+            log.debug("job %s is %s", job.id, job.state)
+
+    def look(self, view: ManagerView, now: float) -> None:
+        """Take note of what the manager says, with which the table has been joined.
+
+        Args:
+            view: That.
+            now: ``time.monotonic()``.
+        """
+        self._view = view
+        self._worked |= {job.id for job in self._table if job.connected}
+        self.brake.look(self._table, self._worked, now)
+
+    def why(self, job: Job, now: float) -> str | None:
+        """Return why a job is not at work; None if it is, or that is not known.
+
+        Args:
+            job: The job.
+            now: In seconds since 1970.
+        """
+        if job.state == "held":
+            return job.hold_reason
+        if job.state == "ended" and has_failed(job):
+            if job.exit_signal is not None:
+                return f"ended by signal {job.exit_signal}"
+            reason = EXIT_REASONS.get(job.exit_status or 0)
+            return reason or f"the worker ended with status {job.exit_status}"
+        if job.state == "running" and job.connected is None:
+            if self._view.answered is None:
+                return "unknown: the manager has not answered yet"
+            if self._view.error is not None:
+                silence = time.monotonic() - self._view.answered
+                return f"unknown: the manager has not answered for {silence:.0f} s"
+        if job.connected is False and job.not_connected_since is not None:
+            waited = now - job.not_connected_since
+            if job.id in self._worked:
+                return f"the manager lost it {waited:.0f} s ago"
+            return (
+                f"not connected after {waited:.0f} s; it tells why when it gives up, after "
+                f"{self._patience()} s"
+            )
+        return job.reason if job.state in ("idle", "removed") else None
+
+    def totals(self) -> dict[str, int]:
+        """Return how many jobs were submitted, ended, failed and evicted so far."""
+        ended = [job for job in self._table if not job.left]
+        return {
+            "submitted": len(self._table) + self._forgotten["submitted"],
+            "ended": len(ended) + self._forgotten["ended"],
+            "failed": sum(map(has_failed, ended)) + self._forgotten["failed"],
+            "evicted": sum(job.evictions for job in self._table) + self._forgotten["evicted"],
+        }
+
+    def reports(self, now: float) -> list[JobReport]:
+        """Return each job that is left, and those that ended last.
+
+        Args:
+            now: In seconds since 1970.
+        """
+        left = [job for job in self._table if job.left]
+        ended = sorted((job for job in self._table if not job.left), key=lambda j: j.since)
+        return [
+            JobReport(
+                id=job.id,
+                state="connected" if job.connected else job.state,
+                since=job.since,
+                host=job.host,
+                worker=job.worker,
+                reason=self.why(job, now),
+                exit_status=job.exit_status,
+                evictions=job.evictions,
+                last_line=self._last_line(job),
+            )
+            for job in [*left, *ended[-_KEPT_ENDED:]]
+        ]
+
+    def failures(self) -> list[Problem]:
+        """Return the problem that workers fail, if they do."""
+        if not self.brake.failures:
+            return []
+        failed = [j for j in self._table if has_failed(j) and j.id not in self._worked]
+        lines = [self._lines.get(job.id) for job in failed]
+        last = next((line for line in reversed(lines) if line), None)
+        why = self.why(failed[-1], time.time()) if failed else None
+        return [
+            Problem(
+                "workers_fail",
+                f"{self.brake.failures} workers ended without having been connected; the "
+                f"last one: {why}" + (f" ({last})" if last else ""),
+                f"see the .err files in {self._directory}; the factory submits more slowly "
+                "meanwhile",
+                tuple(job.id for job in failed[-5:]),
+            )
+        ]
+
+    def forget(self) -> None:
+        """Drop jobs that ended long ago, not their numbers."""
+        before = time.time() - _FORGET_AFTER
+        old = [job for job in self._table if not job.left and job.since < before]
+        if len(old) < _KEPT_ENDED:
+            return
+        numbers = self.totals()
+        self._table.forget(before)
+        for job in old:
+            if self._table.get(job.id) is None:
+                self._drop(job.id)
+        after = self.totals()
+        for name in self._forgotten:
+            self._forgotten[name] += numbers[name] - after[name]
+
+    def _forget_replaced(self) -> None:
+        """Drop what is known of jobs whose id another one has now, not their numbers."""
+        for job in self._table.take_replaced():
+            log.debug("job %s is another one now: the schedd has begun anew", job.id)
+            self._drop(job.id)
+            self._forgotten["submitted"] += 1
+            self._forgotten["ended"] += 1
+            self._forgotten["failed"] += has_failed(job)
+            self._forgotten["evicted"] += job.evictions
+
+    def _drop(self, id: str) -> None:
+        self._lines.pop(id, None)
+        self._worked.discard(id)
+        self.brake.forget(id)
+
+    def _last_line(self, job: Job) -> str | None:
+        """Return what the launcher said last, where that tells something."""
+        if not job.left:
+            return self._lines.get(job.id)
+        return self._read_last_line(job) if job.connected is False else None
+
+    def _read_last_line(self, job: Job) -> str | None:
+        """Return it from the job's ``.err`` file."""
+        try:
+            with open(os.path.join(self._directory, f"{job.id}.err"), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - 8192))
+                text = file.read(8192).decode(errors="replace")
+        except OSError:
+            return None
+        lines = [line for line in text.splitlines() if line.startswith("vine_sharedport:")]
+        return lines[-1][:_LAST_LINE] if lines else None

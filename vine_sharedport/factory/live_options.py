@@ -1,0 +1,79 @@
+"""The options that hold now: files that change while the factory runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import files
+from vine_sharedport.factory.options import CHANGEABLE, Options, read_config
+
+__all__ = ["LiveOptions"]
+
+log = logging.getLogger(__name__)
+
+
+class LiveOptions:
+    """A factory's options, read again when their files change.
+
+    Args:
+        directory: The factory's; has its configuration.
+
+    Attributes:
+        now: What holds.
+        error: What is wrong with a changed file; the options are then as they were.
+
+    Raises:
+        LaunchError: The configuration cannot be used.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.error: str | None = None
+        self._path = os.path.join(directory, files.CONFIG)
+        self._base = read_config(self._path)
+        self._marks = self._look()
+        self.now = self._with_user_config(self._base)
+
+    def follow(self) -> bool:
+        """Read the files again if they have changed; return whether they have."""
+        marks = self._look()
+        if marks == self._marks:
+            return False
+        self._marks = marks
+        before = self.now
+        try:
+            base = read_config(self._path)
+            # Not to be changed while it runs; what the API writes is checked there.
+            wanted = {name: getattr(base, name) for name in CHANGEABLE}
+            base = Options.make(wanted, base=self._base, running=True)
+            self.now = self._with_user_config(base)
+            self._base = base
+            self.error = None
+        except LaunchError as error:
+            self.error = str(error)
+            log.warning("the options stay as they were: %s", error)
+            return True
+        for name in sorted(CHANGEABLE):
+            old, new = getattr(before, name), getattr(self.now, name)
+            if old != new:
+                log.info("option %s changed from %r to %r", name, old, new)
+        return True
+
+    @staticmethod
+    def _with_user_config(base: Options) -> Options:
+        if base.config_file is None:
+            return base
+        return read_config(base.config_file, base=base, running=True)
+
+    def _look(self) -> tuple[Any, ...]:
+        """Return what shows that a file was changed."""
+        marks = []
+        for path in (self._path, self._base.config_file):
+            try:
+                found = os.stat(path) if path else None
+            except OSError:
+                found = None
+            marks.append(found and (found.st_mtime_ns, found.st_ino, found.st_size))
+        return tuple(marks)
