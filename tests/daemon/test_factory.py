@@ -241,6 +241,20 @@ def test_workers_that_fail_are_told_with_their_last_words_and_come_more_slowly(
         assert "127" in str(snapshot)
 
 
+def test_a_worker_that_runs_and_does_not_connect_tells_why_while_it_tries(
+    manager: Any,
+) -> None:
+    elsewhere = manager.shared_port.address.with_sock("nobody_of_this_name")
+    wrapper = f"env 'VINE_SHARED_PORT_ADDRESS={elsewhere}'"
+    with factory(manager, min_workers=1, max_workers=1, wrapper=wrapper, timeout=60) as workers:
+        drive(manager, lambda: any(job.last_line for job in workers.status().jobs))
+        (job,) = workers.status().jobs
+        assert job.state == "running"
+        assert re.fullmatch(r"not connected after \d+ s", str(job.reason))
+        assert "no manager serves this sock id" in str(job.last_line)
+        assert str(job.last_line) in str(workers.status())
+
+
 def test_the_context_leaves_no_job_and_tells_so(manager: Any) -> None:
     with factory(manager, min_workers=2, max_workers=2) as workers:
         drive(manager, lambda: workers.status().workers.connected == 2)

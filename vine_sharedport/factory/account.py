@@ -11,6 +11,7 @@ from vine_sharedport.factory.brake import EXIT_REASONS, Brake, has_failed
 from vine_sharedport.factory.jobs import Job, JobTable
 from vine_sharedport.factory.report import JobReport, Problem
 from vine_sharedport.factory.watch import ManagerView
+from vine_sharedport.pool.tail import Tails
 
 __all__ = ["Account"]
 
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 # Ended jobs that are told one by one, and seconds after which the others are forgotten.
 _KEPT_ENDED = 100
 _FORGET_AFTER = 3600.0
+
+# How a line begins that follows each failed attempt (shim.c).
+_TRYING_AGAIN = "vine_sharedport: trying again"
 
 # Characters of the launcher's last line that are told.
 _LAST_LINE = 300
@@ -31,16 +35,24 @@ class Account:
         table: The jobs.
         directory: Where their ``.err`` files are.
         patience: Returns the seconds after which a worker gives up to connect.
+        tails: Fetches what running jobs have said; None where HTCondor cannot.
 
     Attributes:
         brake: How many workers have failed one after the other.
     """
 
-    def __init__(self, table: JobTable, directory: str, patience: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        table: JobTable,
+        directory: str,
+        patience: Callable[[], int],
+        tails: Tails | None = None,
+    ) -> None:
         self.brake = Brake()
         self._table = table
         self._directory = directory
         self._patience = patience
+        self._tails = tails
         self._view = ManagerView()
         self._worked: set[str] = set()  # those that have been connected
         self._lines: dict[str, str | None] = {}
@@ -67,6 +79,8 @@ class Account:
         self._view = view
         self._worked |= {job.id for job in self._table if job.connected}
         self.brake.look(self._table, self._worked, now)
+        if self._tails is not None:
+            self._tails.want(job.id for job in self._table if job.connected is False)
 
     def why(self, job: Job, now: float) -> str | None:
         """Return why a job is not at work; None if it is, or that is not known.
@@ -92,10 +106,10 @@ class Account:
             waited = now - job.not_connected_since
             if job.id in self._worked:
                 return f"the manager lost it {waited:.0f} s ago"
-            return (
-                f"not connected after {waited:.0f} s; it tells why when it gives up, after "
-                f"{self._patience()} s"
-            )
+            text = f"not connected after {waited:.0f} s"
+            if self._last_line(job) is not None:
+                return text
+            return f"{text}; it tells why when it gives up, after {self._patience()} s"
         return job.reason if job.state in ("idle", "removed") else None
 
     def totals(self) -> dict[str, int]:
@@ -184,7 +198,10 @@ class Account:
         """Return what the launcher said last, where that tells something."""
         if not job.left:
             return self._lines.get(job.id)
-        return self._read_last_line(job) if job.connected is False else None
+        if job.connected is not False:
+            return None
+        told = self._tails and _find_last_line(self._tails.get(job.id))
+        return told or self._read_last_line(job)
 
     def _read_last_line(self, job: Job) -> str | None:
         """Return it from the job's ``.err`` file."""
@@ -192,8 +209,14 @@ class Account:
             with open(os.path.join(self._directory, f"{job.id}.err"), "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(max(0, size - 8192))
-                text = file.read(8192).decode(errors="replace")
+                return _find_last_line(file.read(8192).decode(errors="replace"))
         except OSError:
             return None
-        lines = [line for line in text.splitlines() if line.startswith("vine_sharedport:")]
-        return lines[-1][:_LAST_LINE] if lines else None
+
+
+def _find_last_line(text: str) -> str | None:
+    """Return the launcher's last line that tells something."""
+    lines = [line for line in text.splitlines() if line.startswith("vine_sharedport:")]
+    # Of an attempt that has failed, the line before says why.
+    telling = [line for line in lines if not line.startswith(_TRYING_AGAIN)]
+    return telling[-1][:_LAST_LINE] if telling else None

@@ -31,6 +31,7 @@ from vine_sharedport.factory.report import (
 from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
 from vine_sharedport.factory.watch import ManagerView, Watch
 from vine_sharedport.pool._guardian import Process, is_alive
+from vine_sharedport.pool.tail import Tails
 from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 
@@ -85,7 +86,13 @@ class Loop:
         self._queue = Queue(
             directory, factory=self.id, manager=self._manager, description=description
         )
-        self._account = Account(self._queue.table, directory, lambda: self.options.timeout)
+        where = description.where
+        self._account = Account(
+            self._queue.table,
+            directory,
+            lambda: self.options.timeout,
+            None if where.grid is not None else Tails(where.schedd, where.pool),
+        )
         self._mender = Mender(self._queue)
         self._view = ManagerView()
         self._watch = Watch(ManagerPlace.of(self.options), lambda: self.options.cycle)
