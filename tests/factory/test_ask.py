@@ -321,7 +321,7 @@ def test_a_host_that_is_not_known_is_named(host: str) -> None:
 
 
 def test_a_sinful_that_is_none_is_named() -> None:
-    with pytest.raises(ManagerUnreachable, match="cannot ask the manager nonsense"):
+    with pytest.raises(ManagerUnreachable, match="cannot ask the manager: 'nonsense' is no"):
         ask(ManagerPlace(address="nonsense"), "manager")
 
 

@@ -153,7 +153,8 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
         except ManagerUnreachable:
             raise
         except SharedPortError as error:  # a time-out on the way to it among them
-            raise ManagerUnreachable(f"cannot ask the manager {manager}: {error}") from error
+            which = "" if str(manager) in str(error) else f" {manager}"
+            raise ManagerUnreachable(f"cannot ask the manager{which}: {error}") from error
         except (socket.timeout, TimeoutError) as error:
             raise ManagerUnreachable(
                 f"the manager {manager} did not answer {query} within {timeout:g} s: its "

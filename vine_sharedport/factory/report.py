@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -211,6 +212,7 @@ def headline(snapshot: Snapshot) -> str:
 
 def rows(snapshot: Snapshot) -> list[tuple[str, str]]:
     """Return what there is to say in the order of a worker's way, name and text."""
+    always = ("manager", "", "limits", "needed", "idle", "running")
     workers, manager = snapshot.workers, snapshot.manager
     place = manager.address or f"{manager.host}:{manager.port}"
     if manager.reachable:
@@ -233,7 +235,7 @@ def rows(snapshot: Snapshot) -> list[tuple[str, str]]:
         ("evicted", str(workers.evicted)),
         ("others", f"{workers.others} workers that are not this factory's"),
     ]
-    return [row for row in found if row[1] != "0" or row[0] in ("needed", "idle")]
+    return [row for row in found if row[0] in always or not re.match(r"0\b", row[1])]
 
 
 def _ways(manager: ManagerReport) -> str:
