@@ -55,19 +55,21 @@ def submit(manager: Any, command: str = "sleep 0.1", count: int = TASKS) -> None
 def test_one_of_the_factorys_processes_is_killed(manager: Any, which: str) -> None:
     with factory(manager) as workers:
         submit(manager)
-        drive(manager, lambda: workers.status().workers.connected == 2)
+        done = drive(manager, lambda: workers.status().workers.connected == 2)
         before = processes_of(workers.directory)
         assert len(before) == 2
         kill(before[0] if which == "supervisor" else before[1])
-        drive(manager, lambda: len(set(processes_of(workers.directory)) - set(before)) == 1)
-        done = finish(manager)
+        done += drive(
+            manager, lambda: len(set(processes_of(workers.directory)) - set(before)) == 1
+        )
+        done += finish(manager)
+        assert len(done) == TASKS
         # It knows its jobs again, and needs no others.
         drive(manager, lambda: workers.status().pid in processes_of(workers.directory))
         drive(manager, lambda: workers.status().workers.connected == 2)
         assert workers.status().submitted == 2
         mark = workers.status().factory
         assert len(queued(mark)) == 2
-        assert done
     assert not queued(mark)
     helpers.wait_until(lambda: not processes_of(workers.directory))
     assert workers.status().state == "ended"
@@ -79,17 +81,18 @@ def test_both_are_killed_at_once_and_the_program_starts_them_again(
 ) -> None:
     with factory(manager, min_workers=1) as workers:
         submit(manager)
-        drive(manager, lambda: workers.status().workers.connected == 2)
+        done = drive(manager, lambda: workers.status().workers.connected == 2)
         before = processes_of(workers.directory)
         mark = workers.status().factory
         for pid in before:
             kill(pid)
         helpers.wait_until(lambda: not files.is_running(workers.directory))
         assert len(queued(mark)) == 2
-        drive(manager, lambda: workers.status().pid not in before)
-        drive(manager, lambda: workers.status().workers.connected == 2)
+        done += drive(manager, lambda: workers.status().pid not in before)
+        done += drive(manager, lambda: workers.status().workers.connected == 2)
         assert "was killed; starting it again" in caplog.text
-        finish(manager)
+        done += finish(manager)
+        assert len(done) == TASKS
         assert workers.status().factory == mark
         assert workers.status().submitted == 2
         # Options still reach it.
