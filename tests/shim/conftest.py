@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from vine_sharedport.worker import shim
 
-from .support import HERE, Client, EchoManager, first_program, missing
+from .support import HERE, WITH_INSIDE, Client, EchoManager, first_program, missing
 
 FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
 SYSROOT = "/usr/aarch64-linux-gnu"  # Debian's libc6-arm64-cross
@@ -104,5 +105,5 @@ def open_manager(short_directory: Path) -> Iterator[EchoManager]:
 def inside(compiler: str, place: Path) -> ctypes.CDLL:
     """Return the shim's inner functions; built as the shim is, but for their names."""
     output = str(place / "inside.so")
-    shim.build(output, compiler=f"{compiler} -DVSP_TEST")
+    shim.build(output, compiler=f"{compiler} {shlex.quote(WITH_INSIDE)}")
     return ctypes.CDLL(output)

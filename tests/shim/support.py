@@ -24,6 +24,9 @@ from vine_sharedport.worker.shim import RESERVED_HOST, RESERVED_PORT
 from ..fake_shared_port import FakeSharedPort
 
 HERE = Path(__file__).parent
+
+# For the compiler: the shim's inner functions too, under names that a test can call.
+WITH_INSIDE = f'-DVSP_TEST="{HERE / "inside.h"}"'
 SOCK_ID = "vine_1"
 SECRET = bytes(range(32))
 RESERVED = (RESERVED_HOST, str(RESERVED_PORT))

@@ -19,7 +19,7 @@ from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker import shim
 
-from .support import HERE, missing
+from .support import HERE, WITH_INSIDE, missing
 
 ROOT = HERE.parents[1]
 Plan = list[tuple[str, int, str]]
@@ -294,7 +294,7 @@ def test_every_address_of_a_manager_is_read_as_python_reads_it(
 def driver(compiler: str, place: Path) -> str:
     """Return the driver with everything checked that gcc and clang can check."""
     output = str(place / "driver")
-    command = [compiler, "-std=gnu11", "-O1", "-g", "-DVSP_TEST", "-DVSP_WITH_LIBC"]
+    command = [compiler, "-std=gnu11", "-O1", "-g", WITH_INSIDE, "-DVSP_WITH_LIBC"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC"]
     command += ["-I", str(Path(shim.__file__).parent), str(HERE / "driver.c"), "-o", output]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

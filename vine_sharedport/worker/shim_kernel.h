@@ -224,19 +224,6 @@ static long now(void)
     return time.tv_sec * 1000L + time.tv_nsec / 1000000;
 }
 
-/* Wait for events of a descriptor (-1: for none), at most so many milliseconds, under a mask of
- * signals; > 0, 0, -errno. */
-static long wait_for(int fd, short events, long milliseconds, const uint64_t *signals)
-{
-    struct pollfd one = {.fd = fd, .events = events};
-    struct timespec time;
-    if (milliseconds < 0)
-        milliseconds = 0;
-    time.tv_sec = milliseconds / 1000;
-    time.tv_nsec = milliseconds % 1000 * 1000000;
-    return CALL(ppoll, &one, fd >= 0, &time, signals, sizeof *signals);
-}
-
 /* Fill with random bytes; 0 or -errno. */
 static long fill_randomly(void *bytes, size_t size)
 {
@@ -249,6 +236,56 @@ static long fill_randomly(void *bytes, size_t size)
         CALL(close, fd, 0, 0, 0, 0);
     }
     return got == (long)size ? 0 : got < 0 ? got : -EIO;
+}
+
+/* --- waiting ------------------------------------------------------------------------------ */
+
+/* The worker's mask of signals, in force while we wait and only then. */
+static uint64_t waiting_mask;
+
+/* Wait for events of a descriptor (-1: for none), at most so many milliseconds; > 0, 0, -errno. */
+static long wait_for(int fd, short events, long milliseconds)
+{
+    struct pollfd one = {.fd = fd, .events = events};
+    struct timespec time;
+    if (milliseconds < 0)
+        milliseconds = 0;
+    time.tv_sec = milliseconds / 1000;
+    time.tv_nsec = milliseconds % 1000 * 1000000;
+    return CALL(ppoll, &one, fd >= 0, &time, &waiting_mask, sizeof waiting_mask);
+}
+
+/* Wait until the deadline for bytes to read or room to write; 0 or -errno. */
+static long wait_until(int fd, short events, long deadline)
+{
+    long got = wait_for(fd, events, deadline - now());
+    return got > 0 ? 0 : got == 0 ? -ETIMEDOUT : got;
+}
+
+/* Read exactly so many bytes, and never one more: what follows is the worker's.
+ * Returns the bytes read, fewer at the end of the stream, or -errno. */
+static long receive(int fd, void *bytes, size_t size, long deadline)
+{
+    size_t have = 0;
+    while (have < size) {
+        long got = CALL(recvfrom, fd, (char *)bytes + have, size - have, 0, 0);
+        if (got == 0)
+            break;
+        if (got == -EAGAIN)
+            got = wait_until(fd, POLLIN, deadline);
+        else if (got > 0)
+            have += (size_t)got;
+        if (got < 0)
+            return got;
+    }
+    return (long)have;
+}
+
+/* A few bytes on a connection without any in flight: they fit, or something is wrong. */
+static long transmit(int fd, const void *bytes, size_t size)
+{
+    long sent = CALL(sendto, fd, bytes, size, MSG_NOSIGNAL, 0);
+    return sent < 0 ? sent : sent == (long)size ? 0 : -EPIPE;
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* The manager's address: from HTCondor's text to the candidates to try, in order.
+/* The manager's address: what HTCondor's text says.
  *
  * Reads what wire/sinful.py reads, or less; a test compares the two. The text comes from a
  * job's environment, so it is taken for hostile: bounded, and refused rather than guessed at.
@@ -12,24 +12,17 @@ enum {
     MAX_SINFUL = 16 * 1024, /* as in wire/sinful.py */
     MAX_SOCK = 41,          /* as in wire/handoff.py: the daemon refuses 42 */
     MAX_HOST = 253,         /* of a name in the DNS */
-    MAX_CANDIDATES = 32,
 };
 
 struct candidate {
     char host[MAX_HOST + 1];
-    char sock[MAX_SOCK + 1];
     uint16_t port;
     sa_family_t family; /* AF_INET, AF_INET6; 0: a name to be resolved */
     unsigned char ip[16];
 };
 
-struct plan {
-    struct candidate list[MAX_CANDIDATES];
-    int count;
-};
-
 struct sinful {
-    struct candidate host; /* without its sock */
+    struct candidate host;
     int has_port;
     char sock[MAX_SINFUL + 1], addrs[MAX_SINFUL + 1], private[MAX_SINFUL + 1];
     char network[MAX_SINFUL + 1], alias[MAX_SINFUL + 1];
@@ -323,111 +316,6 @@ static const char *check_sock(const char *sock)
     if (*sock == '.' || *sock == '-' || same(sock, "self"))
         return "its sock id is no manager's";
     return NULL;
-}
-
-/* --- the order of trying ------------------------------------------------------------------ */
-
-static void add(struct plan *plan, const struct candidate *it, const char *sock)
-{
-    if (!it->port || plan->count == MAX_CANDIDATES) /* nobody has more that are worth a try */
-        return;
-    for (int i = 0; i < plan->count; i++)
-        if (plan->list[i].port == it->port && same(plan->list[i].host, it->host))
-            return;
-    plan->list[plan->count] = *it;
-    memcpy(plan->list[plan->count++].sock, sock, length(sock) + 1);
-}
-
-static int take_literal(void *plan, const char *text, size_t size)
-{
-    struct candidate it = {.port = 0};
-    char host[MAX_HOST + 1];
-    size_t dash = size;
-    long port;
-
-    while (dash && text[dash - 1] != '-')
-        dash--;
-    if (!dash || dash - 1 > MAX_HOST)
-        return 0;
-    port = read_number(text + dash, size - dash, 5, 65535);
-    for (size_t i = 0; i < dash - 1; i++) /* the colons of IPv6 are dashes here */
-        host[i] = text[i] == '-' ? ':' : text[i];
-    it.port = (uint16_t)port;
-    if (dash > 2 && host[0] == '[' && host[dash - 2] == ']') {
-        if (!read_literal(&it, host + 1, dash - 3))
-            return 0;
-    } else if (!read_literal(&it, host, dash - 1)) {
-        return 0;
-    }
-    if (port >= 0)
-        add(plan, &it, "");
-    return port >= 0;
-}
-
-/* RFC 8305, 4: the families in turn, the first one's first, each in its own order. */
-static void add_interleaved(struct plan *plan, const struct plan *from, const char *sock)
-{
-    int next[2] = {0, 0};
-    if (!from->count)
-        return;
-    for (int turn = 0, left = from->count; left; turn = !turn) {
-        int *i = &next[turn];
-        while (*i < from->count && (from->list[*i].family != from->list[0].family) != turn)
-            ++*i;
-        if (*i < from->count) {
-            add(plan, &from->list[(*i)++], sock);
-            left--;
-        }
-    }
-}
-
-/* Add what one address leads to; what is wrong with it, or NULL. */
-static const char *add_address(struct plan *plan, const struct sinful *address, const char *sock)
-{
-    static struct plan literals;
-    struct candidate alias = address->host;
-
-    literals.count = 0;
-    if (!for_each(address->addrs, "++", take_literal, &literals))
-        return "its addrs cannot be read";
-    add_interleaved(plan, &literals, sock);
-    if (address->has_port) {
-        add(plan, &address->host, sock);
-        if (address->alias[0] && read_host_name(&alias, address->alias, length(address->alias)))
-            add(plan, &alias, sock);
-    }
-    return NULL;
-}
-
-/* Make the plan; what is wrong with the address, or NULL.
- *
- * network: the network that this machine is in, or NULL. An address of a private network leads
- * elsewhere from anywhere else.
- */
-static const char *make_plan(struct plan *plan, const char *text, const char *network)
-{
-    static struct sinful address, private;
-    static struct plan unused;
-    const char *wrong = read_sinful(&address, text);
-
-    plan->count = 0;
-    if (!wrong)
-        wrong = check_sock(address.sock);
-    if (!wrong && address.private[0]) {
-        wrong = read_sinful(&private, address.private);
-        if (!wrong && private.has_private)
-            wrong = "its PrivAddr has one inside";
-        if (!wrong) {
-            int ours = network && *network && same(network, address.network);
-            unused.count = 0;
-            wrong = add_address(ours ? plan : &unused, &private, address.sock);
-        }
-    }
-    if (!wrong)
-        wrong = add_address(plan, &address, address.sock);
-    if (!wrong && !plan->count)
-        wrong = "it names no port to connect to";
-    return wrong;
 }
 
 #endif
