@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _KEPT_ENDED = 100
 _FORGET_AFTER = 3600.0
 
-# How a line begins that follows each failed attempt (shim.c).
+# How a line begins that follows each failed attempt (shim_backoff.h).
 _TRYING_AGAIN = "vine_sharedport: trying again"
 
 # Characters of the launcher's last line that are told.
