@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.pool.jobs import Schedd
+from vine_sharedport.pool.schedd import Schedd
 
 from . import helpers, where_helpers
 from .factory_helpers import SWIFT, drive, finish

@@ -70,7 +70,8 @@ def probe(tmp_path: Path) -> str:
             """\
             #!/bin/sh
             [ "$1" != --version ] || exec echo "probe version 1.0.0"
-            echo "OPTIONS $*"
+            printf OPTIONS; printf '[%s]' "$@"; echo
+            printf 'VALUE %s\\n' "$VALUE"
             ls -l | sed 's/^/FILE /'
             """
         )
@@ -128,20 +129,23 @@ def test_a_workflow_runs(manager: Any, tmp_path: Path, kind: str) -> None:
 def test_what_a_worker_is_told_arrives_there(
     manager: Any, tmp_path: Path, probe: str, kind: str
 ) -> None:
-    value = "a b,c;d%e:f<g>h?i=j#k[l]{m}~n|o*p^q@r+s"
+    values = ["a  b,c;d%e:f<g>h?i=j#k[l]{m}~n|o*p^q@r+s", "", "'\"$HOME `$(x)` & \\ \u00e9"]
+    variable = "a b,c;d%e:f<g>h=j#k]{m}~n|o^p@q+r\u00e9"
     description = {
         "worker": probe,
-        "worker_options": ["--feature", value],
+        "worker_options": [word for value in values for word in ("--feature", value)],
+        "environment": {"VALUE": variable},
         "commands": {"+JobDurationCategory": '"Medium"', **_commands(kind)},
     }
     with submitted(manager, _place(kind), tmp_path / "jobs", **description) as jobs:
         output = _output(jobs)
-        assert f"--feature {value}" in output
+        assert "".join(f"[--feature][{value}]" for value in values) in output
+        assert f"VALUE {variable}\n" in output
         name = Path(manager.shared_port.secret_file).name
         assert re.search(rf"FILE -rw-------.*{re.escape(name)}", output), output
         assert f"manager {manager.shared_port.address.sock}" in jobs.errors()
     if kind != "batch":
-        assert re.search(r"OPTIONS .*--wall-time \d{5}", output)
+        assert re.search(r"OPTIONS.*\[--wall-time\]\[\d{5}\]", output)
 
 
 @pytest.mark.parametrize("kind", ["condor", "ce"])

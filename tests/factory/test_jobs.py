@@ -381,3 +381,39 @@ def test_the_queue_tells_of_another_job_with_the_id() -> None:
     (job,) = table.update([ad], asked=60.0)
     assert (job.state, job.submitted, job.evictions) == ("idle", 50.0, 0)
     assert len(table.take_replaced()) == 1
+
+
+# On a grid
+
+
+def test_on_a_grid_a_worker_tells_that_its_job_runs() -> None:
+    """blahp tells it a minute later, and must not be believed before that."""
+    table = JobTable(on_grid=True)
+    table.apply([_event("SUBMIT", 100.0)])
+    assert table.join([_worker("node7", start=110.0)], now=120.0, told=120.0) == []
+    (job,) = table
+    assert (job.state, job.connected, job.since) == ("running", True, 110.0)
+    idle = {"ClusterId": job.cluster, "ProcId": 0, "JobStatus": 1, "EnteredCurrentStatus": 100}
+    table.update([idle], asked=150.0)
+    table.apply([_event("EXECUTE", 190.0)])
+    table.update([{**idle, "JobStatus": 2, "EnteredCurrentStatus": 190}], asked=200.0)
+    assert table.join([_worker("node7", start=110.0)], now=250.0, told=250.0) == []
+    assert (job.state, job.connected, job.since) == ("running", True, 110.0)
+    assert (job.evictions, job.starts) == (0, 1)
+    table.join([], now=260.0, told=260.0)
+    assert (job.state, job.connected, job.not_connected_since) == ("running", False, 260.0)
+    table.update([{**idle, "EnteredCurrentStatus": 270}], asked=280.0)
+    assert (job.state, job.evictions) == ("idle", 1)
+
+
+def test_on_a_grid_a_worker_from_before_the_submission_is_anothers() -> None:
+    table = JobTable(on_grid=True)
+    table.apply([_event("SUBMIT", 1000.0)])
+    assert len(table.join([_worker("node7", start=100.0)], now=1010.0, told=1010.0)) == 1
+    assert [job.state for job in table] == ["idle"]
+
+
+def test_on_a_grid_a_worker_is_known_when_its_job_is_told_late() -> None:
+    table = JobTable(on_grid=True)
+    table.apply([_event("SUBMIT", 100.0), _event("EXECUTE", 300.0)])
+    assert table.join([_worker("node7", start=110.0)], now=310.0, told=310.0) == []

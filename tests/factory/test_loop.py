@@ -89,6 +89,16 @@ def test_a_users_own_rule_of_removal_stays(tmp_path: Path, worker: str) -> None:
     assert found["periodic_remove"].startswith("(NumJobStarts > 3) || (JobStatus")
 
 
+@pytest.mark.parametrize("grid", ["batch slurm", "ce h", "condor s c"])
+def test_a_grid_job_has_no_lease_that_its_gridmanager_would_not_see_renewed(
+    tmp_path: Path, worker: str, grid: str
+) -> None:
+    assert "periodic_remove" not in commands(tmp_path, worker, grid=grid)
+    own = {"periodic_remove": "NumJobStarts > 3"}
+    found = commands(tmp_path, worker, grid=grid, commands=own)
+    assert found["periodic_remove"] == own["periodic_remove"]
+
+
 def test_the_marks_cannot_be_taken_away(tmp_path: Path, worker: str) -> None:
     found = commands(tmp_path, worker, commands={"+VineSharedPortFactory": '"mine"'})
     assert found["My.VineSharedPortFactory"] == f'"{"f" * 32}"'

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import preset, project
-from vine_sharedport.factory.adapt import ADDRESS_FILE, read_description, read_items
+from vine_sharedport.factory.adapt import ADDRESS_FILE, read_description
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.preset import load_preset, preset_names, user_directory
 from vine_sharedport.factory.where import Where
@@ -20,6 +20,7 @@ from vine_sharedport.pool.description import (
     format_description,
     quote_arguments,
     quote_environment,
+    read_items,
 )
 
 ADDRESS = "<192.0.2.1:9618?addrs=192.0.2.1-9618&noUDP&sock=vine_1>"
@@ -175,6 +176,22 @@ def test_a_batch_system_is_told_the_cores_and_the_worker_the_time(tmp_path: Path
     assert commands["batch_runtime"] == "7200"
 
 
+@pytest.mark.parametrize("grid", ["batch slurm", "ce h"])
+@pytest.mark.parametrize("word", ["", "a b", "(x)", "~", "$(Cpus)", "'\"", "a*", "\u00e9"])
+def test_arguments_that_blahp_would_change_go_as_a_file(
+    tmp_path: Path, grid: str, word: str
+) -> None:
+    arguments = ["vine_worker", "--feature", word, "--cores", "2"]
+    text = described(arguments=quote_arguments(arguments))
+    commands = read_description(Where(grid=grid).adapt(text, str(tmp_path)))
+    (name,) = read_items(commands["arguments"])
+    assert f"{tmp_path}/{name[1:]}" in commands["transfer_input_files"].split(", ")
+    assert (tmp_path / name[1:]).read_text() == "".join(f"{each}\n" for each in arguments)
+    other = described(arguments=quote_arguments([*arguments, "more"]))
+    Where(grid=grid).adapt(other, str(tmp_path))
+    assert len(list(tmp_path.glob("*.arguments"))) == 2, "waiting jobs would get the new ones"
+
+
 @pytest.mark.parametrize(
     ("grid", "commands", "words"),
     [
@@ -183,8 +200,10 @@ def test_a_batch_system_is_told_the_cores_and_the_worker_the_time(tmp_path: Path
         ("batch slurm", {"error": "/home/a b/x"}, "'/home/a b/x' has a blank"),
         ("batch slurm", {"environment": "\"A='x&y'\""}, "the environment variable A"),
         ("batch slurm", {"environment": "A=1;B=2"}, "old syntax"),
-        ("batch slurm", {"arguments": "\"w 'a$(DOLLAR)b'\""}, "the argument"),
-        ("ce h", {"environment": "\"A='(x)'\""}, "changes the characters ( )"),
+        ("batch slurm", {"arguments": '"w --cores $$(Cpus)"'}, "'$$(Cpus)' is a macro"),
+        ("ce h", {"environment": "\"A='(x)'\""}, "changes '('"),
+        ("batch slurm", {"environment": "\"A='a  b'\""}, "changes '  '"),
+        ("batch slurm", {"environment": "\"A='a *'\""}, "changes '*'"),
         ("condor s c", {"universe": "parallel"}, "which no grid resource takes"),
     ],
 )
@@ -254,7 +273,6 @@ def test_the_ospool_preset_asks_for_what_the_ospool_wants(
         "My.JobDurationCategory": '"Long"',
     }
     assert Options.make(loaded.factory).max_idle
-    assert loaded.manager == {"tcp": "loopback"}
     assert loaded.base_directory == f"{tmp_path}/vine_sharedport"
 
 
@@ -295,7 +313,7 @@ def test_what_the_user_names_comes_instead_of_the_presets_place(own_presets: Pat
         ("[where]\n\ngrid = arc x\n", "line 1, [where]: grid is 'arc x'"),
         ("[where]\nspool = perhaps\n", "[where]: spool is 'perhaps'"),
         ("[where]\n\nhost = x\n", "line 3, [where] host: unknown key"),
-        ("[manager]\nport = 1\n", "line 2, [manager] port: unknown key"),
+        ("[manager]\ntcp = off\n", "line 1, [manager]: there is no section"),
         ("[factory]\nmax-worker = 7\n", "line 2, [factory] max-worker: "),
         ("[factory]\n\n\nmax-workers = many\n", "line 4, [factory] max-workers: "),
         ("\n[jobs]\na = 1\n", "line 2, [jobs]: there is no section"),

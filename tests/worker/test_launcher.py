@@ -136,6 +136,27 @@ def test_the_worker_gets_its_options_and_its_status_is_ours(place: Place) -> Non
     assert "LD_PRELOAD=(null)" in ended.stdout
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_options_come_from_a_file_as_they_are(
+    place: Place, tmp_path: Path, beside: bool
+) -> None:
+    words = ["vine_worker", "--feature", " a  b\t", "", "-n", "'\"`$(x)$HOME\\n \\", "\u00e9*"]
+    directory = place.directory if beside else tmp_path
+    (directory / "x.arguments").write_text("\n".join(words))  # no line break at the end
+    ended = subprocess.run(
+        place.command("@x.arguments"), cwd=directory, env=place.variables(),
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    given = "".join(f"[{word}]" for word in words[1:])
+    assert ended.stdout.startswith(f"{given}[-s]["), ended.stderr
+
+
+def test_a_missing_file_of_options_is_named(place: Place) -> None:
+    ended = place.run("@x.arguments")
+    assert ended.returncode == 78
+    assert "the file x.arguments with the worker's options is neither" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "left"),
     [

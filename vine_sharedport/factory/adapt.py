@@ -5,13 +5,20 @@ What was read in the sources and not seen with a real CE, PBS or SGE has "Source
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 from collections.abc import Iterator, MutableMapping
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.pool.description import quote_arguments, quote_environment, quote_path
+from vine_sharedport.pool.description import (
+    Macro,
+    quote_arguments,
+    quote_environment,
+    quote_path,
+    read_items,
+)
 from vine_sharedport.worker.launch import ADDRESS_VARIABLE
 
 __all__ = [
@@ -21,17 +28,21 @@ __all__ = [
     "adapt_to_ce",
     "adapt_to_schedd",
     "read_description",
-    "read_items",
     "take_container",
 ]
 
 ADDRESS_FILE = "vine_sharedport.address"
 """The launcher's file with the manager's address, where no variable can carry it."""
 
-# Seen with blahp 23.9: these three get a backslash that nobody takes away again (source:
-# ConvertArgs in server.c). The others are special to the shell that the job's script runs
-# in (source: bls_start_job_wrapper).
-_BLAHP_SPECIAL = set("()&\"$`\\'")
+# What blahp 23.9 changes in a variable's value. The first three get a backslash that nobody
+# takes away again (source: ConvertArgs in server.c), the next five are special to the shell
+# that the job's script runs in, and the rest to the one that writes it (source:
+# bls_start_job_wrapper).
+_BLAHP_CHANGES = re.compile(r"""[()&"$`\\'*?\[\t]|  """)
+
+# An argument that all of blahp's scripts leave as it is. For "batch condor" blanks separate,
+# and an empty one is lost (source: condor_submit.sh).
+_PLAIN_ARGUMENT = re.compile(r"[A-Za-z0-9_./:=,@%+-]+")
 
 
 class Commands(MutableMapping[str, str]):
@@ -218,43 +229,45 @@ def _adapt_to_blahp(commands: Commands, grid: str, directory: str) -> None:
         path = os.path.join(directory, ADDRESS_FILE)
         with open(path, "w") as file:
             file.write(address + "\n")
-        paths = [*_read_paths(commands), quote_path(path, in_list=True)]
-        commands["transfer_input_files"] = ", ".join(paths)
+        _send_file(commands, path)
         commands["environment"] = quote_environment(variables)
-    for what, text in (
-        *((f"the environment variable {name}", value) for name, value in variables.items()),
-        *(("the argument", item) for item in read_items(commands.get("arguments", ""))),
-    ):
-        special = sorted(_BLAHP_SPECIAL & set(text))
-        if special:
+    for name, value in variables.items():
+        changed = _BLAHP_CHANGES.search(value)
+        if changed:
             raise LaunchError(
-                f"{what} of the worker is {text!r}, and {grid!r} changes the characters "
-                f"{' '.join(special)}; put it into a file, sent with wrapper_input"
+                f"the environment variable {name} of the worker is {value!r}, in which "
+                f"{grid!r} changes {changed[0]!r}; put it into a file, sent with wrapper_input"
             )
+    _send_arguments(commands, grid, directory)
+
+
+def _send_arguments(commands: Commands, grid: str, directory: str) -> None:
+    """Send the worker's arguments as a file if blahp would change one of them."""
+    arguments = read_items(commands.get("arguments", ""))
+    macros = [item for item in arguments if isinstance(item, Macro)]
+    if macros:
+        raise LaunchError(
+            f"the worker's argument {macros[0]!r} is a macro, for which {grid!r} has no value; "
+            "leave it out (or autosize, where it comes from: give cores and memory)"
+        )
+    if all(map(_PLAIN_ARGUMENT.fullmatch, arguments)):
+        return
+    content = "".join(f"{argument}\n" for argument in arguments).encode()
+    # By its content: jobs that wait keep theirs when an option changes.
+    mark = hashlib.sha256(content).hexdigest()[:12]
+    path = os.path.join(directory, f"worker-{mark}.arguments")
+    with open(path, "wb") as file:
+        file.write(content)
+    _send_file(commands, path)
+    commands["arguments"] = quote_arguments([f"@{os.path.basename(path)}"])
+
+
+def _send_file(commands: Commands, path: str) -> None:
+    """Have one more file sent to the job."""
+    paths = [*_read_paths(commands), quote_path(path, in_list=True)]
+    commands["transfer_input_files"] = ", ".join(paths)
 
 
 def _read_paths(commands: Commands) -> list[str]:
     paths = commands.get("transfer_input_files", "").split(",")
     return [path.strip() for path in paths if path.strip()]
-
-
-def read_items(quoted: str) -> list[str]:
-    """Return the items of ``arguments`` or ``environment`` in HTCondor's new syntax."""
-    if not quoted:
-        return []
-    if not (len(quoted) > 1 and quoted[0] == quoted[-1] == '"'):
-        raise LaunchError(
-            f"arguments or environment is {quoted[:80]!r}, in HTCondor's old syntax; put "
-            'double quotes around the whole, as in environment = "NAME=VALUE"'
-        )
-    text = quoted[1:-1].replace('""', '"').replace("$(DOLLAR)", "$")
-    # Blanks separate, single quotes keep blanks together, two of them stand for one.
-    items = re.findall(r"(?:[^\s']|'(?:[^']|'')*')+", text)
-    return [_unquote(item) for item in items]
-
-
-def _unquote(item: str) -> str:
-    parts = re.findall(r"[^']+|'(?:[^']|'')*'", item)
-    return "".join(
-        part[1:-1].replace("''", "'") if part.startswith("'") else part for part in parts
-    )

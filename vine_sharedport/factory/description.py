@@ -158,8 +158,11 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
         f"JobStatus =!= 2 && time() > {LEASE_ATTRIBUTE} && "
         f"time() - EnteredCurrentStatus > {lease}"
     )
-    own = commands.get("periodic_remove")
-    commands["periodic_remove"] = f"({own}) || ({unseen})" if own else unseen
+    if where.grid is None:
+        # The gridmanager judges by a copy of the ad, and hears of a renewed lease only if
+        # that is sent as "dirty": then it asks for it in an endless loop (seen with 23.9).
+        own = commands.get("periodic_remove")
+        commands["periodic_remove"] = f"({own}) || ({unseen})" if own else unseen
     final = where.adapt(format_description(commands), directory)
     log = read_description(final).get("log")
     log = log.replace("$(DOLLAR)", "$") if log else None

@@ -137,9 +137,15 @@ class Job:
 
 
 class JobTable:
-    """The worker jobs of one factory, by their ids."""
+    """The worker jobs of one factory, by their ids.
 
-    def __init__(self) -> None:
+    Args:
+        on_grid: The schedd hands the jobs on, and hears minutes late that they run (blahp
+            asks a batch system once in 60 s). Their workers tell it sooner.
+    """
+
+    def __init__(self, *, on_grid: bool = False) -> None:
+        self._on_grid = on_grid
         self._jobs: dict[tuple[int, int], Job] = {}
         self._replaced: list[Job] = []
 
@@ -208,7 +214,8 @@ class JobTable:
                 )
                 changed[id(job)] = job
             before = job.state
-            step(job, event)
+            if not (self._on_grid and event.type == "EXECUTE" and job.state == "running"):
+                step(job, event)
             job._last_news = event.time
             if event.type not in _KEEP_EVICTION:
                 job._just_evicted = False
@@ -259,7 +266,8 @@ class JobTable:
                 changed.append(job)
             elif job._last_news < until:
                 before = (job.state, job.since)
-                _follow_ad(job, ad)
+                if not (self._on_grid and _is_stale(job, ad)):
+                    _follow_ad(job, ad)
                 if (job.state, job.since) != before:
                     changed.append(job)
             else:
@@ -300,6 +308,8 @@ class JobTable:
             (job for job in self if job.state == "running"),
             key=lambda job: (job.since, job.cluster, job.proc),
         )
+        if self._on_grid:
+            running += [job for job in self if job.state == "idle"]
         free = sorted(map(_Worker.read, workers), key=lambda worker: worker.started)
         found: dict[int, _Worker] = {}
         for job_key, worker_key in _TIERS:
@@ -314,18 +324,25 @@ class JobTable:
                     continue
                 candidates = by_key.get(job_key(job), deque())
                 for worker in candidates:
-                    if worker.started + _CLOCK_SLACK >= job.since:
+                    earliest = job.submitted if self._on_grid else job.since
+                    if worker.started + _CLOCK_SLACK >= earliest:
                         found[id(job)] = worker
                         taken.add(id(worker))
                         candidates.remove(worker)
                         break
             free = [worker for worker in free if id(worker) not in taken]
         for job in running:
-            if told is not None and told < job.since:
+            own = found.get(id(job))
+            if job.state == "idle":
+                if own is None:
+                    continue
+                job._enter("running", min(own.started, now))
+                job.starts += 1
+            if told is not None and told < (job.submitted if self._on_grid else job.since):
                 # What it was matched with is another's that was there before.
                 job.connected = job.not_connected_since = job.worker = None
             else:
-                _mark(job, found.get(id(job)), now)
+                _mark(job, own, now)
         return [worker.entry for worker in free]
 
 
@@ -495,6 +512,13 @@ _STEPS: dict[str, Callable[[Job, Event], None]] = {
 _KEEP_EVICTION = frozenset(
     {"JOB_EVICTED", "SHADOW_EXCEPTION", "JOB_RECONNECT_FAILED", "REMOTE_ERROR"}
 )
+
+
+def _is_stale(job: Job, ad: Mapping[str, Any]) -> bool:
+    """Whether a grid job's worker has told more than the job's ad."""
+    status = ad.get("JobStatus")
+    since = float(ad.get("EnteredCurrentStatus") or 0)
+    return job.state == "running" and (status == 2 or (status == 1 and since <= job.since))
 
 
 def _follow_ad(job: Job, ad: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ class Queue:
     def __init__(
         self, directory: str, *, factory: str, manager: str, description: Description
     ) -> None:
-        self.table = JobTable()
+        self.table = JobTable(on_grid=not description.where.tells_host)
         self.others = Counts()
         self.is_known = False
         self.error: str | None = None
@@ -159,7 +159,7 @@ class Queue:
             return
         waiting = [job for job in self.table if job.left and job.state != "running"]
         with self._errors():
-            if waiting or not self.tells_host:
+            if waiting and self.tells_host:
                 constraint = f"JobStatus =!= 2 && {self.mine}"
                 self._schedd.edit(constraint, LEASE_ATTRIBUTE, int(time.time()) + self._lease)
             self._renewed = now

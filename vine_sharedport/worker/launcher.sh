@@ -3,8 +3,10 @@
 # sh (tested with dash and busybox) and a worker program that runs here.
 #
 #   launcher.sh [WORKER] [WORKER-OPTION...]
+#   launcher.sh @FILE
 #
-# WORKER is a path or a name; without it vine_worker, else work_queue_worker. What it needs it
+# WORKER is a path or a name; without it vine_worker, else work_queue_worker. FILE has all of
+# that, one argument a line, where a batch system would not bring them unchanged. What it needs it
 # takes from the environment, or finds as a file beside itself or in the present directory:
 #
 #   VINE_SHARED_PORT_ADDRESS          vine_sharedport.address      the manager's address
@@ -53,6 +55,16 @@ find_file() {
         echo "./$2"
     fi
 }
+
+case ${1:-} in
+@*)
+    file=$(find_file '' "${1#@}")
+    [ -r "$file" ] || fail 78 "the file ${1#@} with the worker's options is neither beside this" \
+        "script nor in the present directory, or cannot be read; send it along"
+    set --
+    while IFS= read -r argument || [ -n "$argument" ]; do set -- "$@" "$argument"; done <"$file"
+    ;;
+esac
 
 is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac }
 # Print a number without the zeros in front, which sh takes for octal.
