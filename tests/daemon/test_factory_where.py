@@ -28,15 +28,20 @@ def pool() -> Iterator[Any]:
 def _options(kind: str) -> dict[str, Any]:
     import htcondor2
 
+    collector = htcondor2.param["COLLECTOR_HOST"]
+    resource = f"condor {SECOND} {collector}"
     return {
         "schedd": {"schedd": SECOND},
+        "pool": {"schedd": SECOND, "pool": collector},
         "spool": {"schedd": SECOND, "spool": True},
-        "condor": {"grid": f"condor {SECOND} {htcondor2.param['COLLECTOR_HOST']}"},
+        "condor": {"grid": resource},
+        # Only root's schedd can have its host's name, as a CE's has: the second one is it.
+        "ce": {"grid": "ce localhost", "commands": {"grid_resource": resource}},
         "batch": {"grid": "batch condor"},
     }[kind]
 
 
-@pytest.mark.parametrize("kind", ["schedd", "spool", "condor", "batch"])
+@pytest.mark.parametrize("kind", ["schedd", "pool", "spool", "condor", "ce", "batch"])
 def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
     make_manager: Any, kind: str
 ) -> None:
@@ -48,12 +53,29 @@ def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
         drive(manager, lambda: workers.status().workers.connected == 2, timeout=90)
         finish(manager)
         snapshot = workers.status()
+        assert snapshot.manager.by_shared_port == 2
         assert snapshot.submitted == 2
         assert snapshot.problems == ()
     assert workers.status().state == "ended"
     schedd = Schedd(options.get("schedd"))
     mark = f'VineSharedPortFactory =?= "{snapshot.factory}"'
     helpers.wait_until(lambda: not schedd.query(mark), timeout=60)
+    left = [job for job in where_helpers.second_jobs() if job["JobStatus"] not in (3, 4)]
+    assert not left, "the other schedd still has jobs that the first one has removed"
+
+
+def test_what_a_job_on_a_grid_waits_for_is_told(make_manager: Any) -> None:
+    import htcondor2
+
+    manager = make_manager()
+    nobody = f"condor nobody@nowhere {htcondor2.param['COLLECTOR_HOST']}"
+    options = {**SWIFT, "min_workers": 1, "max_workers": 1, "grid": nobody}
+    with vine.Factory("condor", manager=manager, **options) as workers:
+
+        def told() -> str:
+            return " ".join(str(job.reason) for job in workers.status().jobs)
+
+        drive(manager, lambda: "cannot reach 'condor nobody@nowhere" in told(), timeout=60)
 
 
 def test_spooled_workers_leave_their_last_words_and_the_queue(make_manager: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,10 +56,6 @@ def _commands(kind: str) -> dict[str, str | int]:
     return {"grid_resource": f"condor {SECOND} {_collector()}"} if kind == "ce" else {}
 
 
-def _second_jobs() -> list[Any]:
-    return list(where_helpers.locate(SECOND).query("KeepsGridmanager =!= True"))
-
-
 @pytest.fixture
 def probe(tmp_path: Path) -> str:
     """Return a worker that tells what it was started with, and ends."""
@@ -92,37 +87,6 @@ def _output(jobs: where_helpers.Submitted) -> str:
     out = jobs.directory / f"{jobs.cluster}.0.out"
     helpers.wait_until(out.exists)
     return out.read_text()
-
-
-@pytest.mark.parametrize("kind", ["schedd", "pool", "spool", "condor", "ce", "batch"])
-def test_a_workflow_runs(manager: Any, tmp_path: Path, kind: str) -> None:
-    where = _place(kind)
-    with submitted(
-        manager, where, tmp_path / "jobs", 2,
-        cores=1, memory=200, disk=300, commands=_commands(kind),
-    ) as jobs:  # fmt: skip
-        seen = set(jobs.states())
-        started = time.monotonic()
-        tasks = [vine.Task("sleep 0.5; cat /proc/$PPID/comm") for _ in range(8)]
-        done = helpers.run_tasks(manager, tasks, timeout=90)
-        print(f"{kind}: 8 tasks after {time.monotonic() - started:.1f} s")
-        assert {task.output.strip() for task in done} == {"vine_worker"}
-        assert all(manager.shared_port.brought(task.addrport) for task in done)
-
-        def running() -> bool:
-            seen.update(jobs.states())
-            return jobs.states() == ["running", "running"]
-
-        helpers.wait_until(running, timeout=60)
-        assert seen <= {"idle", "running"}
-        assert [where.trouble(ad) for ad in jobs.ads()] == [None, None]
-        if where.has_log:
-            helpers.wait_until(lambda: jobs.events().count(1) == 2)
-        hosts = [ad.get("RemoteHost") for ad in jobs.ads()]
-        assert all(isinstance(host, str) for host in hosts) == where.tells_host
-    assert "held" not in jobs.states()
-    left = [job for job in _second_jobs() if job["JobStatus"] not in (3, 4)]
-    assert not left, "the other schedd still has jobs that the first one has removed"
 
 
 @pytest.mark.parametrize("kind", ["spool", "condor", "ce", "batch"])
@@ -161,7 +125,8 @@ def test_another_schedd_is_told_what_the_worker_needs(
         manager, _place(kind), tmp_path / "jobs", cores=2, memory=300, commands=commands
     ):
         (ad,) = helpers.wait_until(
-            lambda: [job for job in _second_jobs() if job["JobStatus"] in (1, 2)], timeout=60
+            lambda: [job for job in where_helpers.second_jobs() if job["JobStatus"] in (1, 2)],
+            timeout=60,
         )
     assert ad["RequestCpus"] == 2
     assert ad["AllowedExecuteDuration"] == 7200
@@ -236,27 +201,14 @@ def test_another_schedd_gets_the_container_that_its_own_job_would_have(
         (own,) = jobs.schedd.query(f"ClusterId == {jobs.cluster}")
     with submitted(manager, _place("condor"), tmp_path / "b", container_image=image):
         (ad,) = helpers.wait_until(
-            lambda: [job for job in _second_jobs() if job["JobStatus"] in (1, 2)], timeout=60
+            lambda: [job for job in where_helpers.second_jobs() if job["JobStatus"] in (1, 2)],
+            timeout=60,
         )
     assert [ad.get(name) for name in named] == [own.get(name) for name in named]
     assert (image in ad["TransferInput"]) == (image in own["TransferInput"])
     for word in set(re.findall(r"TARGET\.(Has\w+)", str(own.lookup("Requirements")))):
         if word != "HasFileTransfer":
             assert word in str(ad.lookup("Requirements"))
-
-
-def test_a_schedd_that_nobody_knows_is_named_as_the_trouble(
-    manager: Any, tmp_path: Path
-) -> None:
-    where = Where(grid=f"condor nobody@nowhere {_collector()}")
-    with submitted(manager, where, tmp_path / "jobs") as jobs:
-        (ad,) = jobs.ads()
-        assert "not yet handed over" in str(where.trouble(ad))
-        helpers.wait_until(
-            lambda: "cannot reach 'condor nobody@nowhere" in str(where.trouble(jobs.ads()[0])),
-            timeout=60,
-        )
-        assert jobs.states() == ["idle"]
 
 
 def test_the_project_is_found_as_the_schedd_finds_it(manager: Any, tmp_path: Path) -> None:

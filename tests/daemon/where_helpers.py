@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import vine_sharedport as vine
+from vine_sharedport.factory.jobs import JobTable
 from vine_sharedport.factory.where import Where
 from vine_sharedport.pool.submit import describe_workers
 from vine_sharedport.worker.bundle import PACKAGE, write_package
@@ -146,6 +147,11 @@ def _keep_gridmanager() -> None:
     htcondor2.Schedd().submit(htcondor2.Submit(description))
 
 
+def second_jobs() -> list[Any]:
+    """Return the second schedd's jobs."""
+    return list(locate(SECOND).query("KeepsGridmanager =!= True"))
+
+
 def locate(name: str | None) -> Any:
     """Return the schedd of this name, None while the collector knows none."""
     import htcondor2
@@ -171,15 +177,13 @@ class Submitted:
 
     def ads(self) -> list[Any]:
         """Return what the schedd tells of the jobs."""
-        return list(
-            self.schedd.query(
-                f"ClusterId == {self.cluster}", projection=list(self.where.attributes)
-            )
-        )
+        return list(self.schedd.query(f"ClusterId == {self.cluster}"))
 
     def states(self) -> list[str]:
-        """Return the jobs' states, as the factory will know them."""
-        return [self.where.state(ad) for ad in self.ads()]
+        """Return the jobs' states."""
+        table = JobTable()
+        table.update(self.ads(), asked=time.time())
+        return [job.state for job in table]
 
     def events(self) -> list[int]:
         """Return the numbers of the events in the jobs' log."""

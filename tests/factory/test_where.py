@@ -227,24 +227,19 @@ def test_items_that_users_quote_in_part_are_read_as_htcondor_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("grid", "ad", "state"),
+    ("grid", "ad", "trouble"),
     [
-        (None, {"JobStatus": 1}, "idle"),
-        (None, {"JobStatus": 2}, "running"),
-        (None, {"JobStatus": 6}, "running"),
-        (None, {"JobStatus": 3}, "removed"),
-        (None, {"JobStatus": 4}, "ended"),
-        (None, {"JobStatus": 5, "HoldReasonCode": 34}, "held"),
-        (None, {"JobStatus": 5, "HoldReasonCode": 16}, "idle"),
-        (None, {"JobStatus": 1, "GridJobStatus": "RUNNING"}, "idle"),
-        ("condor s c", {"JobStatus": 1, "GridJobStatus": "RUNNING"}, "running"),
-        ("condor s c", {"JobStatus": 1, "GridJobStatus": "HELD"}, "idle"),
-        ("condor s c", {"JobStatus": 2, "GridJobStatus": "IDLE"}, "running"),
-        ("condor s c", {}, "idle"),
+        (None, {}, None),
+        ("condor s c", {}, "not yet handed over to 'condor s c'"),
+        ("condor s c", {"GridJobId": "condor s c 1.0"}, None),
+        ("condor s c", {"GridResourceUnavailableTime": 1}, "cannot reach 'condor s c'"),
     ],
 )
-def test_states(grid: str | None, ad: dict[str, object], state: str) -> None:
-    assert Where(grid=grid).state(ad) == state
+def test_what_a_job_waits_for(
+    grid: str | None, ad: dict[str, object], trouble: str | None
+) -> None:
+    found = Where(grid=grid).trouble(ad)
+    assert found is None if trouble is None else trouble in str(found)
 
 
 # --- presets

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # The queue is asked as often where there is a log, to find what that did not tell.
 _QUEUE_INTERVAL = 60.0
+# And on a grid, where the log says little of what jobs wait for.
+_GRID_INTERVAL = 10.0
 
 # How often a job is mended and released.
 _REPAIRS = 2
@@ -95,14 +97,16 @@ class Queue:
             except LaunchError as error:
                 self.error = str(error)
                 self.is_known = False
-        pause = _QUEUE_INTERVAL if self._log is not None else 0.0
+        pause = _QUEUE_INTERVAL if self.tells_host else _GRID_INTERVAL
+        if self._log is None:
+            pause = 0.0
         if not self.is_known or time.monotonic() - self._asked >= pause:
             self.ask()
 
     def ask(self) -> bool:
         """Ask the schedd for our jobs and for others of the manager; whether it answered."""
         asked = time.time()
-        projection = [*QUEUE_ATTRIBUTES, FACTORY_ATTRIBUTE]
+        projection = [*QUEUE_ATTRIBUTES, *self._where.attributes, FACTORY_ATTRIBUTE]
         self.is_known = False
         with self._errors():
             ads = self._schedd.query(
@@ -113,10 +117,18 @@ class Queue:
             ours = [ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) == self._factory]
             self._fetch_spooled(ours)  # first, for what the jobs have said last
             self._changed += self.table.update(ours, asked=asked)
+            self._note_troubles(ours)
             self.others = _count(ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) != self._factory)
             self.is_known, self._asked = True, time.monotonic()
             self.error = None
         return self.is_known
+
+    def _note_troubles(self, ads: Iterable[Mapping[str, Any]]) -> None:
+        """Let idle jobs on a grid tell what they wait for."""
+        for ad in ads:
+            job = self.table.get(f"{ad['ClusterId']}.{ad['ProcId']}")
+            if job is not None and job.state == "idle" and not self.tells_host:
+                job.reason = self._where.trouble(ad)
 
     def take_changed(self) -> list[Job]:
         """Return the jobs whose state changed since the last call."""

@@ -29,30 +29,8 @@ BATCH_SYSTEMS = ("slurm", "pbs", "sge", "condor")
 CE_PORT = 9619
 """Port of an HTCondor-CE's collector, which its shared port serves."""
 
-# JobStatus in HTCondor's manual, appendix "Job ClassAd Attributes".
-_STATES = {
-    1: "idle",
-    2: "running",
-    3: "removed",
-    4: "ended",
-    5: "held",
-    6: "running",
-    7: "idle",
-}
-# What the gridmanager calls the remote job's state (``getJobStatusString``).
-_GRID_STATES = {"RUNNING": "running", "TRANSFERRING_OUTPUT": "running", "COMPLETED": "ended"}
-# CONDOR_HOLD_CODE::SpoolingInput: not a hold, but a job whose files are on their way.
-_SPOOLING = 16
-
-# What the schedd is asked for, for each job.
-_ATTRIBUTES = (
-    "ClusterId", "ProcId", "JobStatus", "EnteredCurrentStatus", "HoldReason", "HoldReasonCode",
-    "HoldReasonSubCode", "RemoteHost", "LastRemoteHost", "NumJobStarts", "ExitBySignal",
-    "ExitCode", "ExitSignal",
-)  # fmt: skip
-_GRID_ATTRIBUTES = (
-    "GridJobId", "GridJobStatus", "GridResourceUnavailableTime", "LastRemoteStatusUpdate",
-)  # fmt: skip
+# What the schedd is asked for besides, for each job.
+_GRID_ATTRIBUTES = ("GridJobId", "GridResourceUnavailableTime")
 
 
 @dataclass(frozen=True)
@@ -130,23 +108,12 @@ class Where:
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Attributes of a job's ad that ``state`` and ``trouble`` need, and its place."""
-        return _ATTRIBUTES + (_GRID_ATTRIBUTES if self.grid is not None else ())
-
-    def state(self, ad: Mapping[str, Any]) -> str:
-        """Return ``idle``, ``running``, ``held``, ``ended`` or ``removed`` for a job's ad."""
-        number = _number(ad, "JobStatus")
-        if number == 5 and _number(ad, "HoldReasonCode") == _SPOOLING:
-            return "idle"
-        state = _STATES.get(number, "idle")
-        if state == "idle" and self.grid is not None:
-            # Two updates: the ad may tell the remote state a moment earlier.
-            return _GRID_STATES.get(str(ad.get("GridJobStatus")).upper(), state)
-        return state
+        """Attributes of a job's ad that ``trouble`` needs."""
+        return _GRID_ATTRIBUTES if self.grid is not None else ()
 
     def trouble(self, ad: Mapping[str, Any]) -> str | None:
         """Return what keeps an idle grid job from getting further, if its ad tells."""
-        if self.grid is None or self.state(ad) != "idle":
+        if self.grid is None:
             return None
         if _number(ad, "GridResourceUnavailableTime"):
             return (
