@@ -15,6 +15,7 @@ import pytest
 
 from vine_sharedport.factory import files
 from vine_sharedport.factory.options import OptionError, read_config
+from vine_sharedport.factory.target import values_of_name
 
 from . import helpers
 from .factory_helpers import SWIFT, drive, finish, read
@@ -59,6 +60,38 @@ def test_a_manager_without_a_gate_needs_no_secret(make_manager: Any, tmp_path: P
         manager.submit(vine.Task("echo open"))
         (task,) = finish(manager)
     assert task.output == "open\n"
+
+
+def test_a_manager_is_found_by_its_own_name_where_it_was_started(
+    make_manager: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manager = make_manager(name="my sweep")
+    found = start(tmp_path, "-M", "my sweep", "--min-workers", "0")
+    try:
+        status = tmp_path / f"vine-factory-{manager.shared_port.sock_id}"
+        drive(
+            manager,
+            lambda: (now := read(str(status))) is not None and now.manager.reachable,
+        )
+    finally:
+        found.terminate()
+        found.communicate(timeout=30)
+    # Of two with the same name none is taken.
+    make_manager(name="my sweep")
+    found = start(tmp_path, "-M", "my sweep")
+    assert "2 managers of this directory are called 'my sweep'" in found.communicate()[1]
+    # One that has ended is none.
+    manager._free()
+    assert values_of_name("my sweep")["address"] != str(manager.shared_port.address)
+
+
+def test_a_name_that_nobody_has_is_told(make_manager: Any, tmp_path: Path) -> None:
+    found = start(tmp_path, "-M", "no such name")
+    said = found.communicate(timeout=30)[1]
+    assert found.returncode == 1
+    assert "no manager of this name runs in this directory" in said
+    assert "Traceback" not in said
 
 
 def test_a_work_queues_factory_is_in_the_directory_of_its_run(

@@ -76,6 +76,7 @@ OTHERS = [
     ("spooling", 16, 0, "Spooling input data files"),
     ("credential", 4, 0, "Proxy expired"),
     ("container", 35, 0, "Error from slot1@x: Cannot pull image"),
+    ("batch_system", 0, 0, "Error parsing classad or job not found"),
     ("unknown", 99, 5, "Something new"),
     ("unknown", None, None, None),
 ]  # fmt: skip

@@ -375,8 +375,19 @@ def _too_many_starts(hold: _Hold) -> Cause:
     )
 
 
-# Sites write their own words into codes 3, 21 and 26.
+def _blahp(hold: _Hold) -> Cause:
+    return Cause(
+        "batch_system",
+        f"the schedd cannot find out what its batch system makes of the job; {hold.quoted}",
+        "see whether the batch system's commands work on the schedd's machine; HTCondor's "
+        "before 24.0.12 need a Python before 3.12 for them. Then release the jobs",
+    )
+
+
+# Sites write their own words into codes 3, 21 and 26, the gridmanager into code 0.
 _WORDS: tuple[tuple[re.Pattern[str], Callable[[_Hold], Cause]], ...] = (
+    # blahp's scripts for Slurm, PBS and SGE, seen with blah.py on Python 3.13.
+    (re.compile(r"Error parsing classad or job not found"), _blahp),
     (re.compile(r"memory|out.of.memory|\bOOM\b|\bRSS\b", re.IGNORECASE), _memory),
     (re.compile(r"disk|scratch space", re.IGNORECASE), _disk),
     (re.compile(r"\bcpus?\b|\bcores?\b", re.IGNORECASE), _cpus),

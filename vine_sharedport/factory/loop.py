@@ -190,7 +190,8 @@ class Loop:
         """Submit what is wanted; return what there is to say about it."""
         view = self._view
         if view.answered is None:
-            return "waiting for the manager's first answer"
+            why = f": {view.error}" if view.error is not None else ""
+            return f"waiting for the manager's first answer{why}"
         if now - view.answered > _STALE_AFTER:
             return "the manager does not answer: nothing is submitted"
         assert view.status is not None

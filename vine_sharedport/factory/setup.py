@@ -40,7 +40,7 @@ def resolve(given: dict[str, Any]) -> Options:
     if options.address is None and options.manager_name is not None:
         found = target.values_of_name(options.manager_name, options.system)
         options = Options.make(
-            {k: v for k, v in found.items() if k == "address" or not options.secret_file},
+            {k: v for k, v in found.items() if k != "secret_file" or not options.secret_file},
             base=options,
         )
     # The process that reads them has another working directory.

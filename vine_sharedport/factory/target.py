@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 from typing import Any
 
 from vine_sharedport.errors import LaunchError, SharedPortError, WrongSecretError
 from vine_sharedport.factory.options import Options
 from vine_sharedport.link import dial
+from vine_sharedport.link.endpoint import is_served
+from vine_sharedport.link.run_file import RUN_FILE, Run, read_run_file
 from vine_sharedport.pool.discovery import discover
 from vine_sharedport.wire.handoff import check_sock_id
 
@@ -21,6 +25,10 @@ __all__ = [
 # Where a manager of that name, started in the present directory, has its secret:
 # ``directories`` in manager/systems.py.
 _RUN_INFO = {"taskvine": "vine-run-info", "work_queue": "work-queue-run-info"}
+
+# And where any manager that was started there has the files of its run.
+_RUNS = {"taskvine": os.path.join("*", "*", "vine-logs"),
+         "work_queue": os.path.join("work-queue-run-info", "*")}  # fmt: skip
 
 # Seconds for the gate's greeting, which comes in two round trips.
 _GATE_TIMEOUT = 5.0
@@ -50,27 +58,61 @@ def values_of_manager(manager: Any) -> dict[str, Any]:
 
 
 def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
-    """Return the options for a manager that was made with ``SharedPort(name=...)`` here.
+    """Return the options for a manager of this host that has this name.
 
     The catalog server, by which the stock factory finds names, knows no shared port. A
-    manager of that name is one on this machine, and its secret is in the run-info
-    directory of the present directory.
+    manager with this name that runs in the present directory has left word of itself in the
+    directory of its run. Else it is the name given in ``SharedPort(name=...)``, of a manager
+    that may be started later.
 
     Raises:
-        LaunchError: It is no such name.
+        LaunchError: Several managers have this name, or it is no such name.
         DiscoveryError: HTCondor's shared port cannot be used here.
     """
+    runs = [run for run in _runs(system) if name in (run.name, run.sock_id)]
+    if len(runs) > 1:
+        raise LaunchError(
+            f"{len(runs)} managers of this directory are called {name!r}; give the address of "
+            "one, which its manager.shared_port.address tells, and its secret file: "
+            + ", ".join(f"sock={run.sock_id} {run.secret_file}" for run in runs)
+        )
+    if runs:
+        return _values_of_run(runs[0])
     try:
         check_sock_id(name)
     except Exception as error:
         raise LaunchError(
-            f"manager_name is {name!r}, which is no name of a shared port: {error}; the "
-            "catalog server is not asked, give the name in SharedPort(name=...)"
+            f"manager_name is {name!r}, and no manager of this name runs in this directory; "
+            f"nor is it the name of a shared port: {error}; the catalog server is not asked, "
+            "start the factory where the manager was started, or give its address"
         ) from error
     found: dict[str, Any] = {"address": str(discover().address.with_sock(name))}
     secret = _secret_of(name, system)
     if os.path.exists(secret):
         found["secret_file"] = secret
+    return found
+
+
+def _runs(system: str) -> list[Run]:
+    """Return the managers that run in the present directory, the last one first."""
+    pattern = _RUNS[system]
+    # TaskVine's link most-recent leads to one of the others.
+    paths = {os.path.realpath(path) for path in glob.glob(os.path.join(pattern, RUN_FILE))}
+    found = [run for run in map(read_run_file, sorted(paths, reverse=True)) if run is not None]
+    alive = []
+    for run in found:
+        with contextlib.suppress(SharedPortError):  # another user's
+            if is_served(run.socket):
+                alive.append(run)
+    return alive
+
+
+def _values_of_run(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = {"address": str(discover().address.with_sock(run.sock_id))}
+    if run.secret_file is not None:
+        found["secret_file"] = run.secret_file
+    if run.ssl:
+        found["ssl"] = True
     return found
 
 

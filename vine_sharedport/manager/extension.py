@@ -14,6 +14,7 @@ from typing import Any
 from vine_sharedport import htcondor_shared_link
 from vine_sharedport.errors import HookError
 from vine_sharedport.htcondor_shared_link import Link
+from vine_sharedport.link.run_file import Run, write_run_file
 from vine_sharedport.link.secret import make_secret_file
 from vine_sharedport.manager.listener import find_listener
 from vine_sharedport.manager.settings import SharedPort
@@ -63,7 +64,8 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
         self._shared_port_created = True
         create(*bound.args, **bound.kwargs)
         try:
-            self._shared_port_link = _open_link(self, system, settings, location)
+            link = self._shared_port_link = _open_link(self, system, settings, location)
+            _tell_where(self, link, location)
             if init_fn is not None:
                 init_fn(self)
         except BaseException:
@@ -140,6 +142,19 @@ def _with_shared_port(create: Any, default: SharedPort | None) -> inspect.Signat
     catch_all = parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
     parameters.insert(len(parameters) - bool(catch_all), ours)
     return signature.replace(parameters=parameters)
+
+
+def _tell_where(manager: Any, link: Link, location: SharedPortLocation) -> None:
+    """Let a factory on this host find the manager by its name."""
+    assert link.log_file is not None  # _open_link() gives one
+    run = Run(
+        name=getattr(manager, "name", None),
+        sock_id=link.sock_id,
+        socket=os.path.join(location.socket_dir, link.sock_id),
+        secret_file=link.secret_file,
+        ssl=bool(getattr(manager, "_using_ssl", False)),
+    )
+    write_run_file(os.path.dirname(link.log_file), run)
 
 
 def _open_link(
