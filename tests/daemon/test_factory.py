@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -320,6 +321,25 @@ while not f.status().submitted:
     m.wait(1)
 {end}
 """
+
+
+def test_workers_started_by_hand_count_beside_another_factorys(
+    manager: Any, tmp_path: Path
+) -> None:
+    slow = {"wrapper": "sh -c 'sleep 6; exec \"$@\"' --", "min_workers": 4, "max_workers": 4}
+    with contextlib.ExitStack() as stack:
+        for count in (1, 2):  # of two at once vine_worker may lose one, over a port
+            stack.enter_context(helpers.tcp_worker(manager.port))
+            drive(manager, lambda count=count: manager.stats.workers_connected == count)
+        first = stack.enter_context(factory(manager, directory=str(tmp_path / "1"), **slow))
+        drive(manager, lambda: first.status().workers.running == 2)
+        second = stack.enter_context(factory(manager, directory=str(tmp_path / "2"), **slow))
+        # Those of the first factory run, and are not connected yet.
+        drive(manager, lambda: second.status().workers.others == 4)
+        drive(manager, lambda: manager.stats.workers_connected == 4)
+        time.sleep(2)
+        assert (first.status().submitted, second.status().submitted) == (2, 0)
+        drive(manager, lambda: second.status().workers.others == 4)
 
 
 @pytest.mark.parametrize("mode", ["direct", "relay"])

@@ -76,6 +76,38 @@ def test_one_of_the_factorys_processes_is_killed(manager: Any, which: str) -> No
     assert peak(workers.directory) == 2
 
 
+@pytest.mark.parametrize("which", ["config_file", "input"])
+def test_a_restart_that_could_start_no_worker_knows_its_jobs_all_the_same(
+    manager: Any, tmp_path: Path, which: str
+) -> None:
+    config, extra = tmp_path / "mine.json", tmp_path / "extra"
+    config.write_text('{"max-workers": 2}')
+    extra.write_text("x")
+    options: dict[str, Any] = {**SWIFT, "min_workers": 2}
+    del options["max_workers"]
+    if which == "config_file":
+        options["config_file"] = str(config)
+    else:
+        options.update(max_workers=2, wrapper="env", wrapper_input=[str(extra)])
+    with vine.Factory("condor", manager=manager, **options) as workers:
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        before = processes_of(workers.directory)
+        if which == "config_file":
+            config.write_text('{"max-workers": 2,')
+        else:
+            extra.unlink()
+        kill(before[1])
+        drive(manager, lambda: len(set(processes_of(workers.directory)) - set(before)) == 1)
+        submit(manager)
+        assert len(finish(manager)) == TASKS
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        assert workers.status().submitted == 2
+        assert workers.status().problems
+        mark = workers.status().factory
+    assert not queued(mark)
+    assert workers.status().state == "ended"
+
+
 def test_both_are_killed_at_once_and_the_program_starts_them_again(
     manager: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

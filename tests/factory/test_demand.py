@@ -93,7 +93,7 @@ def some_counts(draw: st.DrawFn) -> Counts:
         held=draw(SMALL),
         other_idle=draw(SMALL),
         other_running=draw(SMALL),
-        manager_workers=draw(st.integers(0, 60)),
+        strangers=draw(SMALL),
     )
 
 
@@ -128,7 +128,7 @@ def test_cycle_for_cycle_the_need_is_met_where_workers_connect(
     for _ in range(2 * target + 2):
         all_connected = Counts(
             running=own, connected=own, other_idle=counts.other_idle,
-            other_running=counts.other_running, manager_workers=own + counts.other_running,
+            other_running=counts.other_running,
         )  # fmt: skip
         own += plan(wanted, options, all_connected)
     assert own == max(0, target - others)
@@ -149,7 +149,6 @@ def test_factories_in_turn_stay_within_the_limit_together(
         counts = Counts(
             idle=idle[one], running=running[one], connected=connected[one],
             other_idle=idle[other], other_running=running[other],
-            manager_workers=sum(connected),
         )  # fmt: skip
         idle[one] += plan(1000, (first, second)[one], counts)
         assert sum(idle) + sum(running) <= limit
@@ -167,7 +166,7 @@ def test_no_more_than_max_idle_wait_for_a_machine(idle: int, new: int) -> None:
 
 
 def test_workers_that_the_user_started_count() -> None:
-    assert plan(10, Options(workers_per_cycle=0), Counts(manager_workers=7)) == 3
+    assert plan(10, Options(workers_per_cycle=0), Counts(strangers=7)) == 3
 
 
 def test_the_minimum_is_kept_without_tasks() -> None:

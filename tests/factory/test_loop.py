@@ -21,11 +21,13 @@ from vine_sharedport.factory.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs import Job, JobTable
 from vine_sharedport.factory.loop import Loop
 from vine_sharedport.factory.options import ALIASES, KINDS, Kind, OptionError, Options
+from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.process import owner_process
-from vine_sharedport.factory.queue import Queue
+from vine_sharedport.factory.queue import Queue, _constraints
 from vine_sharedport.factory.removal import Removal
 from vine_sharedport.factory.target import default_directory
 from vine_sharedport.factory.watch import ManagerView, says_nobody_there
+from vine_sharedport.factory.where import Where
 from vine_sharedport.link.dial import NOBODY_THERE
 from vine_sharedport.manager.stock_factory import make_stock_factory
 from vine_sharedport.manager.systems import TASKVINE
@@ -71,6 +73,7 @@ def test_jobs_carry_the_marks_and_a_lease(tmp_path: Path, worker: str) -> None:
             "EnteredCurrentStatus": str(100000 - in_state),
             "=!=": "!=",
             "&&": "and",
+            "||": "or",
         }
         text = rule
         for name, value in values.items():
@@ -79,14 +82,15 @@ def test_jobs_carry_the_marks_and_a_lease(tmp_path: Path, worker: str) -> None:
 
     assert removed(1, -10, 1000) is True
     assert removed(5, -10, 1000) is True
-    assert removed(2, -10, 1000) is False, "a worker at work ends by itself"
+    for at_work in (2, 6, 7):  # running, transferring output, suspended
+        assert removed(at_work, -10, 1000) is False, "a worker at work ends by itself"
     assert removed(1, +10, 1000) is False, "renewed"
     assert removed(1, -10, lease - 1) is False, "just evicted: its factory may renew it"
 
 
 def test_a_users_own_rule_of_removal_stays(tmp_path: Path, worker: str) -> None:
     found = commands(tmp_path, worker, commands={"periodic_remove": "NumJobStarts > 3"})
-    assert found["periodic_remove"].startswith("(NumJobStarts > 3) || (JobStatus")
+    assert found["periodic_remove"].startswith("(NumJobStarts > 3) || ((JobStatus")
 
 
 @pytest.mark.parametrize("grid", ["batch slurm", "ce h", "condor s c"])
@@ -248,7 +252,9 @@ def test_a_directory_has_one_factory_at_a_time_and_one_id(tmp_path: Path) -> Non
     assert re.fullmatch("[0-9a-f]{32}", first)
     assert files.factory_id(directory) == first
     (tmp_path / "factory.id").write_text('" || true')
-    assert re.fullmatch("[0-9a-f]{32}", files.factory_id(directory))
+    # With another id the jobs that are there would be others'.
+    with pytest.raises(LaunchError, match=r"factory\.id is damaged.* condor_rm"):
+        files.factory_id(directory)
 
 
 def test_the_default_directory_is_the_same_again_unless_it_is_in_use(tmp_path: Path) -> None:
@@ -365,11 +371,11 @@ class AbsentSchedd:
 
 
 @pytest.fixture
-def queue(tmp_path: Path, worker: str) -> Queue:
+def queue(tmp_path: Path) -> Queue:
     """Return a queue at a schedd that is not there."""
-    found = Queue(
-        str(tmp_path), factory="f" * 32, manager="m", description=described(tmp_path, worker)
-    )
+    place = Place("m", Where(), "workers.log", 30)
+    place.write(str(tmp_path))
+    found = Queue(str(tmp_path), factory="f" * 32, place=place)
     found._schedd = AbsentSchedd()  # type: ignore[assignment]
     return found
 
@@ -379,6 +385,76 @@ def test_jobs_left_behind_are_looked_for_until_the_schedd_has_answered(queue: Qu
     assert queue.error == "the schedd is not there"
     queue._schedd = SimpleNamespace(query=lambda *_: [])  # type: ignore[assignment]
     assert queue.remove_left_behind() is True
+
+
+def test_nobody_elses_job_can_name_what_is_removed(queue: Queue, tmp_path: Path) -> None:
+    """Everybody may submit a job with the manager's public sock id, and any other text."""
+    ended, living, other = "a" * 32, "b" * 32, "c" * 32
+    for mark in (ended, living, other):
+        directory = tmp_path / mark
+        directory.mkdir()
+        (directory / files.LOCK).touch()
+        (directory / "factory.id").write_text(mark)
+    (tmp_path / other / "factory.id").write_text("d" * 32)  # another one has the directory
+    evil = 'x" || true || "y'
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / files.LOCK).touch()
+
+    def ad(mark: str, directory: str) -> dict[str, str]:
+        path = str(tmp_path / directory / "workers.log")
+        return {"VineSharedPortFactory": mark, "UserLog": path}
+
+    ads = [
+        ad(ended, ended), ad(living, living), ad(other, other), ad(evil, "evil"),
+        ad("e" * 32, "nowhere"), {"VineSharedPortFactory": "f" * 31 + "e", "UserLog": "a\0b"},
+    ]  # fmt: skip
+    removed: list[str] = []
+    queue._schedd = SimpleNamespace(  # type: ignore[assignment]
+        query=lambda *_: ads, act=lambda _, which, __: removed.append(which) or 1
+    )
+    lock = files.lock_directory(str(tmp_path / living))
+    assert lock is not None
+    try:
+        assert queue.remove_left_behind() is True
+    finally:
+        os.close(lock)
+    assert removed == [f'VineSharedPortFactory =?= "{ended}"']
+
+
+def test_jobs_of_others_with_the_managers_name_do_not_count(queue: Queue) -> None:
+    import pwd
+
+    me = pwd.getpwuid(os.getuid()).pw_name
+    base = {"ProcId": 0, "JobStatus": 1, "QDate": 1, "EnteredCurrentStatus": 1}
+    ads = [
+        {**base, "ClusterId": 1, "Owner": me, "VineSharedPortFactory": "e" * 32},
+        {**base, "ClusterId": 2, "Owner": "somebody"},
+    ]
+    queue._schedd = SimpleNamespace(query=lambda *_: ads)  # type: ignore[assignment]
+    assert queue.ask()
+    assert [job.id for job in queue.others] == ["1.0"]
+
+
+def test_many_jobs_are_told_in_short_constraints() -> None:
+    jobs = [Job(1, proc) for proc in range(30_000)] + [Job(2, 3), Job(2, 5)]
+    (only,) = _constraints(reversed(jobs))
+    assert only == (
+        "((ClusterId == 1 && ProcId >= 0 && ProcId <= 29999) || "
+        "(ClusterId == 2 && ProcId >= 3 && ProcId <= 3) || "
+        "(ClusterId == 2 && ProcId >= 5 && ProcId <= 5))"
+    )
+    parts = _constraints(Job(1, 2 * proc) for proc in range(1000))
+    assert sum(part.count("ClusterId") for part in parts) == 1000
+    assert max(map(len, parts)) < 20_000
+
+
+def test_a_factory_that_has_submitted_nothing_ends_at_once(tmp_path: Path) -> None:
+    place = Place("m", Where(schedd="nobody"), None, 30)
+    found = Queue(str(tmp_path), factory="f" * 32, place=place)
+    found._schedd = AbsentSchedd()  # type: ignore[assignment]
+    removal = Removal(found, "told to end")
+    assert (removal.is_over, removal.is_done) == (True, True)
+    assert not removal.remark
 
 
 def test_the_end_is_soon_when_htcondors_configuration_has_gone(

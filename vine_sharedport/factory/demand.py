@@ -28,7 +28,7 @@ class Counts:
         held: Those that HTCondor has stopped.
         other_idle: Other factories' jobs for the same manager that wait, or are held.
         other_running: Those that run.
-        manager_workers: All workers that are connected to the manager.
+        strangers: Workers that are connected to the manager and are no job's here.
     """
 
     idle: int = 0
@@ -37,7 +37,7 @@ class Counts:
     held: int = 0
     other_idle: int = 0
     other_running: int = 0
-    manager_workers: int = 0
+    strangers: int = 0
 
     @property
     def own(self) -> int:
@@ -47,9 +47,7 @@ class Counts:
     @property
     def others(self) -> int:
         """Workers that are not this factory's, each once."""
-        # The manager's list has other factories' running workers as far as they are
-        # connected, and workers that no factory has started.
-        return self.other_idle + max(self.other_running, self.manager_workers - self.connected)
+        return self.other_idle + self.other_running + self.strangers
 
     @property
     def on_their_way(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ __all__ = [
     "FACTORY_ATTRIBUTE",
     "LEASE_ATTRIBUTE",
     "MANAGER_ATTRIBUTE",
+    "UNATTENDED",
     "WRAPPED",
     "Description",
     "describe",
@@ -39,6 +39,13 @@ FACTORY_ATTRIBUTE = "VineSharedPortFactory"
 
 LEASE_ATTRIBUTE = "VineSharedPortLease"
 """Attribute with the time, in seconds since 1970, up to which a factory has seen to it."""
+
+UNATTENDED = "(JobStatus == 1 || JobStatus == 5)"
+"""The jobs that a lease is for: those that wait, or are held.
+
+A worker at work, suspended or on its way out ends by itself, and its shadow judges by a copy
+of the ad in which no lease is renewed.
+"""
 
 _LEASE_LOOKS = 5
 _LEAST_LEASE = 30
@@ -72,9 +79,7 @@ def lease_time() -> int:
     The last resort, for when every process of ours was killed at once, as with the cgroup
     that they are in. Five times as long as the schedd takes between two looks at such
     conditions (PERIODIC_EXPR_INTERVAL, 60 s by default): then one that is slow to answer
-    does not lose its jobs. Running workers end by themselves, and are left out: their
-    shadow asks the schedd for changed attributes every 15 minutes only
-    (SHADOW_QUEUE_UPDATE_INTERVAL).
+    does not lose its jobs.
     """
     return max(_LEAST_LEASE, _LEASE_LOOKS * periodic_interval())
 
@@ -155,8 +160,7 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
     lease = lease_time()
     commands[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + lease)
     unseen = (
-        f"JobStatus =!= 2 && time() > {LEASE_ATTRIBUTE} && "
-        f"time() - EnteredCurrentStatus > {lease}"
+        f"{UNATTENDED} && time() > {LEASE_ATTRIBUTE} && time() - EnteredCurrentStatus > {lease}"
     )
     if where.grid is None:
         # The gridmanager judges by a copy of the ad, and hears of a renewed lease only if
@@ -173,12 +177,7 @@ def _user_commands(options: Options, preset: Preset | None) -> dict[str, str]:
     """Return the preset's submit commands and the user's, which win."""
     found = Commands()
     for line in options.batch_lines():
-        name, equals, value = line.partition("=")
-        if not equals or not re.fullmatch(r"\+?\s*[\w.]+", name.strip()):
-            raise LaunchError(
-                f"batch_options has the line {line!r}; wanted are submit commands, "
-                "NAME = VALUE, one in each line"
-            )
+        name, _, value = line.partition("=")
         found[name.strip()] = value.strip()
     found.update(dict(options.commands))
     if preset is None:

@@ -548,10 +548,10 @@ def _follow_ad(job: Job, ad: Mapping[str, Any]) -> None:
         job._enter(state, entered)
     if state == "held":
         job.since = entered
-        job.hold_reason = job.reason = ad.get("HoldReason") or None
+        job.hold_reason = job.reason = str(ad.get("HoldReason") or "") or None
         job.hold_code, job.hold_subcode = code, ad.get("HoldReasonSubCode")
     elif state == "removed":
-        job.reason = ad.get("RemoveReason") or job.reason
+        job.reason = str(ad.get("RemoveReason") or "") or job.reason
     elif state == "ended":
         by_signal = ad.get("ExitBySignal") is True
         job.exit_signal = ad.get("ExitSignal") if by_signal else None

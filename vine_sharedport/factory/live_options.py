@@ -20,21 +20,33 @@ class LiveOptions:
 
     Args:
         directory: The factory's; has its configuration.
+        must_begin: There may be jobs to see to, with whatever options.
 
     Attributes:
         now: What holds.
-        error: What is wrong with a changed file; the options are then as they were.
+        error: What is wrong with a file; the options are then as they were.
+        are_known: Whether there were good ones yet.
 
     Raises:
-        LaunchError: The configuration cannot be used.
+        LaunchError: The configuration cannot be used, and need not.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, must_begin: bool = False) -> None:
         self.error: str | None = None
         self._path = os.path.join(directory, files.CONFIG)
-        self._base = read_config(self._path)
-        self._marks = self._look()
-        self.now = self._with_user_config(self._base)
+        self._base = self.now = Options()
+        self._marks: tuple[Any, ...] = ()
+        try:
+            mark = _mark(self._path)  # before it is read: later changes are to be seen
+            self._base = self.now = read_config(self._path)
+            self._marks = (mark, _mark(self._base.config_file))
+            self.now = self._with_user_config(self._base)
+        except LaunchError as error:
+            if not must_begin:
+                raise
+            self.error = str(error)
+            log.error("%s", error)
+        self.are_known = self.error is None
 
     def follow(self) -> bool:
         """Read the files again if they have changed; return whether they have."""
@@ -51,6 +63,7 @@ class LiveOptions:
             self.now = self._with_user_config(base)
             self._base = base
             self.error = None
+            self.are_known = True
         except LaunchError as error:
             self.error = str(error)
             log.warning("the options stay as they were: %s", error)
@@ -69,11 +82,12 @@ class LiveOptions:
 
     def _look(self) -> tuple[Any, ...]:
         """Return what shows that a file was changed."""
-        marks = []
-        for path in (self._path, self._base.config_file):
-            try:
-                found = os.stat(path) if path else None
-            except OSError:
-                found = None
-            marks.append(found and (found.st_mtime_ns, found.st_ino, found.st_size))
-        return tuple(marks)
+        return _mark(self._path), _mark(self._base.config_file)
+
+
+def _mark(path: str | None) -> Any:
+    try:
+        found = os.stat(path) if path else None
+    except OSError:
+        return None
+    return found and (found.st_mtime_ns, found.st_ino, found.st_size)

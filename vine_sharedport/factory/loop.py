@@ -19,6 +19,7 @@ from vine_sharedport.factory.jobs import worker_address
 from vine_sharedport.factory.live_options import LiveOptions
 from vine_sharedport.factory.mend import Mender
 from vine_sharedport.factory.options import Options, remarks
+from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.factory.removal import Removal
 from vine_sharedport.factory.report import (
@@ -76,17 +77,15 @@ class Loop:
         self._owner = owner
         self._prometheus_file = prometheus_file
         self._stop: str | None = None
-        self._live = LiveOptions(directory)
+        self._submit_error: str | None = None
+        kept = Place.read(directory)
+        self._live = LiveOptions(directory, must_begin=kept is not None)
         self._package_written = False
         self._described: tuple[Any, Description] | None = None
-        description = self._describe()
-        address = self.options.address
-        assert address is not None  # describe() has refused anything else
-        self._manager = str(address_of(address).sock)
-        self._queue = Queue(
-            directory, factory=self.id, manager=self._manager, description=description
-        )
-        where = description.where
+        place = self._place_of_jobs(kept)
+        where = place.where
+        self._manager = place.manager
+        self._queue = Queue(directory, factory=self.id, place=place)
         self._account = Account(
             self._queue.table,
             directory,
@@ -95,15 +94,35 @@ class Loop:
         )
         self._mender = Mender(self._queue)
         self._view = ManagerView()
-        self._watch = Watch(ManagerPlace.of(self.options), lambda: self.options.cycle)
+        asked = ManagerPlace.of(self.options) if self.options.address else ManagerPlace()
+        self._watch = Watch(asked, lambda: self.options.cycle)
         self._routes: dict[str, str] = {}
-        self._unmatched = 0  # workers by the shared port that are no job of ours
+        self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
         self._left_behind = True  # there may be jobs of a factory that was killed
         self._needed = 0
         self._message = "starting"
-        self._submit_error: str | None = None
         self._told: Any = None
+        self._write_error = ""
+        if not self.options.address:
+            self.stop(f"its configuration cannot be used: {self._live.error}")
+
+    def _place_of_jobs(self, kept: Place | None) -> Place:
+        """Return where the jobs are: as they would be submitted, or else as they were.
+
+        Raises:
+            LaunchError: None was submitted yet, and none can be.
+        """
+        try:
+            description = self._describe()
+        except LaunchError as error:
+            if kept is None:
+                raise
+            self._submit_error = str(error)
+            return kept
+        assert self.options.address is not None  # describe() has refused anything else
+        sock = str(address_of(self.options.address).sock)
+        return Place(sock, description.where, description.log, description.lease)
 
     @property
     def options(self) -> Options:
@@ -127,6 +146,8 @@ class Loop:
         log.info("factory %s for %s in %s", self.id, self.options.address, self.directory)
         if ending:
             self._message = "told to remove the jobs that are left"
+        elif self._stop is not None:
+            self._message = self._stop
         else:
             self._work(check)
         self._end()
@@ -153,7 +174,8 @@ class Loop:
         # does not show running, and they would count as others'.
         view = self._view = self._watch.view
         now = time.monotonic()
-        self._queue.follow()
+        doubt = self._strangers > 0 and self._queue.others.counts()["idle"] > 0
+        self._queue.follow(doubt=doubt)
         self._account.note(self._queue.take_changed())
         if self._left_behind and self._queue.is_known:
             self._left_behind = not self._queue.remove_left_behind()
@@ -182,13 +204,14 @@ class Loop:
         ]
         moment = time.time()
         age = now if view.answered is None else now - view.answered
-        unmatched = self._queue.table.join(candidates, now=moment, told=moment - age)
-        self._unmatched = len(unmatched)
+        self._strangers = self._queue.join(candidates, now=moment, told=moment - age)
         self._account.look(view, now)
 
     def _submit(self, now: float) -> str:
         """Submit what is wanted; return what there is to say about it."""
         view = self._view
+        if not self._live.are_known:
+            return "the options are not known: nothing is submitted"
         if view.answered is None:
             why = f": {view.error}" if view.error is not None else ""
             return f"waiting for the manager's first answer{why}"
@@ -203,7 +226,7 @@ class Loop:
         pause = brake.pause(now)
         if pause > 0:
             return f"workers fail one after the other: the next one in {pause:.0f} s"
-        with files.manager_lock(self._manager) as mine:
+        with files.manager_lock(self._manager, self.options.secret_file) as mine:
             if not mine:
                 self._watch.news.set()  # soon again
                 return "another factory of this manager is submitting"
@@ -267,22 +290,26 @@ class Loop:
         Args:
             doubt: Workers that seem to be others' may belong to jobs that seem to wait.
         """
-        found = self._queue.table.counts()
-        known = len(self._view.workers)
+        found, others = self._queue.table.counts(), self._queue.others.counts()
+        strangers = self._strangers
         if doubt or not self._queue.tells_host:
             # The schedd hears late that a job runs elsewhere: its worker may be connected
             # while the job seems to wait, and must not count as another's.
-            known -= min(self._unmatched, found["idle"])
-        others = self._queue.others
+            strangers -= min(strangers, found["idle"])
         return Counts(
             idle=found["idle"],
             running=found["running"],
             connected=found["connected"],
             held=found["held"],
-            other_idle=others.other_idle,
-            other_running=others.other_running,
-            manager_workers=known,
+            other_idle=others["idle"] + others["held"],
+            other_running=others["running"],
+            strangers=strangers + self._by_tcp,
         )
+
+    @property
+    def _by_tcp(self) -> int:
+        """Workers that came by the manager's own port."""
+        return sum(way == TCP for way in self._routes.values())
 
     def _remove_surplus(self) -> None:
         """Take back jobs that wait for a machine and are above ``max_workers``."""
@@ -349,9 +376,13 @@ class Loop:
         try:
             files.write_status(self.directory, snapshot)
             if self._prometheus_file is not None:
-                files.write_atomically(self._prometheus_file, format_prometheus(snapshot))
+                # The exporter that reads it is another user.
+                text = format_prometheus(snapshot)
+                files.write_atomically(self._prometheus_file, text, mode=0o644)
         except LaunchError as error:
-            log.warning("%s", error)
+            if str(error) != self._write_error:
+                log.warning("%s", error)
+            self._write_error = str(error)
         told = (snapshot.workers, snapshot.needed, snapshot.message)
         if told != self._told:
             self._told = told
@@ -367,8 +398,6 @@ class Loop:
         now = time.time()
         counts = self._queue.table.counts()
         totals = self._account.totals()
-        others = self._queue.others
-        by_tcp = sum(way == TCP for way in self._routes.values())
         return Snapshot(
             time=now,
             factory=self.id,
@@ -390,7 +419,7 @@ class Loop:
                 ended=totals["ended"],
                 failed=totals["failed"],
                 evicted=totals["evicted"],
-                others=max(self._unmatched + by_tcp, others.other_idle + others.other_running),
+                others=self._counts().others,
             ),
             jobs=tuple(self._account.reports(now)),
             problems=tuple(self._problems()),

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pwd
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.factory import files
-from vine_sharedport.factory.demand import Counts
 from vine_sharedport.factory.description import (
     FACTORY_ATTRIBUTE,
     LEASE_ATTRIBUTE,
     MANAGER_ATTRIBUTE,
+    UNATTENDED,
     Description,
 )
 from vine_sharedport.factory.jobs import QUEUE_ATTRIBUTES, Job, JobTable
+from vine_sharedport.factory.place import Place
 from vine_sharedport.pool.event_log import Event, EventLog
 from vine_sharedport.pool.schedd import Schedd
 
@@ -31,9 +33,15 @@ _QUEUE_INTERVAL = 60.0
 # And on a grid, where the log says little of what jobs wait for.
 _GRID_INTERVAL = 10.0
 
+# And when the queue may have changed.
+_DOUBT_INTERVAL = 5.0
+
 # How often a job is mended and released.
 _REPAIRS = 2
 _REPAIRS_ATTRIBUTE = "VineSharedPortRepairs"
+
+# Ranges of jobs in one constraint.
+_MOST_RANGES = 200
 
 _HOLD_ATTRIBUTES = ["ClusterId", "ProcId", "Cmd", "RequestMemory", "RequestDisk"]
 
@@ -46,33 +54,31 @@ class Queue:
     Args:
         directory: The factory's, absolute.
         factory: Its id.
-        manager: The manager's sock id.
-        description: What the first jobs would be.
+        place: Where its jobs are.
 
     Attributes:
         table: The jobs.
-        others: Jobs of the same manager that are not this factory's.
+        others: Jobs of this user for the same manager that are not this factory's.
         is_known: Whether the table has all jobs: at the beginning there may be those of an
             earlier process, and after a failed submission nobody knows.
         error: What the schedd or the log refuses now; None when they work.
     """
 
-    def __init__(
-        self, directory: str, *, factory: str, manager: str, description: Description
-    ) -> None:
-        self.table = JobTable(on_grid=not description.where.tells_host)
-        self.others = Counts()
+    def __init__(self, directory: str, *, factory: str, place: Place) -> None:
+        self.table = JobTable(on_grid=not place.where.tells_host)
+        self.others = JobTable()
         self.is_known = False
         self.error: str | None = None
         self._directory = directory
         self._factory = factory
-        self._manager = manager
-        self._where = description.where
-        self._lease = description.lease
+        self._place = place
+        self._where = place.where
+        # At another schedd it may be another one; our own jobs tell.
+        self._user = pwd.getpwuid(os.getuid()).pw_name
         self._schedd = Schedd(self._where.schedd, self._where.pool)
         self._log: EventLog | None = None
-        if self._where.has_log and description.log is not None:
-            self._log = EventLog(os.path.join(directory, description.log))
+        if self._where.has_log and place.log is not None:
+            self._log = EventLog(os.path.join(directory, place.log))
         self._asked = 0.0
         self._renewed = time.monotonic()
         self._changed: list[Job] = []
@@ -83,14 +89,23 @@ class Queue:
         return f'{FACTORY_ATTRIBUTE} =?= "{self._factory}"'
 
     @property
+    def has_submitted(self) -> bool:
+        """Whether there may ever have been a job, also of an earlier process."""
+        return Place.read(self._directory) is not None or len(self.table) > 0
+
+    @property
     def tells_host(self) -> bool:
         """Whether it is known at once that a job runs, and where."""
         return self._where.tells_host
 
     # --- to know them
 
-    def follow(self) -> None:
-        """Bring the table up to date."""
+    def follow(self, *, doubt: bool = False) -> None:
+        """Bring the table up to date.
+
+        Args:
+            doubt: There is something that the log does not tell.
+        """
         if self._log is not None:
             try:
                 self._changed += self.table.apply(self._log.read())
@@ -100,17 +115,19 @@ class Queue:
         pause = _QUEUE_INTERVAL if self.tells_host else _GRID_INTERVAL
         if self._log is None:
             pause = 0.0
+        elif doubt:
+            pause = _DOUBT_INTERVAL
         if not self.is_known or time.monotonic() - self._asked >= pause:
             self.ask()
 
     def ask(self) -> bool:
         """Ask the schedd for our jobs and for others of the manager; whether it answered."""
         asked = time.time()
-        projection = [*QUEUE_ATTRIBUTES, *self._where.attributes, FACTORY_ATTRIBUTE]
+        projection = [*QUEUE_ATTRIBUTES, *self._where.attributes, FACTORY_ATTRIBUTE, "Owner"]
         self.is_known = False
         with self._errors():
             ads = self._schedd.query(
-                f'{MANAGER_ATTRIBUTE} =?= "{self._manager}" || {self.mine}', projection
+                f'{MANAGER_ATTRIBUTE} =?= "{self._place.manager}" || {self.mine}', projection
             )
             if self._log is not None:
                 self._changed += self.table.apply(self._log.read())
@@ -118,7 +135,12 @@ class Queue:
             self._fetch_spooled(ours)  # first, for what the jobs have said last
             self._changed += self.table.update(ours, asked=asked)
             self._note_troubles(ours)
-            self.others = _count(ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) != self._factory)
+            self._user = next((str(ad.get("Owner")) for ad in ours), self._user)
+            # Everybody can submit a job with the manager's sock id.
+            theirs = (ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) != self._factory)
+            theirs = (ad for ad in theirs if ad.get("Owner") == self._user)
+            self.others.update(theirs, asked=asked)
+            self.others.forget(asked)
             self.is_known, self._asked = True, time.monotonic()
             self.error = None
         return self.is_known
@@ -147,6 +169,15 @@ class Queue:
         with self._errors():
             self._schedd.act("remove", constraint, "its output has been fetched")
 
+    def join(self, workers: Iterable[Mapping[str, Any]], *, now: float, told: float) -> int:
+        """Find out which jobs the manager's workers are; see ``JobTable.join``.
+
+        Returns:
+            How many workers are no job's, neither ours nor another factory's.
+        """
+        left = self.table.join(workers, now=now, told=told)
+        return len(self.others.join(left, now=now, told=told))
+
     # --- to make them
 
     def submit(self, description: Description, count: int) -> int:
@@ -155,6 +186,7 @@ class Queue:
         Raises:
             LaunchError: The schedd does not take them.
         """
+        self._place.write(self._directory)
         # Until the schedd has said yes or no, it may have them.
         self.is_known = False
         cluster = self._schedd.submit(description.text, count, spool=description.where.spool)
@@ -167,23 +199,25 @@ class Queue:
     def renew_lease(self) -> None:
         """Tell the schedd from time to time that somebody sees to the jobs."""
         now = time.monotonic()
-        if now - self._renewed < self._lease / 3:
+        if now - self._renewed < self._place.lease / 3:
             return
-        waiting = [job for job in self.table if job.left and job.state != "running"]
+        waiting = any(job.state in ("idle", "held") for job in self.table)
+        until = int(time.time()) + self._place.lease
         with self._errors():
             if waiting and self.tells_host:
-                constraint = f"JobStatus =!= 2 && {self.mine}"
-                self._schedd.edit(constraint, LEASE_ATTRIBUTE, int(time.time()) + self._lease)
+                self._schedd.edit(f"{UNATTENDED} && {self.mine}", LEASE_ATTRIBUTE, until)
             self._renewed = now
 
     # --- to mend them
 
     def ads_of(self, jobs: list[Job]) -> dict[str, Mapping[str, Any]]:
         """Return what there is to know of held jobs, by their ids."""
+        found: dict[str, Mapping[str, Any]] = {}
         with self._errors():
-            ads = self._schedd.query(_which(jobs), [*_HOLD_ATTRIBUTES, _REPAIRS_ATTRIBUTE])
-            return {f"{ad['ClusterId']}.{ad['ProcId']}": ad for ad in ads}
-        return {}
+            for which in _constraints(jobs):
+                ads = self._schedd.query(which, [*_HOLD_ATTRIBUTES, _REPAIRS_ATTRIBUTE])
+                found.update({f"{ad['ClusterId']}.{ad['ProcId']}": ad for ad in ads})
+        return found
 
     def repair(
         self, job: Job, ad: Mapping[str, Any], changes: Mapping[str, Any], reason: str
@@ -199,7 +233,8 @@ class Queue:
         repairs = int(ad.get(_REPAIRS_ATTRIBUTE) or 0)
         if repairs >= _REPAIRS:
             return False
-        which = f"{_which([job])} && JobStatus == 5"
+        (only,) = _constraints([job])
+        which = f"{only} && JobStatus == 5"
         with self._errors():
             # First the number: what fails half way must not be tried for ever.
             self._schedd.edit(which, _REPAIRS_ATTRIBUTE, repairs + 1)
@@ -213,7 +248,9 @@ class Queue:
     def remove_idle(self, jobs: list[Job], reason: str) -> None:
         """Remove those of the jobs that still wait for a machine."""
         with self._errors():
-            removed = self._schedd.act("remove", f"JobStatus == 1 && {_which(jobs)}", reason)
+            removed = 0
+            for which in _constraints(jobs):
+                removed += self._schedd.act("remove", f"JobStatus == 1 && {which}", reason)
             log.info("removed %d idle jobs: %s", removed, reason)
 
     def remove_all(self, reason: str) -> None:
@@ -242,26 +279,22 @@ class Queue:
         """
         with self._errors():
             ads = self._schedd.query(
-                f'{MANAGER_ATTRIBUTE} =?= "{self._manager}" && {FACTORY_ATTRIBUTE} '
+                f'{MANAGER_ATTRIBUTE} =?= "{self._place.manager}" && {FACTORY_ATTRIBUTE} '
                 f'isnt undefined && {FACTORY_ATTRIBUTE} isnt "{self._factory}"',
                 [FACTORY_ATTRIBUTE, "UserLog"],
             )
             logs = {str(ad[FACTORY_ATTRIBUTE]): str(ad.get("UserLog")) for ad in ads}
             for factory, path in logs.items():
                 directory = os.path.dirname(path)
-                ended = False
-                with contextlib.suppress(LaunchError):  # a directory that is not ours to see
-                    ended = files.is_running(directory) is False
-                if ended:
-                    removed = self._schedd.act(
-                        "remove",
-                        f'{FACTORY_ATTRIBUTE} =?= "{factory}"',
-                        "their factory has ended",
-                    )
-                    log.warning(
-                        "removed %d jobs of the factory %s in %s, which has ended",
-                        removed, factory, directory,
-                    )  # fmt: skip
+                # Anybody's job may name any factory and any directory.
+                if not files.has_ended(directory, factory):
+                    continue
+                mark = f'{FACTORY_ATTRIBUTE} =?= "{factory}"'
+                removed = self._schedd.act("remove", mark, "their factory has ended")
+                log.warning(
+                    "removed %d jobs of the factory %s in %s, which has ended",
+                    removed, factory, directory,
+                )  # fmt: skip
             return True
         return False
 
@@ -276,16 +309,18 @@ class Queue:
             self.error = str(error)
 
 
-def _which(jobs: Iterable[Job]) -> str:
-    """Return the constraint of some jobs."""
-    each = (f"(ClusterId == {job.cluster} && ProcId == {job.proc})" for job in jobs)
-    return f"({' || '.join(each)})"
+def _constraints(jobs: Iterable[Job]) -> list[str]:
+    """Return constraints that together are for these jobs.
 
-
-def _count(ads: Iterable[Mapping[str, Any]]) -> Counts:
-    """Count jobs of other factories, and of ``submit_workers``."""
-    states = [ad.get("JobStatus") for ad in ads]
-    return Counts(
-        other_idle=sum(state in (1, 5) for state in states),
-        other_running=sum(state in (2, 6, 7) for state in states),
-    )
+    Neighbours are one range, and a constraint has a limited number of them: the schedd
+    reads them recursively, and dies of tens of thousands (seen with 23.9).
+    """
+    ranges: list[list[int]] = []
+    for cluster, proc in sorted((job.cluster, job.proc) for job in jobs):
+        if ranges and ranges[-1][0] == cluster and ranges[-1][2] == proc - 1:
+            ranges[-1][2] = proc
+        else:
+            ranges.append([cluster, proc, proc])
+    each = [f"(ClusterId == {c} && ProcId >= {a} && ProcId <= {b})" for c, a, b in ranges]
+    parts = [each[start : start + _MOST_RANGES] for start in range(0, len(each), _MOST_RANGES)]
+    return [f"({' || '.join(part)})" for part in parts]

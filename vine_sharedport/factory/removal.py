@@ -39,8 +39,8 @@ class Removal:
     """
 
     def __init__(self, queue: Queue, reason: str) -> None:
-        self.is_over = False
-        self.is_done = False
+        # Without it, a schedd that is not there would be asked for long.
+        self.is_over = self.is_done = not queue.has_submitted
         self.remark = ""
         self._queue = queue
         self._reason = reason[:200]

@@ -1,0 +1,35 @@
+"""What a factory's directory keeps of where its jobs are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory.place import Place
+from vine_sharedport.factory.where import Where
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        Place("m", Where(), "workers.log", 300),
+        Place("m", Where(schedd="ap7", pool="cm", spool=True), None, 30),
+        Place("m", Where(grid="batch slurm"), "workers.log", 30),
+    ],
+)
+def test_what_is_kept_is_found(place: Place, tmp_path: Path) -> None:
+    assert Place.read(str(tmp_path)) is None
+    place.write(str(tmp_path))
+    assert Place.read(str(tmp_path)) == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", '{"manager": "m", "where": {"grid": "x"}, "log": null, "lease": 1}'],
+)
+def test_what_is_something_else_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "place.json").write_text(text)
+    with pytest.raises(LaunchError, match=r"cannot read .*place\.json.* condor_rm"):
+        Place.read(str(tmp_path))
