@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import glob
 import json
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -162,6 +164,11 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
         return 0
     resolved = setup.resolve(factory._given)
     directory = setup.choose_directory(resolved)
+    prometheus_file = options.prometheus_file
+    if prometheus_file is not None:
+        prometheus_file = os.path.abspath(prometheus_file)
+        if os.path.dirname(prometheus_file) != directory:  # which is not made yet
+            _check_prometheus_file(prometheus_file)
     with setup.prepare(resolved, directory) as (resolved, lock):
         _log_to(resolved, os.path.join(directory, files.LOG))
         print(f"The factory works in {directory}", flush=True)
@@ -171,15 +178,33 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
             from vine_sharedport.pool._guardian import find_process
 
             owner = find_process(os.getppid())
-        return process.run(
-            directory, owner=owner, prometheus_file=options.prometheus_file, lock=lock
-        )
+        return process.run(directory, owner=owner, prometheus_file=prometheus_file, lock=lock)
+
+
+def _check_prometheus_file(path: str) -> None:
+    """Refuse a file that cannot be made; it is made anew each time, and put in its place."""
+    try:
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        tempfile.TemporaryFile(dir=os.path.dirname(path)).close()
+    except OSError as error:
+        raise LaunchError(
+            f"cannot write --prometheus-file {path}: {error.strerror}; give a file in a "
+            "directory that you may write to"
+        ) from error
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < 1e9:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
 
 
 def _run_directory(program: str, arguments: Sequence[str]) -> int:
     """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
     from vine_sharedport.factory import files, process
-    from vine_sharedport.factory.options import read_config
+    from vine_sharedport.factory.options import Options, read_config
 
     parser = argparse.ArgumentParser(
         prog=program, description="Run the factory of a directory that has its configuration."
@@ -196,7 +221,11 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
         parser.error(f"--owner {options.owner}: wanted is PID:START")
     if options.lock is not None:
         files.inherit_lock(options.directory, options.lock)
-    resolved = read_config(os.path.join(options.directory, files.CONFIG))
+    try:
+        resolved = read_config(os.path.join(options.directory, files.CONFIG))
+    except LaunchError as error:
+        resolved = Options()  # there may be jobs to see to all the same
+        print(f"{program}: {error}", file=sys.stderr)
     _log_to(resolved, None)
     return process.run(
         options.directory,
@@ -316,7 +345,7 @@ def _status(program: str, arguments: Sequence[str]) -> int:
     )
     form.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
     parser.add_argument(
-        "--interval", type=float, default=1.0, metavar="SECONDS", help="for --watch"
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="for --watch"
     )
     options = parser.parse_args(arguments)
     directory = _find_directory(options.directory)
@@ -404,7 +433,7 @@ def _stop(program: str, arguments: Sequence[str]) -> int:
         prog=program, description="End a factory, and wait until its jobs are gone."
     )
     parser.add_argument("directory", nargs="?", metavar="DIR")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS")
     options = parser.parse_args(arguments)
     directory = _find_directory(options.directory)
     files.read_status(directory)

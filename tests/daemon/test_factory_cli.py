@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import files
+from vine_sharedport.pool.manager_job import find_manager
 
 from . import helpers
 from .factory_helpers import (
@@ -97,6 +99,7 @@ def test_it_serves_a_manager_and_tells_of_it_and_is_stopped(
         shown = call(tmp_path, "status", "--prometheus").stdout
         assert "vine_sharedport_factory_workers{" in shown
         assert "vine_sharedport_factory_workers{" in metrics.read_text()
+        assert metrics.stat().st_mode & 0o777 == 0o644, "another user's exporter reads it"
         assert "running, 0 idle, 2 running" in call(tmp_path, "list").stdout
         (listed,) = json.loads(call(tmp_path, "list", "--json").stdout)
         assert listed["is_running"] is True
@@ -218,6 +221,12 @@ def test_output_that_nobody_takes_is_told_in_one_line(manager: Any, tmp_path: Pa
         (["-S", "/proc/x"], "cannot make the factory's directory /proc/x"),
         (["--log-file", "none/x"], "there is no directory"),
         (["--debug-file", "none/x"], "there is no directory"),
+        (["--prometheus-file", "none/x"], "cannot write --prometheus-file"),
+        (["--prometheus-file", "run-info"], "Is a directory; give a file"),
+        (["--wrapper", "./caf\udce9"], "wrapper is './caf\\udce9'; wanted is UTF-8 text"),
+        (["--env", "A B=1"], "env is 'A B=1'; wanted is"),
+        (["--condor-requirements", "(("], "condor_requirements is '(('"),
+        (["-B", "queue = 50"], "batch_options has 'queue = 50', which is no submit command"),
         (["--worker-binary", "none"], "there is no worker program"),
     ],
 )
@@ -285,11 +294,13 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
         (["-M", "x", "--max-worker", "3"], 2, "unrecognized arguments: --max-worker"),
         (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
         (["-M", "x", "--amazon-config", "f"], 1, "amazon_config is refused"),
-        (["-M", "a name"], 1, "no name of a shared port"),
+        (["-M", "a name"], 1, "nor is it the name of a shared port"),
         (["-M", "x", "-C", "none.json"], 1, "cannot read the factory's configuration"),
         (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 1, "no preset 'none'"),
         (["status"], 1, "there is no factory in or below"),
         (["stop", "nowhere"], 1, "there is no factory's status in"),
+        (["stop", "nowhere", "--timeout", "nan"], 2, "'nan' is no number of seconds"),
+        (["status", "nowhere", "--interval", "inf"], 2, "'inf' is no number of seconds"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_left(
@@ -301,6 +312,31 @@ def test_what_is_wrong_is_said_and_nothing_is_left(
     )
     assert "Traceback" not in found.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["time", "pid", "workers", "jobs"])
+def test_a_status_of_something_else_is_said_in_one_line(tmp_path: Path, name: str) -> None:
+    status = {"time": 1, "factory": "a", "pid": 1 << 22, "state": "running", "message": "m",
+              "directory": "d", "workers": {}, "jobs": []}  # fmt: skip
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "status.json").write_text(json.dumps({**status, name: "text"}))
+    lock = files.lock_directory(str(there))  # as if a factory ran there
+    assert lock is not None
+    try:
+        for verb in (["status"], ["status", "--prometheus"], ["status", "--watch"], ["stop"]):
+            found = call(tmp_path, *verb, "there")
+            assert found.returncode == 1
+            (line,) = found.stderr.splitlines()
+            assert "cannot read the factory's status" in line
+        assert "there is no factory in" in call(tmp_path, "list").stderr.lower()
+    finally:
+        os.close(lock)
+
+
+def test_digits_of_other_scripts_are_no_number_of_a_job(pool: Any) -> None:
+    with pytest.raises(LaunchError, match="'\u0661\u0662' is no name for a manager"):
+        find_manager("\u0661\u0662")
 
 
 def test_vine_factorys_own_configuration_file_is_read_and_followed(

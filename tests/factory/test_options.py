@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,11 @@ def test_values_become_what_they_mean(name: str, value: Any, expected: Any) -> N
         ("transfer_port", "0"), ("transfer_port", "2:1"), ("transfer_port", "1:70000"),
         ("manager_host_port", "host"), ("manager_host_port", ":1"),
         ("manager_host_port", "h:0"), ("extra_options", "a\nb"), ("extra_options", b"a"),
-        ("worker_binary", "a\0"), ("system", "makeflow"), ("debug_file_size", "1Z"),
+        ("worker_binary", "a\0"), ("wrapper", "./caf\udce9"), ("factory_name", "\udce9"),
+        ("batch_options", "+A = \udce9"), ("env", {"A": "\udce9"}), ("env", {"A": "\0"}),
+        ("commands", {"rank": "\udce9"}), ("feature", ["a", "\udce9"]),
+        ("env", {"A B": "1"}), ("env", {"A'B": "1"}), ("env", "1A=1"), ("env", "\u0394=1"),
+        ("system", "makeflow"), ("debug_file_size", "1Z"),
         ("batch_type", ["condor"]), ("wrapper_input", {"a": 1}),
     ],
 )  # fmt: skip
@@ -207,6 +212,63 @@ def test_a_wrong_value_is_named_with_what_is_wanted(name: str, value: Any) -> No
         made(**{name: value})
     assert not isinstance(caught.value, AttributeError)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("command", "value", "message"),
+    [
+        ("queue", "50", "has 'queue = 50', which is no submit command"),
+        ("Queue 50", "", "which is no submit command"),
+        ("include command", "touch /x", "which is no submit command"),
+        ("include : /etc/passwd", "", "which is no submit command"),
+        ("if false", "x", "which is no submit command"),
+        ("else", "x", "which is no submit command"),
+        ("a b", "1", "wanted are submit commands"),
+        ("rank @", "end", "wanted are submit commands"),
+        ("# rank", "1", "wanted are submit commands"),
+        ("rank", "1 \\", "the next line would go on"),
+        ("requirements", "((", "requirements is '\\(\\(', which is no ClassAd expression"),
+        ("+Team", "a b", r"\+Team is 'a b', which is no ClassAd expression"),
+        ("My.Team", '"a', "which is no ClassAd expression"),
+    ],
+)
+def test_what_is_no_submit_command_is_refused(command: str, value: str, message: str) -> None:
+    if "ClassAd" in message:
+        pytest.importorskip("classad2")
+    with pytest.raises(LaunchError, match=f"^commands.*{message}"):
+        made(commands={command: value})
+    # A backslash is written twice there.
+    line = f"{command} = {value}".replace("\\", "\\\\")
+    with pytest.raises(LaunchError, match=f"^batch_options.*{message}"):
+        made(batch_options=f"rank = 2\n{line}")
+
+
+@pytest.mark.parametrize("text", ["((", "a) || (b", "a; b = 1", "Memory > 8GB", '"a', "a // b"])
+def test_requirements_that_are_no_expression_are_refused(text: str) -> None:
+    pytest.importorskip("classad2")
+    for value in (text, ["Memory > 1", text]):
+        with pytest.raises(
+            LaunchError, match=r"condor_requirements is .*no ClassAd expression"
+        ):
+            made(condor_requirements=value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A && (B || C =?= undefined)", r'regexp("^n\d+\.x$", Machine)', r'Dir == "C:\0"',
+        'Name == "caf\xe9" && x isnt y', "$(Cpus) > 1", "Cpus >= $$([RequestCpus])",
+        "x" + " && x" * 250_000,
+    ],
+)  # fmt: skip
+def test_what_condor_submit_takes_for_an_expression_passes(text: str) -> None:
+    assert made(condor_requirements=text).condor_requirements == text
+    assert made(commands={"requirements": text, "+A": "", "rank": "Memory"})
+
+
+def test_without_htcondor_expressions_are_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "classad2", None)
+    assert made(condor_requirements="((").condor_requirements == "(("
 
 
 @pytest.mark.parametrize("kind", ["amazon", "k8s", "mesos", "wq"])
@@ -286,9 +348,11 @@ VALUES = st.fixed_dictionaries(
             st.from_regex(r"[A-Z_]+", fullmatch=True),
             st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])),
         ),
-        "commands": st.dictionaries(st.from_regex(r"[a-z]+", fullmatch=True), st.just("1")),
+        "commands": st.dictionaries(st.from_regex(r"[a-d]+", fullmatch=True), st.just("1")),
         "feature": st.lists(st.from_regex(r"[a-z]+", fullmatch=True)),
-        "batch_options": st.text("ab\\n=\n"),
+        "batch_options": st.from_regex(r"([a-h]+ = [a-z]*\\?\n)*", fullmatch=True).map(
+            lambda text: text.replace("\\", "\\n")
+        ),
         "condor_requirements": st.lists(st.just("A"), max_size=3),
         "wrapper": st.lists(st.sampled_from(["a", "b"]), max_size=3),
     },

@@ -91,6 +91,32 @@ def test_a_newer_versions_keys_are_passed_over_and_other_files_refused() -> None
             Snapshot.from_dict(wrong)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("time", "x"), ("time", None), ("time", float("nan")), ("time", 10**400),
+        ("pid", "zz"), ("pid", True), ("pid", -1), ("pid", 0), ("pid", 1 << 40),
+        ("state", 3), ("message", ["m"]), ("min_workers", "1"), ("max_workers", None),
+        ("needed", []), ("submitted", 1.5), ("manager", {"tasks_waiting": "5"}),
+        ("manager", {"address": 5}), ("manager", {"reachable": "yes"}), ("manager", "m"),
+        ("workers", {"idle": "2"}), ("workers", {"idle": False}), ("jobs", {"a": 1}),
+        ("jobs", [{"id": "1.0", "state": "idle", "since": "now"}]),
+        ("jobs", [{"id": 1.0, "state": "idle", "since": 3}]),
+        ("problems", [{"cause": "a", "explanation": "b", "remedy": "c", "jobs": [1]}]),
+        ("problems", [{"cause": "a", "explanation": "b", "remedy": "c", "jobs": "1.0"}]),
+        ("problems", [{"cause": "a", "explanation": None, "remedy": "c"}]),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_no_status(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match="no factory's status") as caught:
+        Snapshot.from_dict({**SNAPSHOT.as_dict(), name: value})
+    assert len(str(caught.value)) < 200
+
+
+def test_a_whole_number_is_a_time_too() -> None:
+    assert Snapshot.from_dict({**SNAPSHOT.as_dict(), "time": 1000}) == SNAPSHOT
+
+
 def test_text_says_what_is_wrong_and_what_to_do() -> None:
     text = format_text(SNAPSHOT, now=1000.0)
     assert text.startswith("factory ffffffff running: submitted 2 workers")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -81,6 +85,139 @@ def test_a_descriptor_that_is_no_lock_of_the_directory_is_refused(tmp_path: Path
         files.inherit_lock(str(tmp_path), other.fileno())
 
 
+@pytest.mark.parametrize("number", [10**20, 10**9, -5])
+def test_a_number_that_is_no_descriptor_is_told_as_such(tmp_path: Path, number: int) -> None:
+    found = subprocess.run(
+        process.command(str(tmp_path), lock=number), env=process.environment(),
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == 1
+    assert f"cannot use descriptor {number} as {tmp_path}" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@contextlib.contextmanager
+def looking(directory: str) -> Iterator[int]:
+    """Look whether a factory runs, as slowly as never."""
+    fd = os.open(os.path.join(directory, files.LOCK), os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def test_those_who_look_whether_a_factory_runs_disturb_nobody(
+    options: Options, tmp_path: Path
+) -> None:
+    directory = str(tmp_path / "there")
+    os.mkdir(directory)
+    with looking(directory) as fd:
+        assert files.is_running(directory) is False
+        threading.Timer(0.05, fcntl.flock, (fd, fcntl.LOCK_UN)).start()
+        with setup.prepare(options, directory):
+            assert files.is_running(directory) is True
+
+
+def test_a_process_that_cannot_be_started_for_want_of_descriptors_is_told(
+    tmp_path: Path,
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        os.close(taken.pop())  # for the log alone
+        with pytest.raises(LaunchError, match=r"cannot start .*Too many open files.*ulimit"):
+            process.spawn(str(tmp_path), owner=None)
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(LaunchError, match="ulimit -n"):
+            process.owner_process()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in taken:
+            os.close(fd)
+
+
+# --- the factory's id
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"0" * 31, b'" || true', b"\xff" * 32])
+def test_a_damaged_id_is_refused_and_nothing_is_changed(
+    options: Options, tmp_path: Path, text: bytes
+) -> None:
+    path = tmp_path / "factory.id"
+    path.write_bytes(text)
+    with pytest.raises(LaunchError, match=r"factory\.id is damaged.* condor_rm -constraint '"):
+        files.factory_id(str(tmp_path))
+    with pytest.raises(LaunchError, match="is damaged"), setup.prepare(options, str(tmp_path)):
+        pass
+    assert path.read_bytes() == text
+    assert not (tmp_path / files.CONFIG).exists()
+    path.unlink()
+    assert files.factory_id(str(tmp_path)) == path.read_text().strip()
+
+
+# --- a process that cannot be made again
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import files, loop, process
+from vine_sharedport.factory.report import ManagerReport, Snapshot, WorkerCounts
+directory = Path(sys.argv[1])
+
+class Loop:
+    made = 0
+    def __init__(self, path, *, pid, **_):
+        with open(directory / "made", "a+") as file:
+            file.write("x")
+            file.seek(0)
+            Loop.made = len(file.read())
+        if Loop.made in {refused!r}:
+            raise LaunchError("cannot be described")
+        self.pid = pid
+    def run(self, *, check, ending):
+        with open(directory / "runs", "a") as file:
+            print(ending, file=file)
+        state = "ended" if ending else "running"
+        files.write_status(str(directory), Snapshot(
+            time=time.time(), factory="f" * 32, pid=self.pid, state=state, message="",
+            directory=str(directory), manager=ManagerReport(address=None), min_workers=0,
+            max_workers=1, needed=0, submitted=0, workers=WorkerCounts(),
+        ))
+        if not ending:
+            raise OSError("crash")
+
+loop.Loop = Loop
+sys.exit(process.run(str(directory)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("refused", "made", "runs"),
+    [
+        ({1}, 1, []),  # nothing was there before
+        ({2}, 3, ["False", "True"]),
+        ({2, 3}, 3, ["False"]),
+    ],
+)
+def test_one_that_cannot_go_on_removes_its_jobs_before_it_ends(
+    tmp_path: Path, refused: set[int], made: int, runs: list[str]
+) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(refused=refused), str(tmp_path)],
+        env=process.environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == process.REFUSED, found.stderr
+    assert (tmp_path / "made").read_text() == "x" * made
+    ran = (tmp_path / "runs").read_text().split() if (tmp_path / "runs").exists() else []
+    assert ran == runs
+
+
 # --- the lock of a manager
 
 
@@ -116,25 +253,86 @@ def test_one_factory_of_a_manager_submits_wherever_its_temporary_files_are(
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c"]
 
 
-def test_what_another_user_has_taken_keeps_nobody_from_submitting(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    path = tmp_path / "secret-of-manager"
+    path.write_bytes(os.urandom(32))
+    return str(path)
+
+
+def test_the_name_of_a_managers_lock_cannot_be_told_without_its_secret(
+    secret: str, tmp_path: Path
 ) -> None:
     manager = f"test_{os.getpid()}"
-    bound: list[Any] = []
-    monkeypatch.setattr(files, "_bind", lambda lock, name: bound.append(name))
-    monkeypatch.setattr(files, "_BIND_TIMEOUT", 0.05)
-    with files.manager_lock(manager) as mine:  # bound by somebody who does not listen
+    copy = tmp_path / "copy"
+    copy.write_bytes(Path(secret).read_bytes())
+    with files.manager_lock(manager, secret) as mine:
         assert mine is True
+        with files.manager_lock(manager, str(copy)) as other:
+            assert other is False
+        with files.manager_lock(manager) as other:
+            assert other is True
+        shown = Path("/proc/net/unix").read_text()
+    assert "@vine_sharedport-" in shown
+    found = Path(secret).read_bytes().hex()
+    assert not any(found[start : start + 8] in shown for start in range(0, 64, 8))
+    copy.write_bytes(bytes(32))
+    assert files._lock_name(manager, secret) != files._lock_name(manager, str(copy))
+
+
+@contextlib.contextmanager
+def squatting(name: str, *, backlog: int | None) -> Iterator[socket.socket]:
+    """Have a lock's name; listen, unless the backlog is None, and accept nobody."""
     with socket.socket(socket.AF_UNIX) as other:
-        other.bind(bound[0])
-        other.listen()
-        with files.manager_lock(manager) as mine:
-            assert mine is False
-        user = os.getuid()
-        assert files._owner_of(bound[0]) == user
-        monkeypatch.setattr(files, "_owner_of", lambda name: user + 1)
-        with files.manager_lock(manager) as mine:
-            assert mine is True
+        other.bind(name)
+        if backlog is not None:
+            other.listen(backlog)
+        yield other
+
+
+def test_a_name_whose_holder_tells_nothing_stops_nobody_for_long(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = f"test_{os.getpid()}"
+    name = files._lock_name(manager, secret)
+    monkeypatch.setattr(files, "_BIND_TIMEOUT", 0.05)
+
+    def may_submit() -> bool:
+        with files.manager_lock(manager, secret) as mine:
+            return mine
+
+    with squatting(name, backlog=None):
+        assert may_submit()
+    monkeypatch.setattr(files, "_FULL_TIMEOUT", 0.2)
+    with squatting(name, backlog=0):
+        began = time.monotonic()
+        assert not may_submit()  # it looks like ours, and takes the place in the queue
+        assert not may_submit()  # it is full
+        while not may_submit():
+            assert time.monotonic() < began + 5
+        assert time.monotonic() > began + 0.2
+        assert may_submit()
+    # When it has gone, the next one has its time again.
+    assert may_submit()
+    with squatting(name, backlog=0), socket.socket(socket.AF_UNIX) as first:
+        first.connect(name)
+        assert not may_submit()
+
+
+def test_what_another_user_has_taken_keeps_nobody_from_submitting(
+    secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = f"test_{os.getpid()}"
+    # There is one user here: so it is we who are another one than whom the kernel names.
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    name = files._lock_name(manager, secret)
+    with squatting(name, backlog=0):
+        for _ in range(3):  # also when its queue is full
+            with files.manager_lock(manager, secret) as mine:
+                assert mine is True
+    with squatting(name, backlog=0):
+        assert files._owner_of(name) == user
 
 
 # --- the file of options

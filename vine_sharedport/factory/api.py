@@ -20,6 +20,7 @@ from vine_sharedport.factory import files, process, setup, target, user_file
 from vine_sharedport.factory.keeper import keep
 from vine_sharedport.factory.options import Options, field_name, write_config
 from vine_sharedport.factory.report import Snapshot
+from vine_sharedport.pool._guardian import Process
 from vine_sharedport.pool.worker_job import run_directory
 
 __all__ = ["Factory"]
@@ -32,13 +33,12 @@ _STOP_TIMEOUT = 60.0
 _EXIT_TIMEOUT = 20.0
 _FAILED_START_TIMEOUT = 10.0
 _END_ATTEMPTS = 3
-_TAKE_OVER_TIMEOUT = 2.0
+_LAST_MOMENT = 2.0
+# What has killed all its processes may be about to end this program, too.
+_REVIVE_AFTER = 2.0
 _LAST_LINES = 15
 
-_GONE = (
-    "the factory's process is gone, its jobs may be there; it is started again soon; stop() "
-    "removes them"
-)
+_GONE = "the factory's process is gone, its jobs may be there"
 
 
 def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
@@ -107,6 +107,7 @@ class Factory:
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = os.getpid()
         self._lock = threading.RLock()  # of what starts and takes away the process
+        self._keeper: threading.Event | None = None
         self._base_directory: str | None = None
         self._given: dict[str, Any] = {}
         if manager is not None:
@@ -177,14 +178,16 @@ class Factory:
         if os.getpid() != self._pid:  # after a fork it is no child of ours
             return bool(there)
         status = self._process.poll()
-        if status is None:  # without its lock it is just ending; with no directory, who knows
+        if status is None:
+            # It was born with the lock: without, it is just ending. None: who knows.
             return there is not False
-        # One that was killed has another one after it; one that has ended has not.
+        # One that was killed may have another one after it, which has kept the lock; one that
+        # has ended has not.
         return status < 0 and bool(there)
 
     @property
     def _is_killed(self) -> bool:
-        """Whether there is none, and yet one may be about to take over."""
+        """Whether there is none, and yet there should be."""
         if self._process is None or os.getpid() != self._pid or self._is_running:
             return False
         status = self._process.poll()
@@ -203,13 +206,10 @@ class Factory:
             return self._start()
 
     def _start(self) -> Factory:
-        deadline = time.monotonic() + _TAKE_OVER_TIMEOUT
-        while self._is_killed and time.monotonic() < deadline:
-            time.sleep(0.05)
         if self._is_running:
             return self
         if self._process is not None and os.getpid() == self._pid:
-            _wait(self._process, deadline)
+            _wait(self._process, time.monotonic() + _LAST_MOMENT)
         options = setup.resolve(self._given)
         directory = self._choose_directory(options)
         with setup.prepare(options, directory) as (self._options, lock):
@@ -226,8 +226,14 @@ class Factory:
         # still there, so that the jobs can be removed.
         atexit.register(functools.partial(_stop_at_exit, weakref.ref(self)))
         log.info("factory started directory=%s pid=%d", directory, self._process.pid)
-        keep(self._revive)
+        self._end_keeper()
+        self._keeper = keep(self._revive)
         return self
+
+    def _end_keeper(self) -> None:
+        if self._keeper is not None:
+            self._keeper.set()
+            self._keeper = None
 
     def _choose_directory(self, options: Options) -> str:
         return setup.choose_directory(options, self._base_directory)
@@ -284,6 +290,7 @@ class Factory:
             return
         with self._lock:
             running, self._process = self._process, None
+            self._end_keeper()
         if running is None:
             return
         if running.poll() is None:
@@ -302,23 +309,28 @@ class Factory:
         """Wait for the end of a process that was told, and of its jobs; False: too late."""
         if not _wait(running, deadline):
             return False
-        if running.returncode >= 0 and (running.returncode == 0 or self._is_taken()):
+        status = running.returncode
+        if status == 0:
+            return True
+        # It was not killed, so no other one of ours goes on: the directory is another's now.
+        if status == process.REFUSED and self._is_taken():
             return True
         for _ in range(_END_ATTEMPTS):
-            # Killed, and another process has taken over?
+            # Killed, and the other process goes on?
             if not process.terminate(
                 self.directory, timeout=max(1.0, deadline - time.monotonic())
             ):
                 return False
             if self._has_ended():
                 return True
-            # Both were killed, and the jobs are still there. Where one is just about to take
-            # over, this one is refused, and that one is told in the next round.
-            running = process.spawn(
-                self.directory, owner=None, log_file=self._options.log_file, ending=True
-            )
-            if not _wait(running, deadline):
+            # None is left, and the jobs are still there.
+            last = self._spawn_again(owner=None, ending=True)
+            if last is None:
+                continue
+            if not _wait(last, deadline):
                 return False
+            if last.returncode == process.REFUSED:
+                break
         if self._has_ended():
             return True
         raise LaunchError(
@@ -326,36 +338,52 @@ class Factory:
             f"{self._last_lines(self.directory)}"
         )
 
-    def _revive(self) -> bool | None:
-        """Start the process again if it was killed and no other one has taken over.
+    def _revive(self) -> bool:
+        """Start the process again if it was killed, and the other one with it.
 
         Returns:
-            Whether it was started; None: the factory has been stopped.
+            Whether it was started.
+
+        Raises:
+            LaunchError: It cannot be, now.
         """
-        if self._process is None:
-            return None
         # Who starts or stops it just now sees to it.
-        if not self._lock.acquire(blocking=False):
+        if self._process is None or not self._lock.acquire(blocking=False):
             return False
         try:
-            deadline = time.monotonic() + _TAKE_OVER_TIMEOUT
+            deadline = time.monotonic() + _REVIVE_AFTER
             while self._is_killed:
                 if time.monotonic() > deadline:
+                    revived = self._spawn_again(owner=process.owner_process(), ending=False)
+                    if revived is None:
+                        return False
+                    self._process = revived
                     log.warning(
                         "the factory in %s was killed; starting it again", self.directory
                     )
-                    self._process = process.spawn(
-                        self.directory,
-                        owner=process.owner_process(),
-                        log_file=self._options.log_file,
-                    )
                     return True
                 time.sleep(0.05)
-        except LaunchError as error:
-            log.warning("%s", error)
         finally:
             self._lock.release()
         return False
+
+    def _spawn_again(
+        self, *, owner: Process | None, ending: bool
+    ) -> subprocess.Popen[bytes] | None:
+        """Start a process after those that were killed; None if one has the directory."""
+        lock = files.lock_directory(self.directory)
+        if lock is None:
+            return None
+        try:
+            return process.spawn(
+                self.directory,
+                owner=owner,
+                log_file=self._options.log_file,
+                ending=ending,
+                lock=lock,
+            )
+        finally:
+            os.close(lock)
 
     def _is_taken(self) -> bool:
         """Whether another factory runs in the directory of ours, which has ended."""
@@ -385,7 +413,11 @@ class Factory:
         snapshot = files.read_status(self._options.directory)
         if snapshot.state == "ended" or running:
             return snapshot
-        return dataclasses.replace(snapshot, message=_GONE)
+        then = "it is started again soon; stop() removes them"
+        if not self._is_killed:
+            path = self._options.log_file or os.path.join(self.directory, files.LOG)
+            then = f"{path} says why"
+        return dataclasses.replace(snapshot, message=f"{_GONE}; {then}")
 
     def submit_description(self) -> str:
         """Return exactly what would be submitted for workers now.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
 from collections.abc import Callable
 
 __all__ = ["keep"]
+
+log = logging.getLogger(__name__)
 
 # Seconds between two looks. While the manager waits for tasks, Python's threads do not run:
 # then it is as long as the program's calls of wait() take.
@@ -17,30 +20,38 @@ _INTERVAL = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 300.0
 
 
-def keep(revive: Callable[[], bool | None]) -> None:
+def keep(revive: Callable[[], bool]) -> threading.Event:
     """Call a factory's method again and again, in a thread of its own.
 
     Args:
         revive: Bound method that starts the factory if it was killed, and returns whether
-            it had to; None when there is nothing to look after any more. Its object is
-            not kept alive.
+            it had to. Its object is not kept alive. What it raises is logged.
+
+    Returns:
+        What ends the thread when it is set; it also ends with the method's object.
     """
+    over = threading.Event()
     method = weakref.WeakMethod(revive)
-    threading.Thread(target=_run, args=(method,), name="keep-factory", daemon=True).start()
+    threading.Thread(target=_run, args=(method, over), name="keep-factory", daemon=True).start()
+    return over
 
 
-def _run(method: weakref.WeakMethod[Callable[[], bool | None]]) -> None:
-    pause, revived = _FIRST_PAUSE, float("-inf")
-    while True:
-        time.sleep(_INTERVAL)
+def _run(method: weakref.WeakMethod[Callable[[], bool]], over: threading.Event) -> None:
+    pause, revived, said = _FIRST_PAUSE, float("-inf"), ""
+    while not over.wait(_INTERVAL):
         age = time.monotonic() - revived
         if age < pause:
             continue
         revive = method()
-        found = revive() if revive is not None else None
-        del revive
-        if found is None:
+        if revive is None:
             return
+        try:
+            found = revive()
+        except Exception as error:  # e.g. no more processes or files just now
+            if str(error) != said:
+                log.warning("cannot see to the factory, trying again: %s", error)
+            said, found = str(error), False
+        del revive
         if found:
             pause = min(_LONGEST_PAUSE, 2 * pause) if age < _LONGEST_PAUSE else _FIRST_PAUSE
-            revived = time.monotonic()
+            revived, said = time.monotonic(), ""

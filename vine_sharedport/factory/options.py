@@ -7,7 +7,6 @@ import difflib
 import enum
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,12 +15,15 @@ from typing import Any
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory.values import (
     Convert,
+    batch_lines,
+    to_batch_options,
     to_choice,
+    to_commands,
+    to_environment,
     to_flag,
     to_host_port,
     to_integer,
     to_lines,
-    to_pairs,
     to_port_range,
     to_requirements,
     to_seconds,
@@ -213,7 +215,7 @@ class Options:
     task_wrapper: str | None = _fixed(to_text, "Command in front of each task's own.")
     python_env: str | None = _fixed(to_text, "Tarball of the workers' Python (poncho).")
     env: tuple[tuple[str, str], ...] = _fixed(
-        to_pairs, "Environment variables of the workers, NAME=VALUE.", ()
+        to_environment, "Environment variables of the workers, NAME=VALUE.", ()
     )
     container_image: str | None = _fixed(to_text, "Container that workers run in.")
 
@@ -221,9 +223,9 @@ class Options:
     batch_type: str = _fixed(
         to_choice(*BATCH_TYPES, refused=_REFUSED_BATCH_TYPES), "Where workers run.", "condor"
     )
-    batch_options: str | None = _fixed(to_lines, "More submit commands, lines of text.")
+    batch_options: str | None = _fixed(to_batch_options, "More submit commands, lines of text.")
     commands: tuple[tuple[str, str], ...] = _fixed(
-        to_pairs, "More submit commands, by name.", ()
+        to_commands, "More submit commands, by name.", ()
     )
     condor_requirements: str | None = _live(to_requirements, "What a machine must fulfil.")
     workers_blocked: tuple[str, ...] = _live(to_words, "Machines not to be used.", ())
@@ -307,15 +309,8 @@ class Options:
         return self.tasks_per_worker or self.cores or 1
 
     def batch_lines(self) -> list[str]:
-        r"""Return the lines of ``batch_options``, in which ``\n`` may stand for a break.
-
-        Source: ``string_replace_backslash_codes`` is applied to them by ``vine_factory``.
-        """
-        codes = {"n": "\n", "t": "\t", "r": "", "\\": "\\"}
-        text = re.sub(
-            r"\\(.)", lambda m: codes.get(m[1], m[0]), self.batch_options or "", flags=re.DOTALL
-        )
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        """Return the lines of ``batch_options``, one submit command in each."""
+        return batch_lines(self.batch_options or "")
 
 
 KINDS: dict[str, Kind] = {

@@ -3,6 +3,9 @@
 The supervisor starts the worker and starts it again when it was killed or has crashed; the
 new one finds the jobs by their mark. The worker notices that its supervisor is gone, and
 becomes one itself. So to kill either of them leaves no job without somebody who removes it.
+
+Both have the descriptor with the directory's lock, and who becomes supervisor keeps it: the
+directory is never without a factory in between.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from vine_sharedport.factory import files
 from vine_sharedport.pool._guardian import Process, find_process
 
 __all__ = [
+    "REFUSED",
     "command",
     "environment",
     "format_process",
@@ -35,8 +39,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-# Exit statuses of the process that works, to the one that supervises.
-_ENDED, _REFUSED, _CRASHED = 0, 1, 70
+# Exit statuses of the process that works, to the one that supervises, which passes the first
+# two on.
+_ENDED, REFUSED, _CRASHED = 0, 1, 70
 
 # A factory that crashes again and again is ended: so often in so many seconds.
 _CRASHES, _CRASH_TIME = 5, 300.0
@@ -136,16 +141,22 @@ def spawn(
     except OSError as error:
         raise LaunchError(f"cannot write the factory's log {path}: {error.strerror}") from error
     with output:
-        return subprocess.Popen(
-            command(directory, owner=owner, ending=ending, lock=lock),
-            pass_fds=() if lock is None else (lock,),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment(),
-            # The terminal's Ctrl-C is for the program, which then says stop.
-            start_new_session=True,
-        )
+        try:
+            return subprocess.Popen(
+                command(directory, owner=owner, ending=ending, lock=lock),
+                pass_fds=() if lock is None else (lock,),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment(),
+                # The terminal's Ctrl-C is for the program, which then says stop.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LaunchError(
+                f"cannot start the factory's process {sys.executable}: {error.strerror}; see "
+                "'ulimit -a' for the limits of processes and open files"
+            ) from error
 
 
 def terminate(directory: str, *, timeout: float) -> bool:
@@ -207,20 +218,18 @@ def run(
     directory = os.path.abspath(directory)
     with contextlib.ExitStack() as stack:
         if lock is None:
-            stack.callback(os.close, _lock(directory))
-        return _Supervisor(directory, owner, prometheus_file, ending=ending).run()
+            lock = _lock(directory)
+            stack.callback(os.close, lock)
+        return _Supervisor(directory, owner, prometheus_file, ending=ending, lock=lock).run()
 
 
 def _lock(directory: str) -> int:
-    # A worker that becomes a supervisor shares the lock with nobody, but for a moment.
-    deadline = time.monotonic() + 2.0
-    while (lock := files.lock_directory(directory)) is None:
-        if time.monotonic() > deadline:
-            raise LaunchError(
-                f"a factory runs in {directory} already; see 'vine_sharedport factory status "
-                f"{directory}', or give another directory"
-            )
-        time.sleep(0.05)
+    lock = files.lock_directory(directory)
+    if lock is None:
+        raise LaunchError(
+            f"a factory runs in {directory} already; see 'vine_sharedport factory status "
+            f"{directory}', or give another directory"
+        )
     return lock
 
 
@@ -232,6 +241,7 @@ class _Supervisor:
         prometheus_file: str | None,
         *,
         ending: bool,
+        lock: int,
     ) -> None:
         self._directory = directory
         self._owner = owner
@@ -239,16 +249,24 @@ class _Supervisor:
         self._signals = _signals()
         self._child = 0
         self._ending = ending
+        self._lock = lock
         self._interrupts = 0
 
     def run(self) -> int:
         before = {number: signal.signal(number, self._pass_on) for number in self._signals}
         crashes: list[float] = []
+        given_up = False
         try:
             while True:
-                status = self._run_child(ending=len(crashes) >= _CRASHES)
-                if status in (_ENDED, _REFUSED):
-                    return status if len(crashes) < _CRASHES else 1
+                given_up = given_up or len(crashes) >= _CRASHES
+                status = self._run_child(ending=given_up)
+                if status == REFUSED and not (given_up or self._ending):
+                    given_up = self._may_have_jobs()
+                    if given_up:
+                        log.error("the factory cannot go on, and tries to remove its jobs")
+                        continue
+                if status in (_ENDED, REFUSED):
+                    return REFUSED if given_up else status
                 now = time.monotonic()
                 crashes = [*(t for t in crashes if now - t < _CRASH_TIME), now]
                 if len(crashes) > _CRASHES:
@@ -263,6 +281,13 @@ class _Supervisor:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _may_have_jobs(self) -> bool:
+        """Whether a process has worked here, and not come to its end."""
+        try:
+            return files.read_status(self._directory).state != "ended"
+        except LaunchError:
+            return False
 
     def _pass_on(self, number: int, _: Any) -> None:
         """Tell the one who works to end."""
@@ -332,7 +357,7 @@ class _Supervisor:
                 )
             except SharedPortError as error:
                 log.error("%s", error)
-                status = _REFUSED
+                status = REFUSED
                 return
 
             def end(number: int, _: Any) -> None:
@@ -361,7 +386,10 @@ class _Supervisor:
             owner=self._owner,
             prometheus_file=self._prometheus_file,
             ending=ending,
+            lock=self._lock,
         )
+        # Only now: no other program that is started here gets it.
+        os.set_inheritable(self._lock, True)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
@@ -378,7 +406,14 @@ def _leave_terminal() -> None:
 
 
 def owner_process() -> Process:
-    """Return the present process, as an owner."""
+    """Return the present process, as an owner.
+
+    Raises:
+        LaunchError: It cannot be looked up, as where no more files can be opened.
+    """
     found = find_process(os.getpid())
-    assert found is not None
+    if found is None:
+        raise LaunchError(
+            f"cannot read /proc/{os.getpid()}/stat; see 'ulimit -n' for the limit of open files"
+        )
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import html
+import math
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 __all__ = [
     "JobReport",
@@ -21,10 +22,11 @@ __all__ = [
     "format_text",
 ]
 
-_T = TypeVar("_T")
-
 # Jobs that are shown one by one, where nobody asked for all.
 _SHOWN = 12
+
+# PID_MAX_LIMIT in Linux's include/linux/threads.h.
+_MAX_PID = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -185,11 +187,14 @@ class Snapshot:
                 JobReport(**_known(JobReport, job)) for job in known.get("jobs", ())
             )
             known["problems"] = tuple(
-                Problem(**{**_known(Problem, item), "jobs": tuple(item.get("jobs", ()))})
+                Problem(**{**_known(Problem, item), "jobs": _texts(item.get("jobs", ()))})
                 for item in known.get("problems", ())
             )
-            return cls(**known)
-        except (AttributeError, TypeError) as error:
+            made = cls(**known)
+            if not 0 < made.pid <= _MAX_PID:  # to kill() others mean many processes
+                raise TypeError(f"pid is {made.pid}")
+            return made
+        except (AttributeError, TypeError, OverflowError) as error:
             raise ValueError(f"this is no factory's status: {error}") from error
 
     def __str__(self) -> str:
@@ -200,8 +205,31 @@ class Snapshot:
 
 
 def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {item.name for item in dataclasses.fields(cls)}
-    return {name: value for name, value in values.items() if name in names}
+    """Return the values of a class's fields, each of its kind; TypeError for another."""
+    kinds = {item.name: str(item.type) for item in dataclasses.fields(cls)}
+    known = {name: value for name, value in values.items() if name in kinds}
+    for name, value in known.items():
+        if not _is_of_kind(value, kinds[name]):
+            raise TypeError(f"{name} is {repr(value)[:80]}")
+    return known
+
+
+def _is_of_kind(value: Any, kind: str) -> bool:
+    """Whether a value is what an annotation says; what has parts is judged by them."""
+    wanted = set(kind.split(" | "))
+    if not wanted <= {"None", "bool", "float", "int", "str"}:
+        return True
+    found = "None" if value is None else type(value).__name__
+    if "float" in wanted and found in ("int", "float"):
+        return math.isfinite(value)
+    return found in wanted
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """Return a list's texts; TypeError for anything else."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
+        raise TypeError(f"jobs is {repr(values)[:80]}")
+    return tuple(values)
 
 
 def headline(snapshot: Snapshot) -> str:

@@ -104,6 +104,7 @@ def prepare(options: Options, directory: str) -> Iterator[tuple[Options, int]]:
             f"by 'vine_sharedport factory stop {directory}'"
         )
     try:
+        files.factory_id(directory)
         write_config(os.path.join(directory, files.CONFIG), options)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, files.STATUS))

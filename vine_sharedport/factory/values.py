@@ -13,10 +13,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.pool.expressions import is_expression
 
 __all__ = [
     "Convert",
+    "batch_lines",
+    "to_batch_options",
     "to_choice",
+    "to_commands",
+    "to_environment",
     "to_flag",
     "to_host_port",
     "to_integer",
@@ -33,6 +38,11 @@ __all__ = [
 ]
 
 Convert = Callable[[str, Any], Any]
+
+# First words of what condor_submit takes for a statement, mostly also with "=" behind it.
+# Source: ``Parse_macros`` in src/condor_utils/config.cpp; ``is_queue_statement`` in
+# src/condor_utils/submit_utils.cpp.
+_STATEMENTS = {"queue", "include", "if", "elif", "else", "endif"}
 
 
 def _bad(name: str, value: object, wanted: str) -> LaunchError:
@@ -102,9 +112,16 @@ def to_text(name: str, value: Any, *, lines: bool = False) -> str | None:
         text = None
     if not isinstance(text, str):
         raise _bad(name, value, "text")
-    if "\0" in text or (not lines and re.search(r"[\r\n]", text)):
-        raise _bad(name, value, "text without NUL" + ("" if lines else ", in one line"))
+    if not _is_plain(text) or (not lines and re.search(r"[\r\n]", text)):
+        wanted = "UTF-8 text without NUL" + ("" if lines else ", in one line")
+        raise _bad(name, value, wanted)
     return text or None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text can stand in a file and in a submit description."""
+    # Bytes of an argument or path that are no UTF-8 come as surrogates.
+    return not re.search("[\0\ud800-\udfff]", text)
 
 
 def to_lines(name: str, value: Any) -> str | None:
@@ -149,17 +166,86 @@ def to_pairs(name: str, value: Any) -> tuple[tuple[str, str], ...]:
             text = str(text)
         if not isinstance(key, str) or not isinstance(text, str) or not key.strip():
             raise _bad(name, item, wanted)
-        if re.search(r"[\0\r\n=]", key) or "\0" in text:
-            raise _bad(name, item, wanted)
-        if name != "env":  # a blank may belong to a variable's value
-            text = text.strip()
+        if re.search(r"[\r\n=]", key) or not _is_plain(key + text):
+            raise _bad(name, item, f"{wanted}, in UTF-8 without NUL")
         found[key.strip()] = text
     return tuple(found.items())
+
+
+def to_environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Return variables as pairs; what HTCondor takes for none is refused."""
+    found = to_pairs(name, value)
+    for variable, text in found:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+            raise _bad(
+                name, f"{variable}={text}",
+                "NAME=VALUE with a name of letters, digits and '_', the first no digit",
+            )  # fmt: skip
+    return found
+
+
+def to_commands(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    """Return submit commands as pairs; what cannot be one is refused."""
+    found = tuple((command, text.strip()) for command, text in to_pairs(name, value))
+    for command, text in found:
+        _check_command(name, f"{command} = {text}")
+    return found
+
+
+def to_batch_options(name: str, value: Any) -> str | None:
+    """Return lines of submit commands; what cannot be one is refused."""
+    found = to_lines(name, value)
+    for line in batch_lines(found or ""):
+        _check_command(name, line)
+    return found
+
+
+def batch_lines(text: str) -> list[str]:
+    r"""Return the lines of ``batch_options``, in which ``\n`` may stand for a break.
+
+    Source: ``string_replace_backslash_codes`` is applied to them by ``vine_factory``.
+    """
+    codes = {"n": "\n", "t": "\t", "r": "", "\\": "\\"}
+    text = re.sub(r"\\(.)", lambda m: codes.get(m[1], m[0]), text, flags=re.DOTALL)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _check_command(name: str, line: str) -> None:
+    """Refuse what the schedd would not take, or take for something else."""
+    command, equals, text = (part.strip() for part in line.partition("="))
+    if {*command.lower().split()[:1]} & _STATEMENTS:
+        raise LaunchError(
+            f"{name} has {line!r}, which is no submit command but a statement; leave it out: "
+            "how many jobs there are, the factory decides"
+        )
+    if not equals or not re.fullmatch(r"\+?\s*[\w.]+", command, re.ASCII):
+        raise LaunchError(
+            f"{name} has the line {line!r}; wanted are submit commands, NAME = VALUE, one in "
+            "each line"
+        )
+    if text.endswith("\\"):
+        raise LaunchError(
+            f"{name} has {line!r}, with which the next line would go on; write it in one line, "
+            "without the backslash"
+        )
+    is_attribute = command.lower().startswith(("+", "my."))
+    if is_attribute or command.lower() in ("rank", "requirements"):
+        _check_expression(f"{name}: {command}", text)
+
+
+def _check_expression(name: str, text: str) -> None:
+    if text and not is_expression(text):
+        raise LaunchError(
+            f"{name} is {text[:200]!r}, which is no ClassAd expression; look at its "
+            "parentheses, and put texts in double quotes"
+        )
 
 
 def to_requirements(name: str, value: Any) -> str | None:
     """Return one expression; several must all hold, as with vine_factory."""
     found = to_texts(name, value)
+    for text in found:
+        _check_expression(name, text)
     if len(found) > 1:
         return " && ".join(f"({text})" for text in found)
     return found[0] if found else None

@@ -100,7 +100,7 @@ def find_manager(name: str) -> ManagerJob:
         LaunchError: There is none, or the schedd does not answer.
     """
     number = name.split(".")[0]
-    if number.isdecimal():
+    if number.isascii() and number.isdecimal():
         wanted = f"ClusterId == {number} && {_ANY}"
     else:
         checked_name(name)
