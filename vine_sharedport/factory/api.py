@@ -81,7 +81,8 @@ class Factory:
         batch_type: ``condor``.
         manager: A manager made with ``shared_port=``.
         manager_host_port: As stock; ``HOST:PORT`` of a manager, for the stock factory.
-        manager_name: Name of a manager on this host, made with ``SharedPort(name=...)``.
+        manager_name: Name of a manager that was started in the present directory, or on this
+            host with ``SharedPort(name=...)``.
         factory_binary: As stock; without effect.
         worker_binary: The worker program; found on PATH.
         log_file: Where the factory's process writes; ``factory.log`` in its directory by
