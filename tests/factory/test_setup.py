@@ -221,6 +221,29 @@ def test_one_that_cannot_go_on_removes_its_jobs_before_it_ends(
 # --- the lock of a manager
 
 
+def test_a_machine_without_room_for_a_process_is_waited_for(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from vine_sharedport.factory import process
+fork, failures = os.fork, [11, 12]
+def full():
+    if failures:
+        raise OSError(failures.pop(), "no room")
+    return fork()
+os.fork = full
+process._FORK_PAUSE = 0.01
+process._Supervisor._work = lambda *_, **__: os._exit(0)
+before = len(os.listdir("/proc/self/fd"))
+print(process.run(sys.argv[1]), len(os.listdir("/proc/self/fd")) - before)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env=process.environment(), capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert found.stdout == "0 0\n", found.stderr
+    assert found.stderr.count("cannot start the factory's process, trying again") == 2
+
+
 def holding(manager: str, temporary: Path) -> subprocess.Popen[str]:
     """Start a process that tells whether it has the lock, and keeps it until a line comes."""
     temporary.mkdir()

@@ -46,6 +46,9 @@ _ENDED, REFUSED, _CRASHED = 0, 1, 70
 # A factory that crashes again and again is ended: so often in so many seconds.
 _CRASHES, _CRASH_TIME = 5, 300.0
 
+# Seconds between two attempts where the system has no room for a process.
+_FORK_PAUSE = 2.0
+
 # What a shell gives for Ctrl-C.
 _INTERRUPTED = 128 + signal.SIGINT
 
@@ -259,7 +262,12 @@ class _Supervisor:
         try:
             while True:
                 given_up = given_up or len(crashes) >= _CRASHES
-                status = self._run_child(ending=given_up)
+                try:
+                    status = self._run_child(ending=given_up)
+                except OSError as error:  # there may be jobs, and no process left for them
+                    log.warning("cannot start the factory's process, trying again: %s", error)
+                    time.sleep(_FORK_PAUSE)
+                    continue
                 if status == REFUSED and not (given_up or self._ending):
                     given_up = self._may_have_jobs()
                     if given_up:
@@ -317,7 +325,12 @@ class _Supervisor:
         # A signal that comes before we know the child's number must not be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         try:
-            self._child = os.fork()
+            try:
+                self._child = os.fork()
+            except OSError:
+                os.close(alive)
+                os.close(ours)
+                raise
             if self._child == 0:
                 os.close(ours)
                 self._work(alive, supervisor, ending=ending or self._ending)
