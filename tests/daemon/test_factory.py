@@ -127,10 +127,13 @@ def test_two_factories_of_one_manager_stay_within_the_limit_together(manager: An
 
         assert len(drive(manager, many, timeout=60)) == 60
         assert most == 3
-        counts = [each.status().workers for each in (first, second)]
         assert sum(each.status().submitted for each in (first, second)) == 3
-        for mine, other in (counts, counts[::-1]):
-            assert mine.others == other.running
+
+        def know_each_other() -> bool:
+            one, two = (each.status().workers for each in (first, second))
+            return one.others == two.running and two.others == one.running
+
+        drive(manager, know_each_other)
 
 
 def test_a_held_job_is_told_with_its_reason_within_one_cycle_and_not_replaced(

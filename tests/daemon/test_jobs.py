@@ -110,14 +110,20 @@ def test_a_job_that_a_signal_ends_tells_the_signal(jobs: Jobs) -> None:
     assert (job.exit_status, job.exit_signal) == (None, 9)
 
 
-def test_a_job_that_does_not_end_is_removed_by_force(jobs: Jobs) -> None:
-    cluster = jobs.submit("trap '' TERM; sleep 600 & wait; wait", "job_max_vacate_time = 600")
+def test_a_job_that_does_not_end_is_removed_by_force(jobs: Jobs, tmp_path: Path) -> None:
+    starter = tmp_path / "starter"
+    tell = f"echo $PPID > {starter}.new; mv {starter}.new {starter}"
+    stubborn = f"trap '' TERM; {tell}; sleep 600 & wait; wait"
+    cluster = jobs.submit(stubborn, "job_max_vacate_time = 600")
     jobs.wait(cluster, "running")
+    helpers.wait_until(starter.exists)
     one = f"ClusterId == {cluster}"
     assert jobs.schedd.act("remove", one, "enough") == 1
     assert [ad["JobStatus"] for ad in jobs.schedd.query(one, ["JobStatus"])] == [3]
     assert jobs.schedd.act("remove_by_force", one, "more than enough") == 1
     helpers.wait_until(lambda: not jobs.schedd.query(one, ["ClusterId"]))
+    # Its slot has it still, and other tests want that.
+    os.kill(int(starter.read_text()), signal.SIGKILL)
 
 
 def test_an_evicted_job_runs_again(jobs: Jobs) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,26 @@ def wait_until(what: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_each_job_is_asked_at_its_own_schedd(program: Callable[[str], Path]) -> None:
+@pytest.fixture
+def made() -> Iterator[Callable[..., Tails]]:
+    """Return what makes them; their threads end with the test."""
+    all: list[Tails] = []
+
+    def make(*place: str) -> Tails:
+        all.append(Tails(*place))
+        return all[-1]
+
+    yield make
+    for tails in all:
+        tails.close()
+    wait_until(lambda: not any(t.name == "tail-jobs" for t in threading.enumerate()))
+
+
+def test_each_job_is_asked_at_its_own_schedd(
+    program: Callable[[str], Path], made: Callable[..., Tails]
+) -> None:
     calls = program('for job; do :; done; echo "says $job"')
-    tails = Tails("ap7", "cm:9618")
+    tails = made("ap7", "cm:9618")
     tails.want(["1.0", "1.1"])
     wait_until(lambda: tails.get("1.0") and tails.get("1.1"))
     assert tails.get("1.1") == "says 1.1\n"
@@ -48,12 +66,15 @@ def test_each_job_is_asked_at_its_own_schedd(program: Callable[[str], Path]) -> 
 
 @pytest.mark.parametrize("script", ["echo no >&2; exit 1", "exec sleep 60"])
 def test_a_job_without_an_answer_holds_nobody_up_and_is_not_asked_at_once_again(
-    program: Callable[[str], Path], script: str, monkeypatch: pytest.MonkeyPatch
+    program: Callable[[str], Path],
+    made: Callable[..., Tails],
+    script: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tail, "_TIMEOUT", 0.3)
     monkeypatch.setattr(tail, "_INTERVAL", 0.05)
     calls = program(f'[ "$4" = 1.0 ] || {{ echo fine; exit 0; }}; {script}')
-    tails = Tails()
+    tails = made()
     began = time.monotonic()
     tails.want(["1.0", "2.0"])
     assert time.monotonic() - began < 0.1
@@ -61,7 +82,6 @@ def test_a_job_without_an_answer_holds_nobody_up_and_is_not_asked_at_once_again(
     assert tails.get("2.0") == "fine\n"
     assert tails.get("1.0") == ""
     assert calls.read_text().count("1.0") == 1
-    tails.want([])
 
 
 def test_without_the_program_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,7 @@ class Tails:
         self._due: dict[str, float] = {}
         self._thread: threading.Thread | None = None
         self._news = threading.Event()
+        self._is_open = True
         self._program = shutil.which("condor_tail")
 
     def want(self, jobs: Iterable[str]) -> None:
@@ -58,12 +59,17 @@ class Tails:
                 self._thread = threading.Thread(target=self._run, name="tail-jobs", daemon=True)
                 self._thread.start()
 
+    def close(self) -> None:
+        """Ask for nothing any more, and let the thread end."""
+        self._is_open = False
+        self._news.set()
+
     def get(self, job: str) -> str:
         """Return what a job has written last; empty if that is not known."""
         return self._texts.get(job, "")
 
     def _run(self) -> None:
-        while True:
+        while self._is_open:
             now = time.monotonic()
             wanted = self._wanted
             self._due = {id: due for id, due in self._due.items() if id in wanted}
