@@ -191,18 +191,17 @@ def _round(
     bench = {route: benches[STOCK if route == STOCK else "served"] for route in order}
     with contextlib.ExitStack() as stack:
         workers = {}
-        for route in order:
-            workers[route] = stack.enter_context(
-                kit.worker(route, bench[route].manager, disk_mb=4 * options.size_mb + 100)
-            )
         groups = _by_manager(bench)
         crowd = max(len(names) for _, names in groups)
         for manager, names in groups:
-            present = [workers[name] for name in names]
+            present: list[Worker] = []
             # A manager's work grows with its workers: each has equally many.
-            for _ in range(crowd - len(names)):
-                present.append(stack.enter_context(kit.worker(IDLE, manager)))
-            _wait_for_workers(manager, present)
+            for name in [*names, *[IDLE] * (crowd - len(names))]:
+                worker = kit.worker(name, manager, disk_mb=4 * options.size_mb + 100)
+                present.append(stack.enter_context(worker))
+                workers[name] = present[-1]
+                # One after the other: of two at once vine_worker may lose one, over a port.
+                _wait_for_workers(manager, present)
         pids = {route: {"manager": os.getpid(), **workers[route].pids()} for route in order}
         for route in order:  # the first of everything is slower, whatever the route
             bench[route].tasks(route, 5, Sample())
