@@ -310,7 +310,6 @@ def _directories() -> list[str]:
     patterns = [
         STATUS,
         f"*/{STATUS}",
-        f"vine-run-info/*/vine-logs/*/{STATUS}",
         f"*/*/vine-logs/*/{STATUS}",
         f"work-queue-run-info/*/{STATUS}",
         f"work-queue-run-info/*/*/{STATUS}",

@@ -43,6 +43,12 @@ def make_manager(pool: vine.PersonalPool, tmp_path: Any) -> Iterator[Any]:
         manager._free()
 
 
+@pytest.fixture
+def manager(make_manager: Any) -> Any:
+    """Return a manager with a shared port and nothing else of its own."""
+    return make_manager()
+
+
 _CONFIG = """
 LIBEXEC = {libexec}
 LOCAL_DIR = {dir}

@@ -35,11 +35,6 @@ pytestmark = pytest.mark.daemon
 vine = pytest.importorskip("vine_sharedport")
 
 
-@pytest.fixture
-def manager(make_manager: Any) -> Any:
-    return make_manager()
-
-
 def factory(manager: Any, **options: Any) -> Any:
     return vine.Factory("condor", manager=manager, **{**SWIFT, **options})
 

@@ -39,11 +39,6 @@ FLAGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def manager(make_manager: Any) -> Any:
-    return make_manager()
-
-
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "vine_sharedport", "factory", *arguments]
 

@@ -37,11 +37,6 @@ vine = pytest.importorskip("vine_sharedport")
 TASKS = 40
 
 
-@pytest.fixture
-def manager(make_manager: Any) -> Any:
-    return make_manager()
-
-
 def factory(manager: Any, **options: Any) -> Any:
     return vine.Factory("condor", manager=manager, **{**SWIFT, "max_workers": 2, **options})
 

@@ -38,11 +38,6 @@ if os.path.exists({mark!r}):
 
 
 @pytest.fixture
-def manager(make_manager: Any) -> Any:
-    return make_manager()
-
-
-@pytest.fixture
 def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return what makes the start of a factory's Python slow from then on."""
     home, mark = tmp_path / "site", tmp_path / "slow"

@@ -23,11 +23,6 @@ pytestmark = pytest.mark.daemon
 vine = pytest.importorskip("vine_sharedport")
 
 
-@pytest.fixture
-def manager(make_manager: Any) -> Any:
-    return make_manager()
-
-
 def _bundle(manager: Any, directory: Path, **kwargs: Any) -> str:
     link = manager.shared_port
     kwargs.setdefault("options", ["--cores", "1", "--memory", "200", "--disk", "500"])

@@ -26,11 +26,6 @@ def pool() -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture
-def manager(make_manager: Any) -> Any:
-    return make_manager()
-
-
 def _collector() -> str:
     import htcondor2
 

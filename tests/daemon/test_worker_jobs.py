@@ -27,11 +27,6 @@ vine = pytest.importorskip("vine_sharedport")
 
 
 @pytest.fixture
-def manager(make_manager: Any) -> Any:
-    return make_manager()
-
-
-@pytest.fixture
 def probe(tmp_path: Path) -> str:
     """Return a worker that tells what it was started with, and ends."""
     path = tmp_path / "probe"
