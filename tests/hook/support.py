@@ -254,9 +254,15 @@ class PairSource:
         self._theirs.sendmsg([b"\0"], rights)
 
     def bring(self) -> socket.socket:
-        """Send one end of a new TCP connection; return the other end."""
+        """Send one end of a new TCP connection; return the other end.
+
+        The client has a host of its own: the kernel gives one port to clients of different
+        servers, and tests tell clients by their addresses.
+        """
         with socket.create_server(("127.0.0.1", 0)) as server:
-            client = socket.create_connection(server.getsockname()[:2], timeout=5)
+            client = socket.create_connection(
+                server.getsockname(), timeout=5, source_address=("127.0.0.2", 0)
+            )
             passed, _ = server.accept()
             with passed:
                 self.send(passed.fileno())

@@ -59,6 +59,19 @@ def test_a_client_of_the_source_is_accepted_as_itself(library: str) -> None:
         assert list(hooked.attachment.from_source) == [f"{host}:{port}"]
 
 
+@in_child
+def test_an_address_that_comes_again_by_tcp_is_no_longer_the_sources(library: str) -> None:
+    with Hooked(library) as hooked:
+        with hooked.source.bring() as client:
+            address = client.getsockname()
+            os.close(hooked.manager.accept())
+        assert hooked.attachment.from_source
+        target = (hooked.manager.host, hooked.manager.port)
+        with socket.create_connection(target, timeout=5, source_address=address) as again:
+            assert is_same_connection(hooked.manager.accept(), again)
+            assert not hooked.attachment.from_source
+
+
 def wait_for_queue(listener: int, length: int) -> None:
     """Wait until the kernel has so many clients ready to be accepted."""
     with socket.socket(fileno=os.dup(listener)) as sock:

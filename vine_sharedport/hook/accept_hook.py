@@ -145,13 +145,14 @@ class Attachment:
 
     def count(self, client: int) -> None:
         """Count the client that ``take()`` has just taken; once, however often it is called."""
+        name = _libc.peer_name(client)  # as the manager will write it
+        if name is not None:
+            self.from_source.pop(name, None)  # also by TCP: an address may come again
         if not self._from_source:
             self.by_tcp = self._next_by_tcp
             return
         self.by_source = self._next_by_source
-        name = _libc.peer_name(client)  # as the manager will write it
         if name is not None:
-            self.from_source.pop(name, None)
             self.from_source[name] = None
             if len(self.from_source) > _MAX_REMEMBERED:
                 del self.from_source[next(iter(self.from_source))]
