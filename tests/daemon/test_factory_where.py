@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vine_sharedport.factory import files
+from vine_sharedport.factory.place import Place
+from vine_sharedport.factory.where import Where
 from vine_sharedport.pool.schedd import Schedd
 
 from . import helpers, where_helpers
-from .factory_helpers import SWIFT, drive, finish
+from .factory_helpers import SWIFT, drive, finish, kill, processes_of
+from .test_factory_faults import factory_of_its_own
 from .where_helpers import SECOND
 
 pytestmark = pytest.mark.daemon
@@ -41,6 +46,11 @@ def _options(kind: str) -> dict[str, Any]:
     }[kind]
 
 
+def second_jobs_of(mark: str) -> list[Any]:
+    jobs = Schedd(SECOND).query(f'VineSharedPortFactory =?= "{mark}"', ["JobStatus"])
+    return [job for job in jobs if job["JobStatus"] not in (3, 4)]
+
+
 @pytest.mark.parametrize("kind", ["schedd", "pool", "spool", "condor", "ce", "batch"])
 def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
     make_manager: Any, kind: str
@@ -62,6 +72,39 @@ def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
     helpers.wait_until(lambda: not schedd.query(mark), timeout=60)
     left = [job for job in where_helpers.second_jobs() if job["JobStatus"] not in (3, 4)]
     assert not left, "the other schedd still has jobs that the first one has removed"
+
+
+def test_jobs_of_a_factory_that_was_killed_go_when_the_next_names_another_schedd(
+    make_manager: Any, tmp_path: Path
+) -> None:
+    manager = make_manager()
+    directory = str(tmp_path / "factory")
+    with factory_of_its_own(manager, Path(directory), "-w", "1", "--schedd", SECOND) as mark:
+        drive(manager, lambda: len(second_jobs_of(mark)) == 1)
+        for pid in processes_of(directory):
+            kill(pid)
+        helpers.wait_until(lambda: not files.is_running(directory))
+        assert len(second_jobs_of(mark)) == 1
+        options = {**SWIFT, "min_workers": 1, "max_workers": 1, "directory": directory}
+        with vine.Factory("condor", manager=manager, **options) as workers:
+            drive(manager, lambda: workers.status().workers.connected == 1)
+            assert not second_jobs_of(mark)
+            assert workers.status().factory == mark
+            assert workers.status().problems == ()
+
+
+def test_jobs_at_a_schedd_that_has_gone_are_told_of(make_manager: Any, tmp_path: Path) -> None:
+    manager = make_manager()
+    directory = tmp_path / "factory"
+    directory.mkdir()
+    gone = Place(manager.shared_port.sock_id, Where(schedd="gone@nowhere"), None, 300)
+    gone.write(str(directory))
+    options = {**SWIFT, "min_workers": 1, "max_workers": 1, "directory": str(directory)}
+    with vine.Factory("condor", manager=manager, **options) as workers:
+        drive(manager, lambda: workers.status().workers.connected == 1)
+        (problem,) = workers.status().problems
+        assert "may have jobs at schedd gone@nowhere" in problem.explanation
+        assert "condor_rm -name gone@nowhere -constraint 'VineSharedPort" in problem.remedy
 
 
 def test_what_a_job_on_a_grid_waits_for_is_told(make_manager: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -31,6 +32,7 @@ from vine_sharedport.factory.report import (
 )
 from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
 from vine_sharedport.factory.watch import ManagerView, Watch
+from vine_sharedport.factory.where import Where
 from vine_sharedport.pool._guardian import Process, is_alive
 from vine_sharedport.pool.tail import Tails
 from vine_sharedport.pool.worker_job import address_of
@@ -100,6 +102,8 @@ class Loop:
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
         self._left_behind = True  # there may be jobs of a factory that was killed
+        self._elsewhere = self._place_elsewhere(kept, where)
+        self._elsewhere_problem: Problem | None = None
         self._needed = 0
         self._message = "starting"
         self._told: Any = None
@@ -124,6 +128,15 @@ class Loop:
         sock = str(address_of(self.options.address).sock)
         return Place(sock, description.where, description.log, description.lease)
 
+    def _place_elsewhere(self, kept: Place | None, where: Where) -> Place | None:
+        """Return where a killed factory's jobs are, if the options name another schedd now."""
+        if kept is None or (kept.where.schedd, kept.where.pool) == (where.schedd, where.pool):
+            return None
+        with contextlib.suppress(LaunchError):
+            if files.read_status(self.directory).state == "ended":
+                return None
+        return kept
+
     @property
     def options(self) -> Options:
         """The options that hold now."""
@@ -144,6 +157,7 @@ class Loop:
         for remark in remarks(self.options):
             log.warning("%s", remark)
         log.info("factory %s for %s in %s", self.id, self.options.address, self.directory)
+        self._remove_elsewhere()
         if ending:
             self._message = "told to remove the jobs that are left"
         elif self._stop is not None:
@@ -151,6 +165,32 @@ class Loop:
         else:
             self._work(check)
         self._end()
+
+    def _remove_elsewhere(self) -> None:
+        """Remove, with one attempt, the jobs at a schedd that the options no longer name."""
+        if self._elsewhere is None:
+            return
+        where = self._elsewhere.where
+        name = f"schedd {where.schedd}" if where.schedd else "this machine's schedd"
+        queue = Queue(self.directory, factory=self.id, place=self._elsewhere)
+        try:
+            queue.remove_all("their factory submits to another schedd now")
+        except SharedPortError as error:
+            options = "".join(
+                f" -{option} {value}"
+                for option, value in (("name", where.schedd), ("pool", where.pool))
+                if value
+            )
+            self._elsewhere_problem = Problem(
+                "schedd",
+                f"a factory that was killed here may have jobs at {name}: {error}",
+                f"remove them by condor_rm{options} -constraint '{queue.mine}'",
+            )
+            log.warning(
+                "%s; %s", self._elsewhere_problem.explanation, self._elsewhere_problem.remedy
+            )
+        else:
+            log.warning("removed what a factory that was killed here had left at %s", name)
 
     def _work(self, check: Callable[[], None]) -> None:
         """Do one cycle after the other until there is a reason to end."""
@@ -443,6 +483,8 @@ class Loop:
 
     def _problems(self) -> list[Problem]:
         found = []
+        if self._elsewhere_problem is not None:
+            found.append(self._elsewhere_problem)
         if self._live.error is not None:
             found.append(Problem("configuration", self._live.error, "correct the file"))
         if self._submit_error is not None:
