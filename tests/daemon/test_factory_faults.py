@@ -279,11 +279,15 @@ def test_the_schedd_is_away_when_the_factory_ends(manager: Any) -> None:
     wait_until_gone(mark)
 
 
-def test_the_jobs_go_when_everything_of_ours_was_killed(pool: Any, tmp_path: Path) -> None:
+def test_the_jobs_go_when_everything_of_ours_was_killed(manager: Any, tmp_path: Path) -> None:
     """The last resort: the schedd finds that a lease has run out, and the worker that
-    nobody answers."""
+    nobody answers. A factory that lives keeps its waiting job meanwhile."""
     one_runs = "MY.ProcId == 0"
-    with program_at_work(tmp_path, 1, condor_requirements=one_runs) as (running, directory):
+    with (
+        factory(manager, min_workers=1, max_workers=1, condor_requirements="False") as living,
+        program_at_work(tmp_path, 1, condor_requirements=one_runs) as (running, directory),
+    ):
+        drive(manager, lambda: living.status().workers.idle == 1)
         helpers.wait_until(lambda: read(directory).workers.idle == 1)  # type: ignore
         mark = files.factory_id(directory)
         began = time.monotonic()
@@ -298,11 +302,14 @@ def test_the_jobs_go_when_everything_of_ours_was_killed(pool: Any, tmp_path: Pat
             return not left
 
         assert not is_empty()
-        helpers.wait_until(is_empty, timeout=120)
+        drive(manager, is_empty, timeout=120)
         print(f"gone: the waiting job after {took[1]:.0f} s, the worker after {took[0]:.0f} s")
         # The lease is 30 s in this pool, and was not renewed for 10 s at most.
         assert 15 < took[1] < 60
         assert took[0] < 90, "its timeout is 30 s"
+        snapshot = living.status()
+        assert snapshot.submitted == 1
+        assert len(queued(snapshot.factory)) == 1, "its lease was not renewed"
 
 
 def test_a_factory_that_is_told_twice_to_run_in_a_directory_refuses(manager: Any) -> None:
