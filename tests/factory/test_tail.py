@@ -77,7 +77,7 @@ def test_a_job_without_an_answer_holds_nobody_up_and_is_not_asked_at_once_again(
     tails = made()
     began = time.monotonic()
     tails.want(["1.0", "2.0"])
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 0.25
     wait_until(lambda: calls.exists() and calls.read_text().count("2.0") > 3)
     assert tails.get("2.0") == "fine\n"
     assert tails.get("1.0") == ""

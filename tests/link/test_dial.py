@@ -135,17 +135,21 @@ def test_attempts_are_250_ms_apart_and_go_on_together() -> None:
         with pytest.raises(DialTimeout):
             connect(f"<127.0.0.1:{ports[0]}?addrs={addrs}>", timeout=1.2, tell=events.append)
     started = [event.at for event in events if event.what == "started"]
-    assert [round(at / 0.25, 1) for at in started] == pytest.approx([0, 1, 2, 3], abs=0.3)
+    assert len(started) == 4
+    for number, at in enumerate(started):
+        assert 0 <= at - 0.25 * number < 0.3
     failed = [event.at for event in events if event.what == "failed"]
-    assert failed == pytest.approx([1.2] * 4, abs=0.2)
+    assert len(failed) == 4
+    assert all(1.2 <= at < 2 for at in failed)
 
 
 def test_next_candidate_starts_at_once_when_one_fails(
-    listener: socket.socket, closed_port: int
+    listener: socket.socket, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(race, "STAGGER", 20)
     before = time.monotonic()
     with connect(address(closed_port, port_of(listener))), listener.accept()[0]:
-        assert time.monotonic() - before < 0.2
+        assert time.monotonic() - before < 5
 
 
 def test_failure_starts_the_next_at_once_beside_one_without_an_answer(
@@ -341,8 +345,8 @@ def test_one_deadline_is_shared_by_all_candidates(mute_port: int) -> None:
         text = f"<127.0.0.2:{second}?addrs=127.0.0.1-{mute_port}&sock=vine_1>"
         before = time.monotonic()
         with pytest.raises(DialTimeout) as caught:
-            connect(text, timeout=0.4)
-        assert 0.35 < time.monotonic() - before < 0.8
+            connect(text, timeout=1)
+        assert 0.95 < time.monotonic() - before < 1.9
         assert str(caught.value).count("no answer in time") == 2
 
 
@@ -401,7 +405,7 @@ def test_resolver_that_hangs_does_not_hold_back_an_address_that_works(
     try:
         before = time.monotonic()
         with connect(text), listener.accept()[0]:
-            assert 0.2 < time.monotonic() - before < 1
+            assert 0.2 < time.monotonic() - before < 5
     finally:
         go_on.set()
         helpers.wait_until(lambda: threading.active_count() == 1)
@@ -414,7 +418,7 @@ def test_resolver_that_hangs_keeps_the_deadline(names: dict[str, Any]) -> None:
     try:
         with pytest.raises(DialTimeout, match="the name service did not answer in time"):
             connect("<hangs.example.org:9618?sock=vine_1>", timeout=0.3)
-        assert time.monotonic() - before < 0.8
+        assert time.monotonic() - before < 5
     finally:
         go_on.set()
         helpers.wait_until(lambda: threading.active_count() == 1)
@@ -446,7 +450,7 @@ def test_mute_candidates_get_little_time_when_a_shared_port_has_nobody(
     before = time.monotonic()
     with pytest.raises(DialError, match="no manager serves this sock id"):
         connect(address(mute_port, port_of(listener)), secret=bytes(32))
-    assert 0.5 < time.monotonic() - before < 1.5
+    assert 0.5 < time.monotonic() - before < 3
     thread.join()
 
 
@@ -472,7 +476,7 @@ def test_confirming_sees_that_nobody_is_there(
 def test_confirming_takes_50_ms_where_somebody_is_there(listener: socket.socket) -> None:
     before = time.monotonic()
     with connect(address(port_of(listener)), confirm=True), listener.accept()[0]:
-        assert 0.045 < time.monotonic() - before < 0.3
+        assert 0.045 < time.monotonic() - before < 1
 
 
 def test_confirming_leaves_what_has_come_to_be_read(listener: socket.socket) -> None:

@@ -35,7 +35,7 @@ def test_porter_ends_with_a_manager_that_is_killed(short_directory: Path, number
             process.send_signal(number)
             before = time.monotonic()
             helpers.wait_until(lambda: not helpers.is_alive(pid))
-            assert time.monotonic() - before < 1.0
+            assert time.monotonic() - before < 3
             assert helpers.is_closed(client)
     assert list(short_directory.iterdir()) == []
 
@@ -74,7 +74,7 @@ for _ in range(8):  # the delay is 6.4 s or more then
         process.kill()
         before = time.monotonic()
         helpers.wait_until(lambda: not helpers.is_alive(pid))
-        assert time.monotonic() - before < 1.0
+        assert time.monotonic() - before < 3
 
 
 def test_porter_ends_with_a_manager_whose_forked_child_lives_on(short_directory: Path) -> None:
@@ -219,7 +219,7 @@ def test_release_does_not_wait_and_close_does(manager: Manager) -> None:
     try:
         before = time.monotonic()
         manager.handle.release()
-        assert time.monotonic() - before < 0.5
+        assert time.monotonic() - before < 2
     finally:
         os.kill(pid, signal.SIGCONT)
     manager.handle.close()
@@ -255,7 +255,7 @@ def test_porter_that_does_not_listen_is_killed_and_its_socket_removed(
     assert os.path.exists(manager.path)
     before = time.monotonic()
     manager.handle.close()
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 5
     assert helpers.state_of(pid) == ""
     assert not os.path.exists(manager.path)
 

@@ -323,7 +323,7 @@ def test_manager_that_is_not_reached_in_time_ends_the_worker(
         )
         took = time.monotonic() - before
     assert (result.returncode, result.stdout) == (75, "connected\nasked to end\n")
-    assert 2 < took < 5
+    assert 2 < took < 15
     assert "the manager was not reached within 2 s; at last: " in result.stderr
     assert "no manager serves this sock id" in result.stderr
     assert "'vine_sharedport connect --explain' shows what fails" in result.stderr
@@ -345,7 +345,7 @@ def test_worker_that_does_not_end_when_asked_is_killed(
     with dead_end(short_directory) as address:
         before = time.monotonic()
         assert run_worker(address, worker=worker, connect_timeout=1) == 75
-        assert 2.4 < time.monotonic() - before < 5
+        assert 2.4 < time.monotonic() - before < 15
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,6 @@ def test_a_signal_ends_the_waiting(glibc: Client, secret_file: str, handler: boo
             _, said = process.communicate(timeout=20)
             took = time.monotonic() - started
         over.set()
-    assert took < 3
+    assert took < 10
     assert said == ""  # no failure, so no pause before the next attempt
     assert process.returncode == (3 if handler else -signal.SIGTERM)
