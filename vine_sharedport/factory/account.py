@@ -24,6 +24,11 @@ _FORGET_AFTER = 3600.0
 # How a line begins that follows each failed attempt (shim_backoff.h).
 _TRYING_AGAIN = "vine_sharedport: trying again"
 
+# How HTCondor's text begins where a container does not start (source: Singularity::runTest),
+# and how often that must have been: one bad machine is no reason.
+_NO_CONTAINER = "Singularity test failed"
+_NO_CONTAINER_TIMES = 3
+
 # Characters of the launcher's last line that are told.
 _LAST_LINE = 300
 
@@ -56,6 +61,7 @@ class Account:
         self._view = ManagerView()
         self._worked: set[str] = set()  # those that have been connected
         self._lines: dict[str, str | None] = {}
+        self._no_container = ""
         self._forgotten = {"submitted": 0, "ended": 0, "failed": 0, "evicted": 0}
 
     def note(self, changed: Iterable[Job]) -> None:
@@ -163,6 +169,36 @@ class Account:
                 tuple(job.id for job in failed[-5:]),
             )
         ]
+
+    def containers(self) -> list[Problem]:
+        """Return the problem that containers do not start, if they do not.
+
+        HTCondor takes that for the machine's fault: the job is not held, but tried again
+        within seconds, for ever (seen with 23.9 and 25.14).
+        """
+        lost = [
+            job
+            for job in self._table
+            if job.left
+            and job.id not in self._worked
+            and _NO_CONTAINER in (job.lost_reason or "")
+        ]
+        times = sum(max(job.evictions, job.starts) for job in lost)
+        if times < _NO_CONTAINER_TIMES:
+            return []
+        where = f", the last time on {lost[-1].host}" if lost[-1].host else ""
+        explanation = (
+            f"the container did not start, {times} times by now{where}; HTCondor says: "
+            f"{lost[-1].lost_reason}"
+        )
+        remedy = (
+            "run 'apptainer test IMAGE' by hand, which tells more: the image must be there and "
+            "have a /bin/sh; HTCondor tries it again and again meanwhile"
+        )
+        if self._no_container != lost[-1].lost_reason:
+            self._no_container = str(lost[-1].lost_reason)
+            log.warning("%s; %s", explanation, remedy)
+        return [Problem("container", explanation, remedy, tuple(job.id for job in lost[-5:]))]
 
     def forget(self) -> None:
         """Drop jobs that ended long ago, not their numbers."""

@@ -284,8 +284,8 @@ def _image(hold: _Hold) -> Cause:
     return Cause(
         "container",
         f"the container did not start; {hold.quoted}",
-        "try the image by hand ('apptainer exec IMAGE true'), check its name and that "
-        "machines can fetch it",
+        "try the image by hand ('apptainer test IMAGE'), check its name and that machines "
+        "can fetch it",
     )
 
 

@@ -25,8 +25,8 @@ _LEFT = frozenset({"idle", "running", "held"})
 QUEUE_ATTRIBUTES = (
     "ClusterId", "ProcId", "JobStatus", "JobUniverse", "QDate", "EnteredCurrentStatus",
     "JobCurrentStartDate", "NumJobStarts", "RemoteHost", "StartdIpAddr", "HoldReason",
-    "HoldReasonCode", "HoldReasonSubCode", "RemoveReason", "ExitCode", "ExitBySignal",
-    "ExitSignal",
+    "HoldReasonCode", "HoldReasonSubCode", "RemoveReason", "VacateReason", "ExitCode",
+    "ExitBySignal", "ExitSignal",
 )  # fmt: skip
 """The attributes that ``JobTable.update`` looks at."""
 
@@ -69,6 +69,7 @@ class Job:
         hold_subcode: HoldReasonSubCode.
         exit_status: Of a worker that ended by itself.
         exit_signal: Of a worker that a signal ended.
+        lost_reason: HTCondor's text about why it lost its machine the last time.
         evictions: How often it lost its machine and became idle again.
         starts: How often it was started.
         connected: Whether a worker of the manager is this job; None unless running, or
@@ -91,6 +92,7 @@ class Job:
     hold_subcode: int | None = None
     exit_status: int | None = None
     exit_signal: int | None = None
+    lost_reason: str | None = None
     evictions: int = 0
     starts: int = 0
     connected: bool | None = None
@@ -127,6 +129,7 @@ class Job:
         """Note that it became idle without having ended."""
         if self.state == "running":
             self.evictions += 1
+            self.lost_reason = self.reason
             self._just_evicted = True
         self._enter("idle", time)
 
@@ -539,13 +542,14 @@ def _follow_ad(job: Job, ad: Mapping[str, Any]) -> None:
             job._enter(state, entered)
             job.since = entered
         _place(job, ad)
-        # The schedd writes it minutes late.
-        job.starts = max(job.starts, int(ad.get("NumJobStarts") or 0))
-        return
-    if job.state == "running" and state == "idle":
+    elif job.state == "running" and state == "idle":
         job._lose_machine(entered)
     else:
         job._enter(state, entered)
+    # The schedd writes it minutes late.
+    job.starts = max(job.starts, int(ad.get("NumJobStarts") or 0))
+    # Between two questions it may have had a machine and lost it.
+    job.lost_reason = str(ad.get("VacateReason") or "") or job.lost_reason
     if state == "held":
         job.since = entered
         job.hold_reason = job.reason = str(ad.get("HoldReason") or "") or None

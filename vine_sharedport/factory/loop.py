@@ -493,7 +493,8 @@ class Loop:
             found.append(
                 Problem("schedd", self._queue.error, "the factory tries again by itself")
             )
-        return [*found, *self._mender.problems(), *self._account.failures()]
+        account = self._account
+        return [*found, *self._mender.problems(), *account.containers(), *account.failures()]
 
 
 def _number(status: Mapping[str, Any], name: str) -> int:

@@ -209,6 +209,8 @@ def format_config(
         "NUM_SLOTS_TYPE_1": "1",
         "SLOT_TYPE_1": "100%",
         "SLOT_TYPE_1_PARTITIONABLE": "True",
+        # Where the pool is below /tmp, a container's own /tmp would hide the job's directory.
+        "MOUNT_UNDER_SCRATCH": "",
         "STARTER_JOB_ENVIRONMENT": f'"{environment}"',
         # Swift: a job runs 0.1 s after its submission, not a minute.
         "UPDATE_INTERVAL": "1",

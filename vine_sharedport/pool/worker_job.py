@@ -122,7 +122,7 @@ def describe_workers(
         environment[PYTHON_ENV_VARIABLE] = os.path.basename(python_env)
     _check_inputs(inputs)
     if container_image is not None:
-        described.update(_describe_container(container_image, command_names(commands)))
+        described.update(_describe_container(container_image, commands))
     elif command_names(commands) & {"container_image", "docker_image"}:
         described.update(_TRAVELLING_EXECUTABLE)
     logs = os.path.join(quote_path(directory), "$(Cluster).$(Process)")
@@ -281,7 +281,9 @@ def _check_inputs(paths: Sequence[str]) -> None:
             raise LaunchError(f"the file {path} is not there, or cannot be read")
 
 
-def _describe_container(image: str, given: set[str]) -> dict[str, str | int]:
+def _describe_container(
+    image: str, commands: Mapping[str, str | int] | None
+) -> dict[str, str | int]:
     """Return the submit commands for a container.
 
     Source: HTCondor 25's manual, "Container Universe Jobs"; ``SetExecutable`` in
@@ -289,12 +291,22 @@ def _describe_container(image: str, given: set[str]) -> dict[str, str | int]:
     """
     if "://" not in image and not image.startswith("docker:"):
         # Elsewhere it is looked for on the execute point, and the job is held.
-        there = image.startswith("/cvmfs/") or "transfer_container" in given
+        given = {name.lower(): str(value) for name, value in (commands or {}).items()}
+        travels = given.get("transfer_container", "true").strip().lower() in ("true", "t", "1")
+        there = image.startswith("/cvmfs/") or not travels
         if not there and not os.path.exists(image):
             raise LaunchError(
                 f"the container image {image} is not there; give its path, a URL such as "
                 "osdf:///... or docker://..., or commands={'transfer_container': 'false'} "
                 "if the execute points have it"
+            )
+        link = None if there else _find_link(image)
+        if link is not None:
+            raise LaunchError(
+                f"the container image {image} has {link}, a link to a directory, which "
+                f"HTCondor does not transfer; make one file of it ('apptainer build IMAGE.sif "
+                f"{image}'), or give commands={{'transfer_container': 'false'}} if the execute "
+                "points see it at that path"
             )
         image = image if there else os.path.abspath(image)
     return {
@@ -302,6 +314,16 @@ def _describe_container(image: str, given: set[str]) -> dict[str, str | int]:
         "container_image": quote_path(image),
         **_TRAVELLING_EXECUTABLE,
     }
+
+
+def _find_link(image: str) -> str | None:
+    """Return a symbolic link to a directory in an unpacked image; /bin is one in most."""
+    for folder, folders, _ in os.walk(image):
+        for name in folders:
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                return path
+    return None
 
 
 def address_of(manager: Any) -> Sinful:

@@ -132,6 +132,7 @@ find_worker() {
         */*) [ -f "$candidate" ] || continue ;;
         *) candidate=$(command -v "$candidate") || continue ;;
         esac
+        case $problems in *" $candidate: "*) continue ;; esac # tried already
         if runs "$candidate"; then
             worker=$candidate
             return
