@@ -26,7 +26,7 @@ LOOK = """
 cat /image
 ls -l "$_CONDOR_SCRATCH_DIR"
 grep -c libvine_sharedport /proc/$PPID/maps
-env | grep -E 'LD_PRELOAD|VINE_SHARED' || echo "nothing of ours"
+env | grep -E 'LD_PRELOAD|VINE_SHARED_PORT' || echo "nothing of ours"
 """
 
 
@@ -34,7 +34,9 @@ env | grep -E 'LD_PRELOAD|VINE_SHARED' || echo "nothing of ours"
 def apptainer() -> str:
     """Return the program that HTCondor starts containers with."""
     found = shutil.which("apptainer")
-    if found is None and "container" in os.environ.get("VINE_SHAREDPORT_REQUIRE", "").split(","):
+    if found is None and "container" in os.environ.get("VINE_SHAREDPORT_REQUIRE", "").split(
+        ","
+    ):
         pytest.fail("VINE_SHAREDPORT_REQUIRE names container, but apptainer is not found")
     if found is None:
         pytest.skip("apptainer not found")
@@ -48,22 +50,17 @@ def pool(apptainer: str) -> Iterator[Any]:
         yield running
 
 
-def make_image(apptainer: str, parent: Path, *programs: str) -> str:
-    """Return an unpacked image that has these programs, and what the worker needs."""
+def make_image(apptainer: str, parent: Path) -> str:
+    """Return an unpacked image with the libraries that the worker needs, and no program."""
     content = parent / "content"
-    (content / "bin").mkdir(parents=True)
+    content.mkdir()
     (content / "image").write_text("this is the image\n")
-    libraries = set()
-    for name in (*programs, "vine_worker"):
-        program = shutil.which(name)
-        assert program is not None
-        if name in programs:
-            shutil.copy(program, content / "bin")
-        linked = subprocess.run(["ldd", program], capture_output=True, text=True, check=True)
-        libraries |= set(re.findall(r"/\S+\.so\S*", linked.stdout))
-    for library in libraries:
-        (content / library[1:]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(library, content / library[1:])
+    worker = str(shutil.which("vine_worker"))
+    linked = subprocess.run(["ldd", worker], capture_output=True, text=True, check=True)
+    for library in re.findall(r"/\S+\.so\S*", linked.stdout):
+        copy = content / library[1:]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, copy)
     image = parent / "image"
     made = subprocess.run(
         [apptainer, "build", "--sandbox", str(image), str(content)],
@@ -73,10 +70,23 @@ def make_image(apptainer: str, parent: Path, *programs: str) -> str:
     return str(image)
 
 
+def add_shell(image: str) -> None:
+    """Add a small system, without Python."""
+    busybox = str(shutil.which("busybox"))
+    names = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True)
+    programs = Path(image, "bin")
+    programs.mkdir()
+    shutil.copy(busybox, programs / "busybox")
+    for name in names.stdout.split():
+        if name != "busybox":
+            (programs / name).symlink_to("busybox")
+
+
 def test_a_worker_in_a_container_without_python_comes_by_the_shared_port(
     manager: Any, apptainer: str, tmp_path: Path
 ) -> None:
-    image = make_image(apptainer, tmp_path, "sh", "cat", "ls", "grep", "env")
+    image = make_image(apptainer, tmp_path)
+    add_shell(image)
     with vine.submit_workers(manager, 1, container_image=image, commands=THERE) as jobs:
         (task,) = helpers.run_tasks(manager, [vine.Task(LOOK)], timeout=60)
         assert task.successful(), task.output
@@ -94,7 +104,7 @@ def test_a_worker_in_a_container_without_python_comes_by_the_shared_port(
 def test_a_container_that_does_not_start_is_told_with_what_to_do(
     manager: Any, apptainer: str, tmp_path: Path
 ) -> None:
-    image = make_image(apptainer, tmp_path, "cat")  # no shell
+    image = make_image(apptainer, tmp_path)
     options = {**SWIFT, "max_workers": 1, "container_image": image, "commands": THERE}
     with vine.Factory("condor", manager=manager, **options) as workers:
         manager.submit(vine.Task("cat /image"))
@@ -105,7 +115,7 @@ def test_a_container_that_does_not_start_is_told_with_what_to_do(
         assert "Singularity test failed" in problem.explanation
         assert "apptainer test" in problem.remedy
         # Once it is right, the job that waits goes on by itself.
-        shutil.copy(str(shutil.which("sh")), Path(image, "bin"))
+        add_shell(image)
         finish(manager, timeout=120)
         assert workers.status().submitted == 1
         drive(manager, lambda: workers.status().problems == ())

@@ -106,11 +106,28 @@ def test_a_missing_image_is_refused_unless_the_machines_have_it(
     image = "/images/vine.sif"
     with pytest.raises(LaunchError, match=r"image /images/vine\.sif is not there"):
         _describe(tmp_path, worker=worker, container_image=image)
+    given = {"transfer_container": "True"}
+    with pytest.raises(LaunchError, match="is not there"):
+        _describe(tmp_path, worker=worker, container_image=image, commands=given)
     commands = _describe(
         tmp_path, worker=worker, container_image=image,
         commands={"transfer_container": "false"},
     )  # fmt: skip
     assert commands["container_image"] == image
+
+
+def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_travel(
+    tmp_path: Path, worker: str
+) -> None:
+    image = tmp_path / "image"
+    (image / "usr/bin").mkdir(parents=True)
+    (image / "usr/bin/sh").symlink_to("dash")
+    _describe(tmp_path, worker=worker, container_image=str(image))
+    (image / "bin").symlink_to("usr/bin")
+    with pytest.raises(LaunchError, match=r"/image/bin, a link to a directory, which HTCond"):
+        _describe(tmp_path, worker=worker, container_image=str(image))
+    given = {"transfer_container": "false"}
+    _describe(tmp_path, worker=worker, container_image=str(image), commands=given)
 
 
 def test_a_worker_that_is_not_here_must_be_in_an_image(tmp_path: Path) -> None:

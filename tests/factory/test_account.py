@@ -1,0 +1,57 @@
+"""What is told of jobs whose container does not start, by log and by the schedd alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vine_sharedport.factory.account import Account
+from vine_sharedport.factory.jobs import JobTable
+from vine_sharedport.factory.watch import ManagerView
+from vine_sharedport.pool.event_log import Event
+
+REASON = "Error from slot1@node7: Singularity test failed: FATAL: no such image"
+
+
+def test_a_container_that_fails_again_and_again_is_told_once_and_until_a_worker_comes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    table = JobTable()
+    account = Account(table, "/nowhere", lambda: 900)
+    table.apply([Event("SUBMIT", 1, 0, 10.0)])
+
+    def fail(moment: float) -> None:
+        started = Event("EXECUTE", 1, 0, moment, host="node7", address="192.0.2.7")
+        table.apply([started, Event("SHADOW_EXCEPTION", 1, 0, moment + 1, reason=REASON)])
+
+    fail(11.0)
+    fail(13.0)
+    assert account.containers() == []
+    fail(15.0)
+    for _ in range(2):
+        (problem,) = account.containers()
+    assert "did not start, 3 times by now, the last time on node7" in problem.explanation
+    assert REASON in problem.explanation
+    assert problem.jobs == ("1.0",)
+    assert caplog.text.count("the container did not start") == 1
+    table.apply([Event("EXECUTE", 1, 0, 20.0, host="node7", address="192.0.2.7")])
+    assert account.containers(), "it has not worked yet"
+    worker = {"hostname": "node7", "addrport": "192.0.2.7:99", "start_time": int(21e6)}
+    table.join([worker], now=22.0, told=22.0)
+    account.look(ManagerView(answered=22.0), 22.0)
+    assert account.containers() == []
+
+
+def test_it_is_told_where_only_the_schedd_can_be_asked() -> None:
+    table = JobTable()
+    account = Account(table, "/nowhere", lambda: 900)
+    ad: dict[str, Any] = {
+        "ClusterId": 1, "ProcId": 0, "JobStatus": 1, "QDate": 10, "NumJobStarts": 2,
+        "VacateReason": REASON,
+    }  # fmt: skip
+    table.update([ad], asked=20.0)
+    assert account.containers() == []
+    # Between two questions it was started and failed: it was never seen to run.
+    table.update([{**ad, "NumJobStarts": 3}], asked=25.0)
+    assert "3 times by now; HTCondor says" in account.containers()[0].explanation
