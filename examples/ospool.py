@@ -46,10 +46,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4, help="at most so many (default: 4)")
     parser.add_argument("--dry-run", action="store_true", help="print the jobs, submit none")
     options = parser.parse_args()
-    with use_pool() as own_pool:
+    if options.workers < 1:
+        parser.error(f"--workers is {options.workers}; give 1 or more")
+    with use_pool(may_start=options.dry_run or options.preset != "ospool") as own_pool:
         if own_pool and options.preset == "ospool":
-            if not options.dry_run:
-                parser.error("this is no access point; try --dry-run, or --preset personal")
             options.project = options.project or "MyProject"  # for want of a map to look into
         # TaskVine's own port is for this machine alone: an access point wants no open ones.
         manager = vine.Manager(0, shared_port=vine.SharedPort(tcp="loopback"))
@@ -70,12 +70,15 @@ def main() -> None:
             show(study(manager, workers))
 
 
-def use_pool() -> contextlib.AbstractContextManager:
+def use_pool(*, may_start: bool) -> contextlib.AbstractContextManager:
     """Return this machine's HTCondor, or else a personal pool for as long as this runs."""
     try:
         say(f"Using HTCondor: {vine.discover().address}")
         return contextlib.nullcontext()
-    except vine.SharedPortError:
+    except vine.SharedPortError as error:
+        if not may_start:
+            say(f"this is no access point: {error}")
+            raise SystemExit("try --dry-run, or --preset personal") from None
         say("No HTCondor is running here: starting a personal pool")
         return vine.PersonalPool()
 

@@ -53,6 +53,8 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"--workers is {options.workers}; give 1 or more")
     started = time.monotonic()
     work = tempfile.mkdtemp(prefix="vine-quickstart-")
     try:

@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="at most so many (default: 2)")
     parser.add_argument("--python-env", metavar="TARBALL", help="Python for the workers")
     options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"--workers is {options.workers}; give 1 or more")
     with use_pool(), vine.Manager(0, shared_port=True) as manager:
         workers = vine.Factory("condor", manager=manager)
         workers.min_workers = 0

@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("texts", nargs="*", help="files (default: Debian's common licences)")
     parser.add_argument("--workers", type=int, default=3, help="at most so many (default: 3)")
     options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"--workers is {options.workers}; give 1 or more")
     found = options.texts or glob.glob("/usr/share/common-licenses/*")
     texts = sorted({os.path.realpath(path) for path in found})  # "GPL" is a link to "GPL-3"
     if len(texts) < 2:

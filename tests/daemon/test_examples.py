@@ -192,8 +192,9 @@ def test_a_dry_run_prints_the_jobs_and_submits_none(
 def test_the_ospool_example_runs_no_ospool_jobs_in_a_pool_of_its_own(
     pool: Any, tmp_path: Path
 ) -> None:
-    result = _run(tmp_path, "ospool", status=2, CONDOR_CONFIG=str(tmp_path / "none"))
+    result = _run(tmp_path, "ospool", status=1, CONDOR_CONFIG=str(tmp_path / "none"))
     assert "try --dry-run, or --preset personal" in result.stderr
+    assert "starting a personal pool" not in result.stderr
 
 
 def test_who_waits_in_vain_is_told_why(pool: Any, tmp_path: Path) -> None:
@@ -229,3 +230,5 @@ def test_each_example_tells_how_it_is_used(pool: Any, tmp_path: Path, name: str)
     assert f"usage: {name}.py" in result.stdout
     readme = (helpers.ROOT / "examples" / "README.md").read_text()
     assert f"[{name}.py]({name}.py)" in readme
+    result = _run(tmp_path, name, "--workers", "0", status=2)
+    assert "--workers is 0; give 1 or more" in result.stderr
