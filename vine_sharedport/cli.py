@@ -39,6 +39,7 @@ _OUTPUT_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EI
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
+    _open_standard_files()
     parser = _make_parser()
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
@@ -67,6 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _BROKEN_PIPE  # as of a program that the signal has ended; head wants no more
         print(f"vine_sharedport: cannot write the output: {error.strerror}", file=sys.stderr)
         return _FAILURE
+
+
+def _open_standard_files() -> None:
+    """Open /dev/null for those that are closed; else a connection would get their numbers."""
+    for fd, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(fd, True)  # for the programs that we start, too
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))
 
 
 def _output_is_lost(error: OSError) -> bool:
@@ -143,8 +156,7 @@ def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "--connect-timeout",
         metavar="TIME",
-        type=_seconds,
-        default=os.environ.get(launch.TIMEOUT_VARIABLE) or None,
+        type=_seconds,  # of the variable it is judged where it is read
         help="give up when the manager could not be reached for so long: seconds, or such as "
         f"10m or 2h (default: ${launch.TIMEOUT_VARIABLE}, else the worker's own --timeout or "
         "--connect-timeout, else 900)",
@@ -196,6 +208,8 @@ def _run_worker(options: argparse.Namespace) -> int:
 
     if not options.address:
         options.parser.error(f"no address: give --address or set {launch.ADDRESS_VARIABLE}")
+    if options.bundle == "":
+        options.parser.error("--bundle is empty: give the directory to write")
     try:
         if options.bundle is not None:
             return _write_bundle(options)
@@ -207,7 +221,7 @@ def _run_worker(options: argparse.Namespace) -> int:
             connect_timeout=options.connect_timeout,
             private_network=options.private_network,
         )
-    except (SinfulError, GateError) as error:
+    except (SinfulError, GateError, launch.BadSettingError) as error:
         status = launch.BAD_SETTINGS
         print(f"vine_sharedport: {error}", file=sys.stderr)
     except LaunchError as error:

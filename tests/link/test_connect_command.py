@@ -17,6 +17,7 @@ import pytest
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.link.explain import attempt
 from vine_sharedport.link.secret import make_secret_file
+from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
 
 from ..fake_shared_port import FakeSharedPort
@@ -212,6 +213,49 @@ def test_port_at_which_nobody_listens() -> None:
     assert result.returncode == 1
     assert "Connection refused" in result.stdout
     assert "nothing listens on the port" in words(result.stdout)
+
+
+def test_name_that_does_not_resolve() -> None:
+    result = run("--explain", "<nohost.invalid:9618?sock=vine_1>")
+    assert result.returncode == 1
+    assert "the name service says: " in words(result.stdout)
+    assert "- This machine cannot resolve the name" in words(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("after_connect", "advice"),
+    [
+        (b"SSH-2.0-OpenSSH_9.9 Debian\r\n", "- Something else answers at this address"),
+        (MAGIC + bytes(48), "- The access point was reached, and somebody without the secret"),
+    ],
+)
+def test_who_is_no_manager_of_ours(after_connect: bytes, advice: str, secret_file: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with listener.accept()[0] as client, contextlib.suppress(OSError):
+                client.sendall(after_connect)
+                while client.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        address = f"<127.0.0.1:{listener.getsockname()[1]}?sock=vine_1>"
+        result = run("--explain", "--secret-file", secret_file, address)
+        thread.join()
+    assert result.returncode == 1
+    assert result.stdout.count("\n- ") == 1
+    assert advice in words(result.stdout)
+
+
+def test_closed_stdout_is_no_riddle() -> None:
+    result = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "vine_sharedport",
+         "connect", "<127.0.0.1:1?sock=vine_1>"],
+        stderr=subprocess.PIPE, text=True, timeout=30, check=False, cwd=helpers.ROOT,
+        env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (1, "")
 
 
 def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:

@@ -24,7 +24,7 @@ from vine_sharedport.errors import (
 from vine_sharedport.link import dial, race
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.race import Event
-from vine_sharedport.wire.gate import GateServer, GateState
+from vine_sharedport.wire.gate import MAGIC, GateServer, GateState
 from vine_sharedport.wire.sinful import Sinful
 
 from . import helpers
@@ -308,6 +308,28 @@ def test_refused_secret_ends_all_attempts(listener: socket.socket) -> None:
             other.accept()
 
 
+def test_who_cannot_prove_the_secret_is_like_one_with_another(
+    listener: socket.socket,
+) -> None:
+    """Else it would be asked again for the whole of the time limit."""
+
+    def serve() -> None:
+        with listener.accept()[0] as server:
+            header = helpers.receive_exactly(server, 5)
+            helpers.receive_exactly(server, int.from_bytes(header[1:], "big"))
+            server.sendall(MAGIC + bytes(16))
+            helpers.receive_exactly(server, 48)
+            server.sendall(bytes(32))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with pytest.raises(
+        WrongSecretError, match=r"does not hold .*serves vine_1 is another manager"
+    ):
+        connect(address(port_of(listener)), secret=bytes(32))
+    thread.join()
+
+
 def _serve_gate(listener: socket.socket, secret: bytes) -> None:
     """Read a CONNECT message, and be the gate of a manager."""
     with listener.accept()[0] as server:
@@ -552,7 +574,7 @@ def test_name_that_does_not_resolve_is_a_dial_error(names: dict[str, Any]) -> No
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     names["gone.example.org"] = fail
-    wanted = "gone.example.org port 9618: Name or service not known"
+    wanted = "gone.example.org port 9618: the name service says: Name or service not known"
     with pytest.raises(DialError, match=wanted):
         connect("<gone.example.org:9618?sock=vine_1>")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
 import socket
 import stat
+import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +24,7 @@ from vine_sharedport.link import fdpass, porter
 from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.endpoint import Endpoint, Limits
 from vine_sharedport.link.porter import Settings
+from vine_sharedport.wire.handoff import PASS_SOCK_SIZE
 
 from . import helpers
 
@@ -134,6 +138,15 @@ def test_porter_ends_when_only_the_control_socket_is_closed(inside: InsidePorter
 def test_silent_clients_make_room_before_the_descriptors_are_used_up(
     short_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    credentials = fdpass.peer_credentials
+
+    def late(conn: socket.socket) -> fdpass.Credentials:
+        # A daemon is faster than the porter. Met in the midst of a hand-off, it would be the
+        # one that has proven least, and go in the oldest client's place.
+        helpers.wait_until(lambda: _queued(conn) == PASS_SOCK_SIZE + 1)
+        return credentials(conn)
+
+    monkeypatch.setattr(fdpass, "peer_credentials", late)
     # Four may be open; three of them for clients that have said nothing.
     monkeypatch.setattr(porter, "_raise_descriptor_limit", lambda: porter._RESERVED_FDS + 4)
     inside = InsidePorter(short_directory)
@@ -153,6 +166,12 @@ def test_silent_clients_make_room_before_the_descriptors_are_used_up(
             assert inside.counters.refused() == {Refusal.TOO_MANY.value: 1}
     finally:
         inside.stop()
+
+
+def _queued(sock: socket.socket) -> int:
+    """Return how many bytes are there to be read."""
+    count = fcntl.ioctl(sock, termios.FIONREAD, bytes(4))
+    return int.from_bytes(count, sys.byteorder)
 
 
 def test_what_may_wait_fits_the_descriptor_limit(

@@ -431,6 +431,32 @@ def test_refused_secret_is_tried_for_ever_where_nobody_gives_up(
         relay.close()
 
 
+def test_connection_without_a_thread_is_closed_and_the_relay_goes_on(
+    relay: Relay, far: Far, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    start = threading.Thread.start
+
+    def fail_second(thread: threading.Thread) -> None:
+        start(thread) if thread._target == relay._carry else fail(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        with near_of(relay) as near:
+            assert helpers.is_closed(near)
+        patch.setattr(threading.Thread, "start", fail_second)
+        with near_of(relay) as near, far.accept() as server:
+            assert helpers.is_closed(near)
+            assert helpers.is_closed(server)
+    assert "a connection is refused: can't start new thread: this process" in caplog.text
+    assert "a connection is lost: can't start new thread: this process" in caplog.text
+    with near_of(relay) as near, far.accept() as server:
+        server.sendall(b"x")
+        assert helpers.receive_exactly(near, 1) == b"x"
+
+
 # ---- a far side that shows only later that nobody is there ----
 
 

@@ -68,6 +68,20 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -
         read_secret_file(str(path))
 
 
+def test_a_copy_that_others_can_read_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "s"
+    make_secret_file(str(path))
+    read_secret_file(str(path))
+    assert not caplog.records
+    path.chmod(0o644)
+    for _ in range(2):  # as a factory does
+        assert len(read_secret_file(str(path))) == 32
+    (record,) = caplog.records
+    assert f"others can read the secret file {path}" in record.getMessage()
+
+
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(GateError, match=r"cannot write the secret file .*No such file"):
         make_secret_file(str(tmp_path / "missing" / "s"))

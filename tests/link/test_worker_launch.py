@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -365,6 +366,9 @@ def test_worker_that_does_not_end_when_asked_is_killed(
         (["-t", "soon"], None, 900),
         (["-t", "10"], "30m", 1800),
         ([], "7", 7),
+        ([], "9" * 5000, 99_999_999),
+        ([], "99999999d", 99_999_999),
+        ([], "0" * 5000 + "7", 7),
     ],
 )
 def test_time_limit_is_the_environments_or_the_workers_own(
@@ -379,7 +383,7 @@ def test_time_limit_is_the_environments_or_the_workers_own(
     assert launch._time_limit(options) == expected
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1w", "10 minutes", "1" * 20, "\u0661"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1w", "10 minutes", "\u0661"])
 def test_text_that_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no length of time; write seconds, or such as 10m"):
         parse_seconds(text)
@@ -514,6 +518,18 @@ def test_text_that_is_no_address_is_a_sinful_error() -> None:
         (["worker", "--address", "host:9618"], 78, "is no HTCondor address"),
         (["worker", "--address", "<192.0.2.7:9618>", "--worker", "true"], 78, "no sock="),
         (
+            ["worker", "--address", "<192.0.2.7?sock=a>"],
+            78,
+            "names no port to connect to; take",
+        ),
+        (["worker", "--address", "<192.0.2.7:0?sock=a>"], 78, "names no port to connect to"),
+        (
+            ["worker", "--address", "<192.0.2.7:0?sock=a>", "--bundle", "/none/b"],
+            78,
+            "names no port to connect to",
+        ),
+        (["worker", "--address", ADDRESS, "--bundle", ""], 2, "--bundle is empty"),
+        (
             ["worker", "--address", ADDRESS, "--worker", "true", "--secret-file", "/none"],
             78,
             "cannot read the secret file /none: No such file",
@@ -534,6 +550,76 @@ def test_command_says_what_is_wrong(arguments: list[str], status: int, message: 
     assert (result.returncode, result.stdout) == (status, "")
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_time_of_the_environment_is_named_and_no_option(
+    make_worker: Callable[..., str],
+) -> None:
+    words = ("worker", "--address", ADDRESS, "--worker", make_worker("exit 0"))
+    result = run_command(*words, **{TIMEOUT_VARIABLE: "soon"})
+    assert result.returncode == 78
+    assert f"{TIMEOUT_VARIABLE}: 'soon' is no length of time" in result.stderr
+    assert "--connect-timeout" not in result.stderr
+    assert run_command(*words, **{TIMEOUT_VARIABLE: "0"}).returncode == 0
+
+
+def test_address_of_a_private_network_alone_has_no_port_elsewhere(
+    make_worker: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(NETWORK_VARIABLE, raising=False)
+    address = "<192.0.2.7:0?PrivNet=here&PrivAddr=%3c127.0.0.1:1%3e&sock=vine_1>"
+    worker = make_worker("exit 0")
+    with pytest.raises(SinfulError, match="names no port to connect to"):
+        run_worker(address, worker=worker)
+    assert run_worker(address, worker=worker, private_network="here") == 0
+
+
+# Tells which of its standard files are not open, or not those of /dev/null.
+STANDARD_FILES = """
+    import os, sys
+    null = os.stat("/dev/null").st_rdev
+    open(sys.argv[1], "w").write(" ".join(
+        str(fd) for fd in range(3) if os.fstat(fd).st_rdev != null))
+"""
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_standard_files_are_open_to_nowhere(
+    make_worker: Callable[..., str], tmp_path: Path, closed: str
+) -> None:
+    """Else the worker's connection gets the number, and what it prints goes to the manager."""
+    report = tmp_path / "report"
+    worker = make_worker(STANDARD_FILES, shell=sys.executable)
+    words = command_line("worker", "--address", ADDRESS, "--worker", worker, "--", str(report))
+    result = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *words],
+        capture_output=True, text=True, timeout=30, check=False, cwd=helpers.ROOT,
+        env=_environment({}), input="",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    assert set(report.read_text().split()) == {"0", "1", "2"} - set(closed)
+
+
+def test_limit_that_leaves_no_thread_is_named(
+    make_worker: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker = make_worker(f"touch {tmp_path}/started; exec sleep 60")
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(LaunchError, match=r"can't start new thread: .*ulimit -v.*; raise it"):
+        run_worker(ADDRESS, worker=worker)
+    assert not (tmp_path / "started").exists()
+
+    def fail_later(thread: threading.Thread) -> None:
+        start(thread) if thread.name == "relay" else fail(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_later)
+    with pytest.raises(LaunchError, match="can't start new thread"):
+        run_worker(ADDRESS, worker=worker)  # and the worker has ended: nothing waits for it
 
 
 def test_bundle_is_written_instead_of_running_a_worker(

@@ -295,6 +295,13 @@ def test_an_unreachable_host_ends_the_worker_with_75(client: Client, tmp_path: P
     assert "connection refused" in done.stderr
 
 
+def test_a_name_without_an_address_is_told_as_such(glibc: Client) -> None:
+    # RFC 6761: no name below "invalid" exists.
+    done = glibc.run(*CONNECT, address=f"<nohost.invalid:9618?sock={SOCK_ID}>")
+    assert done.lines("connect") == [f"errno {errno.ECONNREFUSED}"]
+    assert "by nohost.invalid port 9618: the name service has no address of it\n" in done.stderr
+
+
 def test_a_silent_shared_port_is_given_up_in_time(glibc: Client, manager: EchoManager) -> None:
     started = time.monotonic()
     with turning_silent() as port:

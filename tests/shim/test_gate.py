@@ -27,6 +27,7 @@ ANSWER = 48
 @pytest.fixture
 def secret_file(tmp_path: Path) -> str:
     (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "secret").chmod(0o600)
     return str(tmp_path / "secret")
 
 

@@ -120,6 +120,19 @@ def test_a_long_file_is_refused(client: Client, tmp_path: Path, size: int) -> No
     refuse_file(client, tmp_path / "s", "more than 32 bytes")
 
 
+def test_a_file_that_others_can_read_is_a_warning(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(SECRET)
+    for mode, said in ((0o644, 1), (0o640, 1), (0o600, 0)):
+        (tmp_path / "s").chmod(mode)
+        done = client.run("env", address=GOOD, secret_file=str(tmp_path / "s"))
+        assert done.status == 0
+        assert done.stderr.count("others can read the secret file") == said
+    (tmp_path / "s").chmod(0o644)
+    # The launcher compares what it hears.
+    asked = client.run("env", address=GOOD, secret_file=str(tmp_path / "s"), check="1")
+    assert (asked.stdout, asked.stderr) == ("vine_sharedport shim\n", "")
+
+
 def test_a_secret_may_have_any_bytes_and_stand_behind_a_link(
     client: Client, manager: EchoManager, tmp_path: Path
 ) -> None:

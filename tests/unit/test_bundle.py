@@ -101,6 +101,21 @@ def test_an_earlier_bundle_is_replaced_and_nothing_of_it_stays(
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
+def test_without_the_library_it_says_so_once(
+    tmp_path: Path, library: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shim.warn_of_relay.cache_clear()
+    write_bundle(str(tmp_path / "with"), ADDRESS)
+    assert not caplog.records
+    library.unlink()
+    for name in ("a", "b"):
+        write_bundle(str(tmp_path / name), ADDRESS)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "workers use the relay, which needs Python 3.9 or later" in record.getMessage()
+    assert "install gcc" in record.getMessage()
+
+
 def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
     directory = tmp_path / "project"
     directory.mkdir()
@@ -137,6 +152,8 @@ def test_nothing_is_made_where_something_is_wrong(tmp_path: Path) -> None:
     directory = tmp_path / "bundle"
     with pytest.raises(SinfulError, match="names no manager"):
         write_bundle(str(directory), "<192.0.2.7:9618>")
+    with pytest.raises(SinfulError, match="names no port to connect to"):
+        write_bundle(str(directory), "<192.0.2.7?sock=vine_42>")
     with pytest.raises(GateError, match="cannot read the secret file"):
         write_bundle(str(directory), ADDRESS, secret_file=str(tmp_path / "gone"))
     with pytest.raises(LaunchError, match="no worker program 'gone'"):

@@ -60,13 +60,23 @@ def test_what_travels_is_what_the_launcher_looks_for(
 
 
 def test_without_the_shim_the_relay_alone_travels(
-    tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     monkeypatch.setattr(shim, "library_path", lambda: None)
-    assert _inputs(_describe(tmp_path, worker=worker)) == [
-        f"{tmp_path}/vine_sharedport.pyz",
-        worker,
-    ]
+    shim.warn_of_relay.cache_clear()
+    for _ in range(2):  # as a factory does
+        assert _inputs(_describe(tmp_path, worker=worker)) == [
+            f"{tmp_path}/vine_sharedport.pyz",
+            worker,
+        ]
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "as it had no C compiler: workers use the relay" in record.getMessage()
+
+
+def test_an_address_without_a_port_is_refused(tmp_path: Path, worker: str) -> None:
+    with pytest.raises(LaunchError, match="names no port to connect to"):
+        describe_workers("<192.0.2.7:0?sock=vine_42>", str(tmp_path), worker=worker)
 
 
 @pytest.mark.parametrize(

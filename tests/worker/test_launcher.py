@@ -170,6 +170,11 @@ def test_a_missing_file_of_options_is_named(place: Place) -> None:
         ("-M my-project -C catalog:9097", "[-C][catalog:9097]"),
         ("--cores=4 --manager-name my-project", "[--cores=4]"),
         ("-Mproject --single-shot", "[--single-shot]"),
+        ("--cores 4 -- host 9123", "[--cores][4]"),
+        ("-- host:9123", ""),
+        ("--ssl ::1 9123 --cores 4", "[--ssl][--cores][4]"),
+        ("fd00::ab 9123", ""),
+        ("[::1]:9123", ""),
         # What only looks like an address stays.
         ("-C catalog:9097", "[-C][catalog:9097]"),
         ("--ssl --cores 4", "[--ssl][--cores][4]"),
@@ -272,12 +277,27 @@ def test_a_script_in_the_workers_place_gets_no_preload(place: Place) -> None:
     assert "./my_worker is no ELF program" in ended.stderr
 
 
-@pytest.mark.parametrize("reason", ["gone", "broken", "static"])
-def test_where_the_shim_does_not_load_the_relay_is_taken(place: Place, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("gone", "there is no libvine_sharedport.so"),
+        ("broken", "the shim does not load into ./vine_worker (ERROR: ld.so: "),
+        ("empty", "the shim does not load into ./vine_worker (ERROR: ld.so: "),
+        (
+            "static",
+            "the shim does not load into ./vine_worker (it is static, or the library is",
+        ),
+    ],
+)
+def test_where_the_shim_does_not_load_the_relay_is_taken(
+    place: Place, reason: str, why: str
+) -> None:
     library = place.directory / "libvine_sharedport.so"
     library.unlink()
     if reason == "broken":
         library.write_bytes(b"\x7fELF of another machine")
+    if reason == "empty":
+        library.touch()
     if reason == "static":
         shim.build(str(library))
         _compile(_WORKER, place.directory / "vine_worker", "-static")
@@ -294,8 +314,38 @@ def test_where_the_shim_does_not_load_the_relay_is_taken(place: Place, reason: s
     assert ended.stdout.rstrip().endswith(
         "<192.0.2.7:9618?sock=vine_42> ./vine_sharedport.secret 120"
     )
-    assert "relay, because " in ended.stderr
+    assert f"relay, because {why}" in ended.stderr
     assert place.run("vine_worker", VINE_SHARED_PORT_TRANSPORT="shim").returncode == 78
+
+
+def test_a_path_without_the_programs_it_needs_is_named(place: Place, tmp_path: Path) -> None:
+    within = place.shell[0] == "busybox"
+    place.shell = [str(shutil.which(place.shell[0])), *place.shell[1:]]
+    ended = place.run("vine_worker", PATH="/nonexistent")
+    assert (ended.returncode == 78) is not within
+    if within:
+        return
+    (line,) = ended.stderr.splitlines()
+    assert "needs date head mktemp sed uname, which PATH=/nonexistent" in line
+
+
+def test_backslashes_in_a_path_stay(place: Place) -> None:
+    other = place.directory.with_name("a\\bc")
+    place.directory.rename(other)
+    place.directory = other
+    ended = subprocess.run(
+        place.command("vine_worker"), cwd="/", env=place.variables(),
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 23, ended.stderr
+    assert f"shim, because it loads into {other}/vine_worker;" in ended.stderr
+
+
+def test_a_place_for_the_workspace_that_cannot_be_used_is_named(place: Place) -> None:
+    for variable in ("TMPDIR", "_CONDOR_SCRATCH_DIR"):
+        ended = place.run("vine_worker", **{variable: "/nonexistent"})
+        assert ended.returncode == 78
+        assert "cannot make a directory in /nonexistent; set TMPDIR to" in ended.stderr
 
 
 def test_what_is_missing_is_named(place: Place) -> None:
@@ -442,6 +492,14 @@ def test_what_is_no_python_environment_is_refused(place: Place, tmp_path: Path) 
         ended = place.run("vine_worker", VINE_SHARED_PORT_PYTHON_ENV=str(path))
         assert ended.returncode == 78
         assert str(path) in ended.stderr
+    tarball = _environment(place)
+    tarball.write_bytes(tarball.read_bytes()[:-100])
+    ended = place.run("vine_worker", VINE_SHARED_PORT_PYTHON_ENV=str(tarball))
+    assert ended.returncode == 78
+    # And not tar's last words, that it has failed before.
+    assert re.search(
+        r"cannot unpack .*(unexpected end|invalid tar magic).*; send it again", ended.stderr
+    )
     assert list(place.scratch.glob("environment-*")) == []
 
 

@@ -83,9 +83,9 @@ def connect(
         EndpointError: Its sock id is none.
         DialError: No candidate could be reached; the message names each and why.
         DialTimeout: The time was over first.
-        WrongSecretError: The manager has another secret; or, with ``confirm`` and without
-            a secret, it asks for one.
-        GateError: Who answered has no gate, or cannot prove to hold the secret.
+        WrongSecretError: The manager has another secret, or whoever answered cannot prove
+            to hold ours; or, with ``confirm`` and without a secret, it asks for one.
+        GateError: Who answered has no gate.
 
     Source: CEDAR 3.3; ``SharedPortClient`` in HTCondor; RFC 8305.
     """
@@ -179,7 +179,15 @@ def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float
         except ConnectionResetError:
             data, orderly = b"", False  # how the daemon closes, and a porter that dies
         if data:
-            answer = gate.feed(data)
+            try:
+                answer = gate.feed(data)
+            except GateError as error:
+                if not gate.greeted:
+                    raise  # some other service, or version
+                raise WrongSecretError(
+                    f"{error}: whoever serves {sock_id} is another manager, or has a secret "
+                    "of its own; submit new workers, or send them the present file"
+                ) from error
             if answer:
                 sock.sendall(answer)
         elif gate.greeted and orderly:

@@ -60,8 +60,25 @@ _ADVICE = [
         "No route to host: the network knows no such machine, or a firewall says so.",
     ),
     (
-        "name service",
+        "the name service did not answer",
         "The name service did not answer: look at /etc/resolv.conf of this machine.",
+    ),
+    (
+        "the name service says",
+        "This machine cannot resolve the name: compare it with that of "
+        "manager.shared_port.address; if they are equal, look at /etc/resolv.conf.",
+    ),
+    (
+        "expected the gate's greeting",
+        "Something else answers at this address and port: another service, a manager made "
+        "with gate=False, or one of another version. Compare both with "
+        "manager.shared_port.address.",
+    ),
+    (
+        "does not hold the manager's secret",
+        f"{_REACHED}, and somebody without the secret. Copy the file that "
+        "manager.shared_port.secret_file names; if it is the same, tell the access point's "
+        "administrator.",
     ),
 ]
 

@@ -328,7 +328,7 @@ def _look_up(name: Attempt, mailbox: _Mailbox) -> None:
             name.candidate.host, name.candidate.port, type=socket.SOCK_STREAM
         )
     except OSError as error:
-        answer = reason_of(error)
+        answer = f"the name service says: {reason_of(error)}"
     else:
         # The name service's order is RFC 6724's already.
         hosts = dict.fromkeys(str(where[0]) for *_, where in found)

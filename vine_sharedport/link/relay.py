@@ -20,12 +20,17 @@ import time
 from collections.abc import Iterator
 from typing import Callable
 
-from vine_sharedport.errors import DialTimeout, SharedPortError, WrongSecretError
+from vine_sharedport.errors import (
+    DialTimeout,
+    LaunchError,
+    SharedPortError,
+    WrongSecretError,
+)
 from vine_sharedport.link.backoff import Backoff
 from vine_sharedport.link.dial import NOBODY_THERE, SECRET_WANTED
 from vine_sharedport.wire.gate import MAGIC
 
-__all__ = ["Relay", "carry"]
+__all__ = ["Relay", "carry", "no_thread"]
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +56,9 @@ class Relay:
         gave_up: Called once, from a thread, with what no patience helps against:
             ``WrongSecretError``, twice, or ``DialTimeout`` when the time limit is over.
             The client stays connected until ``close()``. None to go on for ever.
+
+    Raises:
+        LaunchError: There is no thread to be had.
     """
 
     def __init__(
@@ -71,7 +79,11 @@ class Relay:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._thread = threading.Thread(target=self._serve, name="relay", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            self._listener.close()
+            raise no_thread(error) from error
 
     @property
     def port(self) -> int:
@@ -99,7 +111,11 @@ class Relay:
                     return
                 time.sleep(0.1)  # out of descriptors: they come back
                 continue
-            threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+            try:
+                threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+            except RuntimeError as error:
+                log.warning("a connection is refused: %s", no_thread(error))
+                near.close()
 
     def _carry(self, near: socket.socket) -> None:
         """Carry one connection from its start to its end."""
@@ -107,7 +123,7 @@ class Relay:
             if not _is_ours(near):
                 log.warning("refused a connection of another user of this machine")
                 return
-            with self._registered(near):
+            with self._registered(near), _told():
                 far = self._reach(near)
                 if far is None:
                     return
@@ -184,6 +200,23 @@ class Relay:
                 self._open.discard(sock)
 
 
+def no_thread(error: RuntimeError) -> LaunchError:
+    """Return what it means that a thread could not be started."""
+    return LaunchError(
+        f"{error}: this process has reached a limit of its memory or processes "
+        "(ulimit -v, ulimit -u, or the job's memory); raise it"
+    )
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Log what has ended a connection that could not be carried."""
+    try:
+        yield
+    except LaunchError as error:
+        log.warning("a connection is lost: %s", error)
+
+
 def _has_left(near: socket.socket) -> bool:
     """Whether the client has ended its stream, be it behind bytes that nobody has read."""
     poll = select.poll()
@@ -233,6 +266,9 @@ def carry(
 
     Returns:
         Bytes that came from ``far``; 0 when it failed.
+
+    Raises:
+        LaunchError: There is no thread to be had.
     """
     for sock in (near, far):
         # What comes in small pieces goes on so: the second of two would wait for the
@@ -240,7 +276,10 @@ def carry(
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     there = threading.Thread(target=_send_on, args=(near, far), daemon=True)
-    there.start()
+    try:
+        there.start()
+    except RuntimeError as error:
+        raise no_thread(error) from error
     received = 0
     if failed is not None and (failure := _failure(far)) is not None:
         failed(failure)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import stat
 import tempfile
@@ -12,6 +14,7 @@ from vine_sharedport.wire.gate import SECRET_SIZE
 
 __all__ = ["make_secret_file", "read_secret_file"]
 
+log = logging.getLogger(__name__)
 
 _REMEDY = (
     "on the manager's side remove it for a new one, with which workers of the old one cannot "
@@ -53,7 +56,8 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
 
     Args:
         path: As the manager wrote it and HTCondor transferred it.
-        private: Refuse a file that another user owns or could have read.
+        private: Refuse a file that another user owns or could have read. Without it, one
+            that others can read is a warning: the copy may lie where nobody else comes.
 
     Raises:
         GateError: The file cannot be read or is no secret; the message says which.
@@ -77,4 +81,15 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
     if len(secret) != SECRET_SIZE:
         found = f"{len(secret)} bytes" if len(secret) < SECRET_SIZE else "more bytes"
         raise GateError(f"the secret file {path} has {found}, wanted {SECRET_SIZE}: {_REMEDY}")
+    if status.st_mode & 0o044:  # without private: with it, that was refused
+        _warn_of_readers(path)
     return secret
+
+
+@functools.cache  # once in a process: a factory reads it again and again
+def _warn_of_readers(path: str) -> None:
+    log.warning(
+        "others can read the secret file %s; who has it can work for the manager: make its "
+        "mode 600",
+        path,
+    )

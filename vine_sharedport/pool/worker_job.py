@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.link.candidates import plan
 from vine_sharedport.pool.description import (
     format_description,
     quote_arguments,
@@ -85,7 +86,9 @@ def describe_workers(
     name, program = find_worker(manager, worker, container_image)
     inputs = [os.path.join(directory, PACKAGE), *map(os.path.abspath, inputs)]
     library = shim.library_path()
-    if library is not None:
+    if library is None:
+        shim.warn_of_relay()
+    else:
         inputs.append(library)
     described: dict[str, str | int] = {"universe": "vanilla"}
     if program is not None:
@@ -340,4 +343,9 @@ def address_of(manager: Any) -> Sinful:
     if address.sock is None:
         raise LaunchError(f"the address {address} names no manager: it has no sock= parameter")
     check_sock_id(address.sock)
+    if not plan(address, private_network=address.private_network):
+        raise LaunchError(
+            f"the address {address} names no port to connect to; take the one that "
+            "manager.shared_port.address tells"
+        )
     return address

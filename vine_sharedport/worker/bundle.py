@@ -13,11 +13,10 @@ from collections.abc import Collection, Sequence
 from io import BytesIO
 
 import vine_sharedport
-from vine_sharedport.errors import EndpointError, LaunchError, SinfulError
+from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.link.secret import read_secret_file
-from vine_sharedport.wire.handoff import check_sock_id
-from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker import shim
+from vine_sharedport.worker.launch import parse_address
 
 __all__ = [
     "ADDRESS",
@@ -86,7 +85,7 @@ def write_bundle(
         LaunchError: The worker is not there, or the directory is somebody else's or has
             other things in it.
     """
-    sinful = _parse_address(address)
+    sinful = parse_address(address)
     directory = os.path.abspath(directory)
     odd = sorted(set(directory) & set("'\"\\,\n\r"))
     if odd:  # vine_factory, HTCondor or both take it for something else
@@ -100,7 +99,9 @@ def write_bundle(
         ADDRESS: (f"{sinful}\n".encode(), 0o644),
     }
     library = shim.library_path()
-    if library is not None:
+    if library is None:
+        shim.warn_of_relay()
+    else:
         files[shim.LIBRARY] = (_read(library), 0o755)
     if secret_file is not None:
         files[SECRET] = (read_secret_file(secret_file), 0o600)
@@ -126,18 +127,6 @@ def write_bundle(
     return _commands(directory, list(files), program, options)
 
 
-def _parse_address(text: str) -> Sinful:
-    """Return a manager's address."""
-    sinful = Sinful.parse(text)
-    if sinful.sock is None:
-        raise SinfulError(f"the address {text} names no manager: it has no sock= parameter")
-    try:
-        check_sock_id(sinful.sock)
-    except EndpointError as error:
-        raise SinfulError(f"the address {text} is no manager's: {error}") from error
-    return sinful
-
-
 def _make_directory(directory: str, names: Collection[str]) -> None:
     """Make the directory, for its owner alone, or take that of an earlier bundle."""
     try:
@@ -160,7 +149,7 @@ def _check_directory(directory: str, names: Collection[str]) -> None:
     if not there:
         return
     try:
-        _parse_address(_read(os.path.join(directory, ADDRESS)).decode().strip())
+        parse_address(_read(os.path.join(directory, ADDRESS)).decode().strip())
     except (LaunchError, SinfulError, UnicodeError) as error:
         raise LaunchError(
             f"the directory {directory} has other files in it (such as {sorted(there)[0]!r}) "

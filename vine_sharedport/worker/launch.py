@@ -21,8 +21,9 @@ from vine_sharedport.errors import (
     SinfulError,
     WrongSecretError,
 )
+from vine_sharedport.link.candidates import plan
 from vine_sharedport.link.dial import connect
-from vine_sharedport.link.relay import Relay
+from vine_sharedport.link.relay import Relay, no_thread
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
@@ -37,6 +38,8 @@ __all__ = [
     "TIMEOUT_VARIABLE",
     "VARIABLES",
     "WRONG_SECRET",
+    "BadSettingError",
+    "parse_address",
     "parse_seconds",
     "run_worker",
 ]
@@ -66,6 +69,7 @@ BAD_SETTINGS = 78
 NO_WORKER = 127
 
 _DEFAULT_LIMIT = 900.0  # vine_worker's own --connect-timeout
+_LONGEST_TIME = 99_999_999  # seconds; as in launcher.sh
 _LONGEST_ATTEMPT = 30.0
 _TIME_TO_CLEAN_UP = 10.0
 
@@ -77,6 +81,10 @@ _PASSED_ON = (
     signal.SIGUSR1,  # workers take these two as a goodbye; Slurm's --signal sends them
     signal.SIGUSR2,
 )
+
+
+class BadSettingError(LaunchError):
+    """An environment variable of ours has a value that cannot be used."""
 
 
 def run_worker(
@@ -108,15 +116,13 @@ def run_worker(
     Raises:
         SinfulError: The text is no address.
         GateError: The secret file cannot be used.
+        BadSettingError: The environment's time limit is none.
         LaunchError: The worker cannot be started.
     """
-    sinful = Sinful.parse(address)
-    if sinful.sock is None:
-        raise SinfulError(f"the address {address} names no manager: it has no sock= parameter")
-    try:
-        check_sock_id(sinful.sock)
-    except EndpointError as error:
-        raise SinfulError(f"the address {address} is no manager's: {error}") from error
+    network = private_network or os.environ.get(NETWORK_VARIABLE)
+    sinful = parse_address(address)
+    if not plan(sinful, private_network=network):  # nor would an hour's patience find one
+        raise SinfulError(_no_port(address))
     program = shutil.which(worker)
     if program is None:
         raise LaunchError(
@@ -124,14 +130,14 @@ def run_worker(
             "or put the directory of vine_worker on PATH"
         )
     secret = None if secret_file is None else read_secret_file(secret_file)
-    limit = connect_timeout if connect_timeout is not None else _time_limit(options)
+    limit = max(1.0, _time_limit(options) if connect_timeout is None else connect_timeout)
     dial = partial(
         connect,
         sinful,
         secret=secret,
-        timeout=max(1.0, min(_LONGEST_ATTEMPT, limit)),
+        timeout=min(_LONGEST_ATTEMPT, limit),
         client_name=os.path.basename(worker),
-        private_network=private_network or os.environ.get(NETWORK_VARIABLE),
+        private_network=network,
         confirm=True,
     )
     ending = _Ending()
@@ -157,6 +163,35 @@ def run_worker(
     if ending.reason is not None:
         return _tell(ending.reason, worker)
     return status if status >= 0 else 128 - status
+
+
+def parse_address(text: str) -> Sinful:
+    """Return a manager's address, as a worker somewhere can use it.
+
+    Args:
+        text: For example ``<192.0.2.7:9618?sock=vine_42>``.
+
+    Raises:
+        SinfulError: It is no address, names no manager, or nothing to connect to, not even
+            in a private network of its own.
+    """
+    sinful = Sinful.parse(text)
+    if sinful.sock is None:
+        raise SinfulError(f"the address {text} names no manager: it has no sock= parameter")
+    try:
+        check_sock_id(sinful.sock)
+    except EndpointError as error:
+        raise SinfulError(f"the address {text} is no manager's: {error}") from error
+    if not plan(sinful, private_network=sinful.private_network):
+        raise SinfulError(_no_port(text))
+    return sinful
+
+
+def _no_port(text: str) -> str:
+    return (
+        f"the address {text} names no port to connect to; take the one that "
+        "manager.shared_port.address tells"
+    )
 
 
 def _relay_host() -> str:
@@ -186,18 +221,20 @@ def parse_seconds(text: str) -> float:
     """Return a length of time in seconds.
 
     Args:
-        text: A whole number, with a unit s, m, h or d if it is not seconds.
+        text: A whole number, with a unit s, m, h or d if it is not seconds. More than
+            three years are taken for that.
 
     Raises:
         ValueError: It is none.
 
     Source: ``string_time_parse`` in cctools' ``stringtools.c``.
     """
-    match = re.match(r"\s*\+?(\d{1,9})\s*([smhd]?)\s*\Z", text, re.ASCII | re.IGNORECASE)
+    match = re.match(r"\s*\+?(\d+)\s*([smhd]?)\s*\Z", text, re.ASCII | re.IGNORECASE)
     if match is None:
         raise ValueError(f"{text!r} is no length of time; write seconds, or such as 10m or 2h")
     factor = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2].lower()]
-    return float(int(match[1]) * factor)
+    digits = match[1].lstrip("0")[:9]  # int() refuses thousands of them
+    return float(min(int(digits or "0") * factor, _LONGEST_TIME))
 
 
 def _time_limit(options: Sequence[str]) -> float:
@@ -207,7 +244,7 @@ def _time_limit(options: Sequence[str]) -> float:
         try:
             return parse_seconds(text)
         except ValueError as error:
-            raise LaunchError(f"{TIMEOUT_VARIABLE}: {error}") from error
+            raise BadSettingError(f"{TIMEOUT_VARIABLE}: {error}") from error
     for word in _values_of(options):
         try:
             return parse_seconds(word)
@@ -263,10 +300,21 @@ class _Ending:
             relay: What it is connected to.
             with_parent: End it with our parent, too. It asked for that, but its parent
                 are we.
+
+        Raises:
+            LaunchError: There is no thread to be had; the worker was ended.
         """
         arguments = (process, relay, 1.0 if with_parent else None)
-        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            process.terminate()
+            if not _ends_within(process, _TIME_TO_CLEAN_UP):
+                process.kill()
+                process.wait()
+            raise no_thread(error) from error
+        self._thread = thread
 
     def close(self) -> None:
         """Stop watching: the worker has ended. Idempotent."""

@@ -30,13 +30,21 @@ unset VINE_SHARED_PORT_CHECK
 # Where the shim takes over; without the shim it leads nowhere. As in shim.c.
 reserved_host=127.86.83.80 reserved_port=1
 
-say() { echo "vine_sharedport: $(uname -n): $*" >&2; }
+# Text that others have chosen goes through printf: echo would change its backslashes.
+say() { printf '%s\n' "vine_sharedport: $(uname -n 2>/dev/null): $*" >&2; }
 fail() {
     status=$1
     shift
     say "$*"
     exit "$status"
 }
+
+missing=
+for each in date head mktemp sed uname; do # without an error nothing else is needed
+    command -v "$each" >/dev/null || missing="$missing $each"
+done
+[ -z "$missing" ] || fail 78 "this script needs$missing, which PATH=${PATH:-} does not lead to;" \
+    "set PATH, to /usr/bin:/bin say"
 
 case $0 in
 */*) here=${0%/*} ;;
@@ -48,11 +56,11 @@ if [ "$here" -ef . ]; then here=.; fi # shorter, and LD_PRELOAD takes no path wi
 # Print where a file is: as given, or by its name beside us or in the present directory.
 find_file() {
     if [ -n "$1" ]; then
-        echo "$1"
+        printf '%s\n' "$1"
     elif [ -f "$here/$2" ]; then
-        echo "$here/$2"
+        printf '%s\n' "$here/$2"
     elif [ -f "./$2" ]; then
-        echo "./$2"
+        printf '%s\n' "./$2"
     fi
 }
 
@@ -68,20 +76,28 @@ esac
 
 is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac }
 # Print a number without the zeros in front, which sh takes for octal.
-plain() { echo "$1" | sed 's/^0*\(.\)/\1/'; }
+plain() { printf '%s\n' "$1" | sed 's/^0*\(.\)/\1/'; }
 
 # --- the job's directory, and a Python environment that came along ------------------------
 
 scratch=${_CONDOR_SCRATCH_DIR:-${TMPDIR:-/tmp}}
+# Make a directory of our own there and print its path.
+make_directory() {
+    mktemp -d "$scratch/$1-XXXXXX" || fail 78 "cannot make a directory in $scratch; set" \
+        "TMPDIR to a directory that exists, has room and can be written to"
+}
+
 unpacked=
 unpack_environment() {
     [ -r "$1" ] || fail 78 "the Python environment $1 is not there, or cannot be read"
-    unpacked=$(mktemp -d "$scratch/environment-XXXXXX") || fail 78 "cannot make a directory in $scratch"
+    unpacked=$(make_directory environment) || exit
     trap 'rm -rf "$unpacked"; exit 143' HUP INT QUIT TERM
     # GNU's tar and many a busybox see how it is compressed; others are told.
     said=$(tar -xf "$1" -C "$unpacked" 2>&1) || tar -xzf "$1" -C "$unpacked" 2>/dev/null || {
         rm -rf "$unpacked"
-        fail 78 "cannot unpack the Python environment $1 into $scratch: $(echo "$said" | tail -n 1)"
+        # The first line has the reason; gzip's is empty.
+        fail 78 "cannot unpack the Python environment $1 into $scratch:" \
+            "$(printf '%s\n' "$said" | sed -n '/./{p;q;}'); send it again, or make it anew"
     }
     [ -d "$unpacked/bin" ] || {
         rm -rf "$unpacked"
@@ -112,16 +128,17 @@ runs() {
     [ ! -f "$1" ] || [ -x "$1" ] || chmod u+x "$1" 2>/dev/null
     said=$("$1" --version 2>&1 </dev/null) && return
     status=$?
-    missing=$(echo "$said" | sed -n \
+    missing=$(printf '%s\n' "$said" | sed -n \
         -e 's/.*loading shared libraries: \([^:]*\):.*/the library \1 is missing/p' \
         -e 's/.*version .\(GLIBC[A-Z]*_[0-9.]*\). not found.*/this machine'"'"'s libc has no \1/p' \
         -e 's/^Error loading shared library \([^:]*\):.*/the library \1 is missing/p' |
         sort -u | tr '\n' ';' | sed -e 's/;$//' -e 's/;/; /g')
+    last=$(printf '%s\n' "$said" | tail -n 1)
     case $status in
-    126) missing=${missing:-"it cannot be executed here ($(echo "$said" | tail -n 1))"} ;;
+    126) missing=${missing:-"it cannot be executed here ($last)"} ;;
     127) missing=${missing:-"its loader is not on this machine: it is made for another libc"} ;;
     esac
-    problems="$problems $1: ${missing:-"its --version ended with status $status: $(echo "$said" | tail -n 1)"}."
+    problems="$problems $1: ${missing:-"its --version ended with status $status: $last"}."
     return 1
 }
 
@@ -167,7 +184,7 @@ if [ -z "$worker" ]; then
     fail 127 "there is no $wanted here, nor on PATH; send the worker program along, or use a" \
         "container image that has it"
 fi
-version=$(echo "$said" | sed -n 's/.*version \([0-9][^ ]*\).*/\1/p' | head -n 1)
+version=$(printf '%s\n' "$said" | sed -n 's/.*version \([0-9][^ ]*\).*/\1/p' | head -n 1)
 
 # --- its options -----------------------------------------------------------------------------------
 
@@ -193,7 +210,7 @@ takes_value() {
     case $1 in
     --*=* | --ssl | --single* | --parent* | --keep-workspace | --debug-release | \
         --disk-allocation | --disable-symlinks | --measure-capacity | --foreman | \
-        --advertise | --help | --version | -a | -c | -h | -v) return 1 ;;
+        --advertise | --help | --version | -a | -c | -h | -v | --) return 1 ;;
     --?* | -?) ;;
     *) return 1 ;;
     esac
@@ -220,14 +237,15 @@ while [ "$left" -gt 0 ]; do # each goes from the front to the end, or out
         -t?*) timeout=$(seconds "${argument#-t}") ;;
         --timeout=* | --connect-timeout=*) timeout=$(seconds "${argument#*=}") ;;
         -*) ;;
-        # HOST:PORT or HOST PORT, wherever vine_factory and vine_submit_workers put it.
-        *:*) if is_number "${argument##*:}"; then continue; fi ;;
         *)
+            # HOST PORT or HOST:PORT, wherever vine_factory and vine_submit_workers put it;
+            # in this order, as an IPv6 address has colons too.
             if [ "$left" -gt 0 ] && is_number "$1"; then
                 shift
                 left=$((left - 1))
                 continue
             fi
+            case $argument in *:*) if is_number "${argument##*:}"; then continue; fi ;; esac
             ;;
         esac
     fi
@@ -277,8 +295,8 @@ if [ -z "${VINE_SHARED_PORT_ADDRESS:-}" ]; then
     file=$(find_file '' vine_sharedport.address)
     [ -n "$file" ] || fail 78 "no address of a manager: set VINE_SHARED_PORT_ADDRESS, or put the" \
         "file vine_sharedport.address beside this script"
-    VINE_SHARED_PORT_ADDRESS=$(head -n 1 "$file")
-    [ -n "$VINE_SHARED_PORT_ADDRESS" ] || fail 78 "there is no address in the file $file: write" \
+    IFS= read -r VINE_SHARED_PORT_ADDRESS <"$file" || :
+    [ -n "${VINE_SHARED_PORT_ADDRESS:-}" ] || fail 78 "there is no address in the file $file: write" \
         "manager.shared_port.address into its first line"
 fi
 VINE_SHARED_PORT_SECRET_FILE=$(find_file "${VINE_SHARED_PORT_SECRET_FILE:-}" vine_sharedport.secret)
@@ -312,7 +330,10 @@ find_shim() {
             "0:vine_sharedport shim") why="it loads into $worker" ;;
             78:*) fail 78 "${said#vine_sharedport: }" ;;
             *)
-                why="the shim does not load into $worker ($(echo "$said" | tail -n 1))"
+                # What the worker itself says has nothing to do with it.
+                said=$(printf '%s\n' "$said" | sed -n '/ld\.so/{p;q;}')
+                said=${said:-"it is static, or the library is damaged"}
+                why="the shim does not load into $worker ($said)"
                 shim=''
                 ;;
             esac
@@ -358,7 +379,7 @@ fi
 
 if [ -z "$own_workspace" ]; then
     # Workers on one machine must not share one.
-    workspace=$(mktemp -d "$scratch/worker-XXXXXX") || fail 78 "cannot make a directory in $scratch"
+    workspace=$(make_directory worker) || exit
     set -- "$@" -s "$workspace"
 fi
 

@@ -9,6 +9,8 @@ point.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import shlex
 import shutil
@@ -17,7 +19,17 @@ import tempfile
 
 from vine_sharedport.errors import LaunchError
 
-__all__ = ["LIBRARY", "RESERVED_HOST", "RESERVED_PORT", "build", "library_path", "sources"]
+__all__ = [
+    "LIBRARY",
+    "RESERVED_HOST",
+    "RESERVED_PORT",
+    "build",
+    "library_path",
+    "sources",
+    "warn_of_relay",
+]
+
+log = logging.getLogger(__name__)
 
 RESERVED_HOST = "127.86.83.80"
 """Address that the library watches for: "VSP" in ASCII, and loopback, so that without the
@@ -78,6 +90,17 @@ def library_path() -> str | None:
     """Return the library's path; None when the installation had no compiler."""
     path = os.path.join(_HERE, LIBRARY)
     return path if os.path.isfile(path) else None
+
+
+@functools.cache  # once in a process: a factory submits again and again
+def warn_of_relay() -> None:
+    """Warn that workers have nothing but the relay: pip hides what the build has said."""
+    log.warning(
+        "this installation has no %s, as it had no C compiler: workers use the relay, which "
+        "needs Python 3.9 or later on the execute point. To change that, install gcc and "
+        "reinstall with 'pip install --force-reinstall --no-deps --no-cache-dir ...'",
+        LIBRARY,
+    )
 
 
 def sources() -> list[str]:

@@ -4,8 +4,6 @@
 
 #include "shim_gate.h"
 
-#include <netdb.h>
-
 #pragma weak getaddrinfo
 #pragma weak freeaddrinfo
 
@@ -139,7 +137,7 @@ static enum outcome try_name(const struct candidate *to, long deadline, int *thr
     const uint64_t all = ~0ull;
     int unknown;
 
-    *error = NO_ADDRESS;
+    *error = NAME_UNKNOWN;
     if (!getaddrinfo || !freeaddrinfo)
         return UNREACHED;
     /* It may take its time; signals have to reach the worker meanwhile. */

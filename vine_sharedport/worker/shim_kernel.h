@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h> /* here, before names of ours that its macros would hide */
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -180,7 +181,7 @@ static void say(const char *first, ...)
     CALL(write, 2, line, size, 0, 0);
 }
 
-enum { NO_ADDRESS = 1000 }; /* not one of the kernel's */
+enum { NAME_UNKNOWN = 1000 }; /* not one of the kernel's */
 
 static const char *reason(long error)
 {
@@ -205,7 +206,7 @@ static const char *reason(long error)
         {EAFNOSUPPORT, "this machine does not have that address family"},
         {EADDRNOTAVAIL, "no such address on this machine"},
         {ETIMEDOUT, "no answer in time"},
-        {NO_ADDRESS, "the name service has no address of it"},
+        {NAME_UNKNOWN, "the name service has no address of it"},
     };
     static struct number other;
     for (size_t i = 0; i < COUNT(known); i++)

@@ -39,11 +39,11 @@ static void give_up(const char *what, const char *value, const char *why)
 }
 
 /* Read the secret now: the worker changes its directory before it connects. */
-static void read_secret(const char *path)
+static void read_secret(const char *path, int is_check)
 {
     unsigned char status[256], file[SECRET + 1];
     long fd, size = -1;
-    uint32_t mode;
+    uint32_t mode = 0;
 
     /* Not to wait for a writer, should it be a pipe. */
     fd = CALL(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0, 0);
@@ -61,6 +61,9 @@ static void read_secret(const char *path)
                 size < 0        ? "it cannot be read"
                 : size > SECRET ? "it has more than 32 bytes; copy the manager's file again"
                                 : "it has fewer than 32 bytes; copy the manager's file again");
+    if (mode & 0044 && !is_check)
+        say("others can read the secret file ", path,
+            "; who has it can work for the manager: make its mode 600", NULL);
     memcpy(settings.secret, file, SECRET);
     wipe(file, sizeof file);
     settings.has_secret = 1;
@@ -145,7 +148,7 @@ static void read_settings(const struct given *given)
                     "wanted a whole number of seconds, 1 or more");
     }
     if (given->secret_file && *given->secret_file)
-        read_secret(given->secret_file);
+        read_secret(given->secret_file, given->is_check);
 }
 
 #endif
