@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import errno
 import glob
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -139,6 +141,14 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
     from vine_sharedport.factory import api, files, process, setup
 
     parser = _make_parser(program)
+    word = arguments[0] if arguments else "-"
+    if not word.startswith("-") and not re.match(r".+:\d+(:|$)", ":".join(arguments[:2])):
+        near = difflib.get_close_matches(word, _VERBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_VERBS)}."
+        parser.error(
+            f"there is no subcommand {word!r}; {hint} A manager is named by -M NAME, or by "
+            "HOST PORT beside --address"
+        )
     options = parser.parse_args(arguments)
     values = {
         name: value
@@ -371,19 +381,12 @@ def _watch(directory: str, interval: float) -> int:
     """Show the status again and again, until the factory has ended."""
     from vine_sharedport.factory import files
 
+    if not sys.stdout.isatty():  # to a file or a pipe 'rich' writes at the end alone
+        return _watch_plainly(directory, interval)
     try:
         from rich.live import Live
     except ImportError:
-        last = ""
-        while True:
-            snapshot = files.read_status(directory)
-            text = str(snapshot)
-            if text != last:
-                print(f"{text}\n", flush=True)
-                last = text
-            if snapshot.state == "ended" or not files.is_running(directory):
-                return 0
-            time.sleep(interval)
+        return _watch_plainly(directory, interval)
     from vine_sharedport.cli_factory_view import make_view
 
     snapshot = files.read_status(directory)
@@ -394,6 +397,22 @@ def _watch(directory: str, interval: float) -> int:
             if snapshot.state == "ended" or not files.is_running(directory):
                 return 0
             time.sleep(interval)
+
+
+def _watch_plainly(directory: str, interval: float) -> int:
+    """Print the status whenever there is something new in it."""
+    from vine_sharedport.factory import files
+
+    last = ""
+    while True:
+        snapshot = files.read_status(directory)
+        text = str(snapshot)
+        if text != last:
+            print(f"{text}\n", flush=True)
+            last = text
+        if snapshot.state == "ended" or not files.is_running(directory):
+            return 0
+        time.sleep(interval)
 
 
 def _list(program: str, arguments: Sequence[str]) -> int:

@@ -107,6 +107,16 @@ def test_waiting_jobs_above_a_lowered_limit_are_taken_back(manager: Any) -> None
         assert workers.status().message == "there are as many workers as are needed"
 
 
+def test_a_waiting_job_is_replaced_when_what_it_asks_for_changes(manager: Any) -> None:
+    with factory(manager, max_workers=1, memory=9_000_000) as workers:
+        manager.submit(vine.Task("true"))
+        drive(manager, lambda: workers.status().workers.idle == 1)
+        workers.memory = 100
+        (task,) = finish(manager)
+        assert task.successful()
+        assert workers.status().submitted == 2
+
+
 def test_two_factories_of_one_manager_stay_within_the_limit_together(manager: Any) -> None:
     first, second = factory(manager, max_workers=3), factory(manager, max_workers=3)
     with first, second:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -285,6 +286,10 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
     ("arguments", "status", "message"),
     [
         (["-T", "condor"], 2, "give the manager"),
+        (["stauts"], 2, "there is no subcommand 'stauts'; did you mean status?"),
+        (["stpo", "nowhere", "--json"], 2, "there is no subcommand 'stpo'; did you mean stop?"),
+        (["xyz"], 2, "there is no subcommand 'xyz'; there are status, stop, list, run. A"),
+        (["host", "9123"], 2, "give the manager"),
         (["-T", "slurm", "-M", "x"], 2, "vine_factory with the launcher"),
         (["-M", "x", "--max-worker", "3"], 2, "unrecognized arguments: --max-worker"),
         (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
@@ -350,11 +355,25 @@ def test_the_live_view_ends_with_the_factory(manager: Any, tmp_path: Path) -> No
     directory = str(tmp_path / "there")
     with running(tmp_path, *FLAGS, *place(manager), "-w", "1", "-S", "there"):
         drive(manager, lambda: (s := read(directory)) and s.workers.connected == 1)
-        with open(tmp_path / "view", "w") as view:
-            watching = subprocess.Popen(
-                command("status", "there", "--watch"), cwd=tmp_path, stdout=view,
-                env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
-            )  # fmt: skip
+        ours, terminal = pty.openpty()
+        with open(tmp_path / "view", "w") as file:
+            watching = [
+                subprocess.Popen(
+                    command("status", "there", "--watch"), cwd=tmp_path, stdout=view,
+                    env={**os.environ, "PYTHONPATH": str(helpers.ROOT), "TERM": "xterm"},
+                )
+                for view in (file, terminal)
+            ]  # fmt: skip
+        os.close(terminal)
+        # Not at the end alone: a file too can be followed.
+        helpers.wait_until(lambda: "connected" in (tmp_path / "view").read_text())
+        shown = os.read(ours, 1 << 16)
         call(tmp_path, "stop", "there")
-        assert watching.wait(30) == 0
-    assert "connected" in (tmp_path / "view").read_text()
+        with contextlib.suppress(OSError):  # EIO: all others have closed it
+            while more := os.read(ours, 1 << 16):
+                shown += more
+        os.close(ours)
+        assert [process.wait(30) for process in watching] == [0, 0]
+    assert b"connected" in shown
+    assert b"\x1b[" in shown
+    assert "\x1b[" not in (tmp_path / "view").read_text()

@@ -18,7 +18,7 @@ from vine_sharedport.factory.options import OptionError, read_config
 from vine_sharedport.factory.target import values_of_name
 
 from . import helpers
-from .factory_helpers import SWIFT, drive, finish, read
+from .factory_helpers import SWIFT, drive, finish, read, wait_until_gone
 
 pytestmark = pytest.mark.daemon
 
@@ -84,6 +84,31 @@ def test_a_manager_is_found_by_its_own_name_where_it_was_started(
     # One that has ended is none.
     manager._free()
     assert values_of_name("my sweep")["address"] != str(manager.shared_port.address)
+
+
+@pytest.mark.parametrize("form", ["of the shared port", "of the manager"])
+def test_a_manager_may_be_started_after_its_factory(
+    pool: Any, make_manager: Any, tmp_path: Path, form: str
+) -> None:
+    name = f"late{os.getpid()}"
+    found = start(tmp_path, "-M", name, "-w", "0", "-W", "1", "--cycle", "0.5")
+    status = str(tmp_path / f"vine-factory-{name}")
+    try:
+        helpers.wait_until(lambda: (now := read(status)) is not None and now.manager.error)
+        told = read(status)
+        assert told is not None
+        assert f"nobody serves the sock id {name} (yet)" in told.message
+        make: dict[str, Any] = {"name": name}
+        if form == "of the shared port":
+            make = {"shared_port": vine.SharedPort(name=name)}
+        manager = make_manager(run_info_path=str(tmp_path / "vine-run-info"), **make)
+        manager.submit(vine.Task("echo late"))
+        (task,) = finish(manager)
+        assert task.output == "late\n"
+    finally:
+        found.terminate()
+        found.communicate(timeout=60)
+    wait_until_gone(manager.shared_port.sock_id)
 
 
 def test_a_name_that_nobody_has_is_told(make_manager: Any, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from vine_sharedport.errors import DialError
 from vine_sharedport.factory import ask as module
 from vine_sharedport.factory.ask import ManagerPlace, ManagerUnreachable, ask, read_answer
 from vine_sharedport.factory.options import Options
+from vine_sharedport.factory.watch import says_nobody_there
 from vine_sharedport.link.dial import SECRET_WANTED
 from vine_sharedport.wire.gate import MAGIC
 
@@ -304,6 +305,17 @@ def test_who_closes_at_once_is_named_with_what_was_tried() -> None:
     said = refusal(lambda client: None)
     assert "without an answer to manager_status and queue_status" in said
     assert "set ssl" in said
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_that_nobody_serves_the_sock_id_is_the_first_cause(tls: bool) -> None:
+    with serving(lambda client: None) as there:
+        place = ManagerPlace(f"<127.0.0.1:{there.port}?sock=nosuch>", tls=tls)
+        with pytest.raises(ManagerUnreachable) as caught:
+            ask(place, "manager", timeout=20)
+    said = str(caught.value)
+    assert said.startswith("nobody serves the sock id nosuch (yet): is the name right (-M")
+    assert says_nobody_there(said, place)
 
 
 def test_nobody_at_the_port_is_named() -> None:

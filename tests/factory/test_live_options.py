@@ -9,7 +9,8 @@ import pytest
 
 from vine_sharedport.factory.files import CONFIG
 from vine_sharedport.factory.live_options import LiveOptions
-from vine_sharedport.factory.options import Options, write_config
+from vine_sharedport.factory.options import OptionError, Options, write_config
+from vine_sharedport.factory.user_file import check_free, in_force
 
 GIVEN = {"max_workers": 3, "schedd": "here", "env": {"A": "1"}}
 
@@ -69,3 +70,28 @@ def test_a_file_that_cannot_be_used_is_told_until_it_is_mended(
     user_file.write_text(json.dumps({"max-workers": 8}))
     assert live.follow()
     assert (live.now.max_workers, live.error) == (8, None)
+
+
+@pytest.mark.parametrize("broken", ["{x", '{"schedd": "there"}', None])
+def test_while_a_file_cannot_be_used_what_held_before_is_told_and_nothing_is_taken(
+    tmp_path: Path, user_file: Path, broken: str | None
+) -> None:
+    given = Options.make({**GIVEN, "config_file": str(user_file), "directory": str(tmp_path)})
+    write_config(str(tmp_path / CONFIG), given)
+    live = LiveOptions(str(tmp_path))
+    user_file.rename(tmp_path / "away")
+    assert in_force(given, running=True) == live.now
+    user_file.write_text(json.dumps({"max-workers": 77}))  # another length: a change
+    assert live.follow()
+    if broken is None:
+        user_file.unlink()
+    else:
+        user_file.write_text(broken)
+    assert live.follow()
+    assert live.now.max_workers == 77
+    assert in_force(given, running=True) == live.now
+    with pytest.raises(OptionError, match=r"cores cannot be set while .*mine\.json"):
+        check_free(given, "cores", 5, running=True)
+    check_free(given, "cores", 5)  # start() tells of the file
+    user_file.write_text("{}")
+    check_free(given, "cores", 5, running=True)

@@ -11,6 +11,7 @@ import pytest
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory.description import LEASE_ATTRIBUTE
+from vine_sharedport.factory.jobs import Job
 from vine_sharedport.factory.loop import Loop
 from vine_sharedport.factory.options import Options, write_config
 from vine_sharedport.factory.place import Place
@@ -31,6 +32,7 @@ class FakeSchedd:
         error: What it answers to everything; a submission is taken all the same.
         edits: The changes: attribute and value.
         done: The actions.
+        constraints: For which jobs.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,7 @@ class FakeSchedd:
         self.error: str | None = None
         self.edits: list[tuple[str, Any]] = []
         self.done: list[str] = []
+        self.constraints: list[str] = []
 
     def _answer(self) -> None:
         if self.error is not None:
@@ -71,9 +74,10 @@ class FakeSchedd:
             ad[attribute] = value
         return len(self.ads)
 
-    def act(self, action: str, *_: Any) -> int:
+    def act(self, action: str, constraint: str, *_: Any) -> int:
         self._answer()
         self.done.append(action)
+        self.constraints.append(constraint)
         for ad in self.ads:
             ad["JobStatus"] = {"remove": 3, "release": 1}[action]
         return len(self.ads)
@@ -211,3 +215,82 @@ def test_each_cycle_sees_to_the_lease(loop: Loop, schedd: FakeSchedd) -> None:
     loop._queue._renewed -= 3600
     loop._cycle()
     assert [name for name, _ in schedd.edits] == [LEASE_ATTRIBUTE]
+
+
+def answer(loop: Loop, **values: Any) -> None:
+    """Let the manager have answered just now that it has more tasks than workers."""
+    found = {"answered": time.monotonic(), "status": {"tasks_waiting": 500}, **values}
+    loop._watch._view = ManagerView(**found)
+
+
+@pytest.mark.parametrize(("grid", "done"), [(None, ["remove"]), ("batch slurm", [])])
+def test_waiting_jobs_are_taken_back_when_what_they_ask_for_changes(
+    loop: Loop, schedd: FakeSchedd, grid: str | None, done: list[str]
+) -> None:
+    answer(loop)
+    loop._cycle()
+    assert len(schedd.ads) == 5
+    loop._queue._where = Where(grid=grid)
+
+    def change(**values: Any) -> None:
+        changed = Options.make({**values, "cycle": 0.1}, base=loop.options)
+        write_config(str(Path(loop.directory) / "config.json"), changed)
+        assert loop._live.follow()
+        loop._cycle()
+        time.sleep(0.2)
+        loop._cycle()
+
+    change(max_workers=5)
+    assert schedd.done == []
+    assert loop._message == "max_workers is reached"
+    change(memory=100)
+    assert schedd.done == done
+    assert ("jobs wait with earlier options" in loop._message) == bool(done)
+    assert all("JobStatus == 1 || JobStatus == 5" in which for which in schedd.constraints)
+
+
+def test_when_nobody_answers_for_the_manager_the_status_says_so(
+    loop: Loop, schedd: FakeSchedd
+) -> None:
+    answer(loop, error="nobody there", gone_since=time.monotonic())
+    loop._cycle()
+    assert schedd.ads == []
+    assert loop._message == "nobody answers for the manager: nothing is submitted"
+
+
+def test_workers_of_jobs_that_ended_with_the_manager_are_nobody_elses(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vine_sharedport.factory.loop.routes", lambda *_: {})
+    now = time.time()
+    job = Job(7, 0, state="running", since=now, submitted=now, host="localhost", starts=1)
+    loop._queue.table._jobs[7, 0] = job
+    worker = {"addrport": "127.0.0.1:4000", "hostname": "localhost", "start_time": now * 1e6}
+    answer(loop, workers=(worker,))
+    loop._join(loop._watch.view, time.monotonic())
+    assert (job.connected, loop._strangers) == (True, 0)
+    job._enter("ended", now)
+    answer(loop, workers=(worker,), gone_since=time.monotonic())
+    loop._join(loop._watch.view, time.monotonic())
+    assert loop._strangers == 0
+
+
+def test_a_silent_manager_and_long_waits_are_told_beside_the_limit(
+    loop: Loop, schedd: FakeSchedd
+) -> None:
+    answer(loop)
+    loop._cycle()
+    loop._cycle()
+    limit = "workers_per_cycle=5 are on their way already"
+    assert loop._message == limit
+    for job in loop._queue.table:
+        job.since -= 100
+    loop._queue._where = Where(schedd="a", pool="b")
+    loop._cycle()
+    assert loop._message == (
+        f"{limit}; 5 jobs have waited for a machine for more than a minute: "
+        "condor_q -name a -pool b -better-analyze 7.0 tells why"
+    )
+    answer(loop, error="busy")
+    loop._cycle()
+    assert loop._message == f"the manager does not answer; by what it said last, {limit}"

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -49,6 +50,12 @@ def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def _tell_to_end(running: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM, also to one that is suspended."""
+    running.terminate()
+    running.send_signal(signal.SIGCONT)
 
 
 def _forget(running: subprocess.Popen[bytes]) -> None:
@@ -146,8 +153,9 @@ class Factory:
             object.__setattr__(self, name, value)
             return
         plain = field_name(name)
-        user_file.check_free(self._options, plain, value)
-        if not self._is_running and not self._is_killed:
+        runs = self._is_running or self._is_killed
+        user_file.check_free(self._options, plain, value, running=runs)
+        if not runs:
             if plain in ("batch_type", "manager_name"):
                 # As stock: what the factory is was decided when it was made.
                 if Options.make({plain: value}) != Options.make(
@@ -158,7 +166,9 @@ class Factory:
             self._options = Options.make({plain: value}, base=self._options)
             self._given[plain] = value
             return
-        changed = Options.make({plain: value}, base=self._options, running=True)
+        # Its process may have found the manager since.
+        base = setup.with_place(self._options, self.directory)
+        changed = Options.make({plain: value}, base=base, running=True)
         write_config(os.path.join(self.directory, files.CONFIG), changed)
         self._options = changed
         self._given[plain] = value
@@ -243,10 +253,17 @@ class Factory:
         assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._has_begun(directory):
-            if self._process.poll() is not None:
+            status = self._process.poll()
+            if status is not None and status < 0:
                 raise LaunchError(
-                    f"the factory's process ended with status {self._process.returncode}; "
-                    f"it says:\n{self._last_lines(directory)}"
+                    f"the factory's process was killed by signal {-status} before it had "
+                    "begun; start it again. What kills processes here: a limit (ulimit -a), a "
+                    "batch system, or the kernel for want of memory (dmesg)?"
+                )
+            if status is not None:
+                raise LaunchError(
+                    f"the factory's process ended with status {status}; it says:\n"
+                    f"{self._last_lines(directory)}"
                 )
             if time.monotonic() > deadline:
                 raise LaunchError(
@@ -268,17 +285,20 @@ class Factory:
         assert self._process is not None
         failed, self._process = self._process, None
         if failed.poll() is None:
-            failed.terminate()
+            _tell_to_end(failed)
             try:
                 failed.wait(_FAILED_START_TIMEOUT)
             except subprocess.TimeoutExpired:
                 _forget(failed)
+        elif failed.returncode < 0:  # its other process may go on
+            with contextlib.suppress(LaunchError):
+                process.terminate(self.directory, timeout=_FAILED_START_TIMEOUT)
 
     def _last_lines(self, directory: str) -> str:
         path = self._options.log_file or os.path.join(directory, files.LOG)
         try:
             with open(path, errors="replace") as file:
-                return "".join(file.readlines()[-_LAST_LINES:]).rstrip()
+                return "".join(file.readlines()[-_LAST_LINES:]).rstrip() or "nothing"
         except OSError:
             return "nothing"
 
@@ -295,7 +315,7 @@ class Factory:
         if running is None:
             return
         if running.poll() is None:
-            running.terminate()
+            _tell_to_end(running)
         try:
             if not self._end(running, time.monotonic() + timeout):
                 log.warning(
@@ -456,7 +476,7 @@ class Factory:
             return
         with contextlib.suppress(Exception):
             if running.poll() is None:
-                running.terminate()
+                _tell_to_end(running)
                 _forget(running)
             elif running.returncode < 0:  # another one has taken over
                 process.terminate(self.directory, timeout=0.0)

@@ -19,8 +19,10 @@ from vine_sharedport.factory.options import Options
 from vine_sharedport.link import dial
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.gate import MAGIC
+from vine_sharedport.wire.sinful import Sinful
 
 __all__ = [
+    "CLOSED",
     "MAX_ANSWER",
     "MAX_VALUES",
     "ManagerPlace",
@@ -28,6 +30,9 @@ __all__ = [
     "ask",
     "read_answer",
 ]
+
+CLOSED = "closed the connection without an answer"
+"""What a shared port does that has nobody under the sock id, and a manager that is ending."""
 
 MAX_ANSWER = 64 << 20
 """Bytes of the longest answer that is read: some 50,000 workers."""
@@ -164,14 +169,15 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
             raise ManagerUnreachable(
                 f"cannot ask the manager {manager} ({query}): {_reason_of(error)}"
             ) from error
+    other = "refuses TLS, or wants another password" if manager.tls else "wants TLS: set ssl"
+    said = f"{CLOSED} to {' and '.join(tried)}"
+    sock = None if manager.address is None else Sinful.parse(manager.address).sock
+    if sock is None:
+        raise ManagerUnreachable(f"the manager {manager} {said}: it is ending, or {other}")
     raise ManagerUnreachable(
-        f"the manager {manager} closed the connection without an answer to "
-        f"{' and '.join(tried)}: "
-        + (
-            "it is ending, or refuses TLS, or wants another password"
-            if manager.tls
-            else "it is ending, or wants TLS: set ssl"
-        )
+        f"nobody serves the sock id {sock} (yet): is the name right (-M, manager_name), and "
+        f"does the manager's program run? The shared port of {manager} {said}; so does a "
+        f"manager that is ending, or {other}"
     )
 
 
@@ -239,6 +245,9 @@ def _wrap(sock: socket.socket, manager: ManagerPlace, deadline: float) -> ssl.SS
     except (socket.timeout, TimeoutError):
         raise
     except OSError as error:
+        closed = isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError))
+        if closed and manager.address is not None and manager.secret_file is None:
+            raise _ClosedError from None  # no gate has told that a manager is there
         raise ManagerUnreachable(
             f"the manager {manager} answers no TLS ({_reason_of(error)}): is ssl set for a "
             "manager without it?"

@@ -9,7 +9,7 @@ from typing import Any
 
 from vine_sharedport.factory.options import Options
 
-__all__ = ["Counts", "plan", "within_limits", "workers_needed"]
+__all__ = ["Counts", "limit_reached", "plan", "within_limits", "workers_needed"]
 
 # What options and manager both count.
 _RESOURCES = ("cores", "memory", "disk", "gpus")
@@ -122,6 +122,21 @@ def plan(needed: int, options: Options, counts: Counts) -> int:
     if options.max_idle is not None:
         new = min(new, options.max_idle - counts.idle)
     return max(0, new)
+
+
+def limit_reached(needed: int, options: Options, counts: Counts) -> str:
+    """Return why ``plan`` with these arguments is 0, in words."""
+    wanted = within_limits(needed, options)
+    have = counts.own + counts.others
+    if have >= wanted:
+        if counts.held and have - counts.held < wanted:
+            return f"{counts.held} held jobs stand for workers that are needed"
+        if needed > options.max_workers:
+            return "max_workers is reached"
+        return "there are as many workers as are needed"
+    if options.max_idle is not None and counts.idle >= options.max_idle:
+        return f"max_idle={options.max_idle} jobs wait for a machine already"
+    return f"workers_per_cycle={options.workers_per_cycle} are on their way already"
 
 
 def _sizes(options: Options) -> list[tuple[str, int]]:

@@ -72,6 +72,11 @@ class Description:
     lease: int
     where: Where
 
+    @property
+    def recipe(self) -> str:
+        """The text without the lease, which is another one each time."""
+        return "\n".join(x for x in self.text.splitlines() if LEASE_ATTRIBUTE not in x)
+
 
 def lease_time() -> int:
     """Return the seconds for which a job that does not run stays without a factory.

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import files
+from vine_sharedport.factory import files, user_file
 from vine_sharedport.factory.options import CHANGEABLE, Options, read_config
 
 __all__ = ["LiveOptions"]
@@ -33,6 +33,7 @@ class LiveOptions:
 
     def __init__(self, directory: str, *, must_begin: bool = False) -> None:
         self.error: str | None = None
+        self._directory = directory
         self._path = os.path.join(directory, files.CONFIG)
         self._base = self.now = Options()
         self._marks: tuple[Any, ...] = ()
@@ -41,6 +42,7 @@ class LiveOptions:
             self._base = self.now = read_config(self._path)
             self._marks = (mark, _mark(self._base.config_file))
             self.now = self._with_user_config(self._base)
+            user_file.keep(self.now, directory)
         except LaunchError as error:
             if not must_begin:
                 raise
@@ -62,6 +64,7 @@ class LiveOptions:
             base = Options.make(wanted, base=self._base, running=True)
             self.now = self._with_user_config(base)
             self._base = base
+            user_file.keep(self.now, self._directory)
             self.error = None
             self.are_known = True
         except LaunchError as error:

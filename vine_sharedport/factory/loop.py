@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -14,8 +13,15 @@ from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.ask import ManagerPlace
-from vine_sharedport.factory.demand import Counts, plan, within_limits, workers_needed
+from vine_sharedport.factory.demand import (
+    Counts,
+    limit_reached,
+    plan,
+    within_limits,
+    workers_needed,
+)
 from vine_sharedport.factory.description import Description, describe
+from vine_sharedport.factory.elsewhere import place_elsewhere, remove_elsewhere
 from vine_sharedport.factory.jobs import worker_address
 from vine_sharedport.factory.live_options import LiveOptions
 from vine_sharedport.factory.mend import Mender
@@ -23,6 +29,7 @@ from vine_sharedport.factory.options import Options, remarks
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.factory.removal import Removal
+from vine_sharedport.factory.renewal import Renewal
 from vine_sharedport.factory.report import (
     ManagerReport,
     Problem,
@@ -32,7 +39,6 @@ from vine_sharedport.factory.report import (
 )
 from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
 from vine_sharedport.factory.watch import ManagerView, Watch
-from vine_sharedport.factory.where import Where
 from vine_sharedport.pool._guardian import Process, is_alive
 from vine_sharedport.pool.tail import Tails
 from vine_sharedport.pool.worker_job import address_of
@@ -53,6 +59,9 @@ _GONE_AFTER_WITH_OWNER = 120.0
 
 # How old the manager's last answer may be for new workers to be submitted by it.
 _STALE_AFTER = 60.0
+
+# Seconds after which a pool with a free machine would have found it (NEGOTIATOR_INTERVAL).
+_LONG_IDLE = 60.0
 
 
 class Loop:
@@ -95,6 +104,7 @@ class Loop:
             None if where.grid is not None else Tails(where.schedd, where.pool),
         )
         self._mender = Mender(self._queue)
+        self._renewal = Renewal()
         self._view = ManagerView()
         asked = ManagerPlace.of(self.options) if self.options.address else ManagerPlace()
         self._watch = Watch(asked, lambda: self.options.cycle)
@@ -102,7 +112,7 @@ class Loop:
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
         self._left_behind = True  # there may be jobs of a factory that was killed
-        self._elsewhere = self._place_elsewhere(kept, where)
+        self._elsewhere = place_elsewhere(directory, kept, where)
         self._elsewhere_problem: Problem | None = None
         self._needed = 0
         self._message = "starting"
@@ -128,19 +138,15 @@ class Loop:
         sock = str(address_of(self.options.address).sock)
         return Place(sock, description.where, description.log, description.lease)
 
-    def _place_elsewhere(self, kept: Place | None, where: Where) -> Place | None:
-        """Return where a killed factory's jobs are, if the options name another schedd now."""
-        if kept is None or (kept.where.schedd, kept.where.pool) == (where.schedd, where.pool):
-            return None
-        with contextlib.suppress(LaunchError):
-            if files.read_status(self.directory).state == "ended":
-                return None
-        return kept
-
     @property
     def options(self) -> Options:
         """The options that hold now."""
         return self._live.now
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no manager has answered yet."""
+        return self._watch.view.answered is None
 
     def stop(self, reason: str) -> None:
         """End soon; for signal handlers."""
@@ -157,7 +163,8 @@ class Loop:
         for remark in remarks(self.options):
             log.warning("%s", remark)
         log.info("factory %s for %s in %s", self.id, self.options.address, self.directory)
-        self._remove_elsewhere()
+        if self._elsewhere is not None:
+            self._elsewhere_problem = remove_elsewhere(self.directory, self.id, self._elsewhere)
         if ending:
             self._message = "told to remove the jobs that are left"
         elif self._stop is not None:
@@ -165,32 +172,6 @@ class Loop:
         else:
             self._work(check)
         self._end()
-
-    def _remove_elsewhere(self) -> None:
-        """Remove, with one attempt, the jobs at a schedd that the options no longer name."""
-        if self._elsewhere is None:
-            return
-        where = self._elsewhere.where
-        name = f"schedd {where.schedd}" if where.schedd else "this machine's schedd"
-        queue = Queue(self.directory, factory=self.id, place=self._elsewhere)
-        try:
-            queue.remove_all("their factory submits to another schedd now")
-        except SharedPortError as error:
-            options = "".join(
-                f" -{option} {value}"
-                for option, value in (("name", where.schedd), ("pool", where.pool))
-                if value
-            )
-            self._elsewhere_problem = Problem(
-                "schedd",
-                f"a factory that was killed here may have jobs at {name}: {error}",
-                f"remove them by condor_rm{options} -constraint '{queue.mine}'",
-            )
-            log.warning(
-                "%s; %s", self._elsewhere_problem.explanation, self._elsewhere_problem.remedy
-            )
-        else:
-            log.warning("removed what a factory that was killed here had left at %s", name)
 
     def _work(self, check: Callable[[], None]) -> None:
         """Do one cycle after the other until there is a reason to end."""
@@ -244,7 +225,10 @@ class Loop:
         ]
         moment = time.time()
         age = now if view.answered is None else now - view.answered
-        self._strangers = self._queue.join(candidates, now=moment, told=moment - age)
+        strangers = self._queue.join(candidates, now=moment, told=moment - age)
+        # Of those that it had told, some were of jobs that have ended since.
+        gone = view.gone_since is not None
+        self._strangers = min(strangers, self._strangers) if gone else strangers
         self._account.look(view, now)
 
     def _submit(self, now: float) -> str:
@@ -255,13 +239,16 @@ class Loop:
         if view.answered is None:
             why = f": {view.error}" if view.error is not None else ""
             return f"waiting for the manager's first answer{why}"
+        if view.gone_since is not None:
+            return "nobody answers for the manager: nothing is submitted"
         if now - view.answered > _STALE_AFTER:
             return "the manager does not answer: nothing is submitted"
         assert view.status is not None
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
+        replacing = self._replace_outdated()
         if plan(needed, self.options, self._counts()) == 0:
-            return self._why_none(needed)
+            return replacing or self._why_none(needed)
         brake = self._account.brake
         pause = brake.pause(now)
         if pause > 0:
@@ -296,6 +283,7 @@ class Loop:
             self._submit_error = str(error)
             return "the schedd does not take the jobs"
         self._submit_error = None
+        self._renewal.note(cluster, self.options, description, self._queue.table)
         return f"submitted {count} workers as cluster {cluster}"
 
     def _describe(self) -> Description:
@@ -311,18 +299,17 @@ class Loop:
         return old[1]
 
     def _why_none(self, needed: int) -> str:
-        counts = self._counts()
-        wanted = within_limits(needed, self.options)
-        have = counts.own + counts.others
-        if have >= wanted:
-            if counts.held and have - counts.held < wanted:
-                return f"{counts.held} held jobs stand for workers that are needed"
-            if needed > self.options.max_workers:
-                return "max_workers is reached"
-            return "there are as many workers as are needed"
-        if self.options.max_idle is not None and counts.idle >= self.options.max_idle:
-            return f"max_idle={self.options.max_idle} jobs wait for a machine already"
-        return f"workers_per_cycle={self.options.workers_per_cycle} are on their way already"
+        why = limit_reached(needed, self.options, self._counts())
+        if self._view.error is not None:
+            return f"the manager does not answer; by what it said last, {why}"
+        since = time.time() - _LONG_IDLE
+        waiting = [j for j in self._queue.table if j.state == "idle" and j.since < since]
+        if not waiting or not self._queue.tells_host:
+            return why
+        return (
+            f"{why}; {len(waiting)} jobs have waited for a machine for more than a minute: "
+            f"condor_q{self._queue.tool_options} -better-analyze {waiting[0].id} tells why"
+        )
 
     def _counts(self, *, doubt: bool = False) -> Counts:
         """Return what there is, as ``plan`` wants it.
@@ -359,7 +346,27 @@ class Loop:
         surplus = min(counts.idle, counts.own + counts.others - self.options.max_workers)
         if surplus > 0:
             idle = [job for job in self._queue.table if job.state == "idle"]
-            self._queue.remove_idle(idle[-surplus:], "above the factory's max_workers")
+            self._queue.remove_waiting(idle[-surplus:], "above the factory's max_workers")
+
+    def _replace_outdated(self) -> str | None:
+        """Take back what waits with earlier options; return what there is to say about it.
+
+        New ones come in the next cycle, when there is room for them.
+        """
+        if not self._queue.tells_host:
+            return None  # they may be at work already
+        try:
+            jobs = self._renewal.outdated(self._queue.table, self.options, self._describe)
+        except SharedPortError as error:
+            return f"jobs wait with earlier options, and new ones cannot be described: {error}"
+        if not jobs:
+            return None
+        if self._renewal.is_due(self.options.cycle) and self._queue.remove_waiting(
+            jobs, "the factory's options have changed"
+        ):
+            self._renewal.note_replaced()
+            self._watch.news.set()  # soon again
+        return f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute"
 
     # --- waiting and ending
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 from vine_sharedport.factory.holds import Cause, explain_hold
 from vine_sharedport.factory.jobs import Job
@@ -14,8 +15,19 @@ __all__ = ["Mender"]
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Case:
+    """What is known of one hold of a job."""
+
+    job: Job
+    cause: Cause
+    since: float  # when it was held
+    repaired: bool
+    settled: bool  # mending was tried, or cannot be
+
+
 class Mender:
-    """Looks at each held job once, and tells of it as long as it is there.
+    """Looks at each held job, and tells of it as long as it is there.
 
     Args:
         queue: The factory's jobs.
@@ -23,47 +35,57 @@ class Mender:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        # By the job's id; why, whether it was mended, and since when it was held.
-        self._found: dict[str, tuple[Job, Cause, bool, float]] = {}
+        self._found: dict[str, _Case] = {}  # by the job's id
 
     def look(self, *, repair: bool) -> None:
         """Explain the jobs that are newly held.
 
         Args:
-            repair: Mend and release those of which it is known how.
+            repair: Mend and release those of which it is known how, also such as were held
+                before that was allowed, or while the schedd did not do it.
         """
         # What was mended is told as long as the job is there.
         self._found = {
-            id: found
-            for id, found in self._found.items()
-            if found[0] is self._queue.table.get(id)
-            and found[0].left
-            and (found[2] or found[0].state == "held")
+            id: case
+            for id, case in self._found.items()
+            if case.job is self._queue.table.get(id)
+            and case.job.left
+            and (case.repaired or case.job.state == "held")
         }
         held = [job for job in self._queue.table if job.state == "held"]
-        # One that was mended and is held again is a new case.
-        new = [j for j in held if j.id not in self._found or self._found[j.id][3] < j.since]
-        if not new:
+        wanted = [job for job in held if self._is_to_be_seen(job, repair)]
+        if not wanted:
             return
-        ads = self._queue.ads_of(new)
-        for job in new:
+        ads = self._queue.ads_of(wanted)
+        for job in wanted:
             ad = ads.get(job.id, {})
             cause = explain_hold(job.hold_code, job.hold_subcode, job.hold_reason, ad)
-            repaired = False
+            done: bool | None = False
             if repair and cause.repair is not None and ad:
-                repaired = self._queue.repair(job, ad, cause.repair, f"repaired: {cause.name}")
-            self._found[job.id] = (job, cause, repaired, job.since)
-            (log.info if repaired else log.warning)(
-                "job %s is held (%s): %s; %s",
-                job.id, cause.name, cause.explanation,
-                "repaired and released" if repaired else cause.remedy,
-            )  # fmt: skip
+                done = self._queue.repair(job, ad, cause.repair, f"repaired: {cause.name}")
+            settled = bool(ad) and (cause.repair is None or (repair and done is not None))
+            case = _Case(job, cause, job.since, bool(done), settled)
+            before = self._found.get(job.id)
+            self._found[job.id] = case
+            if before is None or before.since < job.since or case.repaired:
+                (log.info if case.repaired else log.warning)(
+                    "job %s is held (%s): %s; %s",
+                    job.id, cause.name, cause.explanation,
+                    "repaired and released" if case.repaired else cause.remedy,
+                )  # fmt: skip
+
+    def _is_to_be_seen(self, job: Job, repair: bool) -> bool:
+        """Whether a held job is a new case, or one that may be mended only now."""
+        case = self._found.get(job.id)
+        # One that was mended and is held again is a new case.
+        return case is None or case.since < job.since or (repair and not case.settled)
 
     def problems(self) -> list[Problem]:
         """Return what there is to tell, the same things together."""
         alike: dict[tuple[str, str, str, bool], list[str]] = {}
-        for id, (_, cause, repaired, _) in self._found.items():
-            key = (cause.name, cause.explanation, cause.remedy, repaired)
+        for id, case in self._found.items():
+            cause = case.cause
+            key = (cause.name, cause.explanation, cause.remedy, case.repaired)
             alike.setdefault(key, []).append(id)
         return [
             Problem(name, explanation, remedy, tuple(ids), repaired)

@@ -63,8 +63,8 @@ class Kind(enum.Enum):
 
     Attributes:
         SUPPORTED: Has effect, when the factory starts.
-        CHANGEABLE: Has effect, at any time; workers that are submitted already keep the
-            resources and the time-out they were submitted with.
+        CHANGEABLE: Has effect, at any time; workers that run keep the resources and the
+            time-out they were submitted with.
         MEANINGLESS: Accepted, for programs that set it, and without effect; ``REASONS``.
         REFUSED: An error that says what to use instead; ``REFUSED``.
     """

@@ -40,8 +40,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 # Exit statuses of the process that works, to the one that supervises, which passes the first
-# two on.
-_ENDED, REFUSED, _CRASHED = 0, 1, 70
+# two on. With the last one it has found its manager, and is to begin anew with it.
+_ENDED, REFUSED, _CRASHED, _FOUND = 0, 1, 70, 71
 
 # A factory that crashes again and again is ended: so often in so many seconds.
 _CRASHES, _CRASH_TIME = 5, 300.0
@@ -68,6 +68,10 @@ class _Left(BaseException):
 
 class _SupervisorGone(BaseException):
     """The supervisor was killed; passes through everything that handles errors."""
+
+
+class _ManagerFound(BaseException):
+    """The manager's name leads to another place than at the start."""
 
 
 def format_process(process: Process) -> str:
@@ -189,6 +193,7 @@ def _tell_to_end(directory: str, told: set[int]) -> None:
         return
     try:
         os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGCONT)  # one that is suspended, as by ^Z, sees no other signal
         told.add(pid)
     except ProcessLookupError:
         pass
@@ -275,6 +280,8 @@ class _Supervisor:
                         continue
                 if status in (_ENDED, REFUSED):
                     return REFUSED if given_up else status
+                if status == _FOUND:
+                    continue
                 now = time.monotonic()
                 crashes = [*(t for t in crashes if now - t < _CRASH_TIME), now]
                 if len(crashes) > _CRASHES:
@@ -318,6 +325,8 @@ class _Supervisor:
         if self._child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child, signal.SIGTERM)
+                if number == signal.SIGTERM:
+                    os.kill(self._child, signal.SIGCONT)
 
     def _run_child(self, *, ending: bool) -> int:
         alive, ours = os.pipe()  # its end says that we are gone
@@ -351,16 +360,26 @@ class _Supervisor:
             os.setsid()  # what is sent to the supervisor's group does not meet both
             os.set_blocking(alive, False)
 
+            # Only here: nothing that it loads shall be in the supervisor.
+            from vine_sharedport.factory import setup
+            from vine_sharedport.factory.former import remove_former
+            from vine_sharedport.factory.loop import Loop
+
+            looked = time.monotonic()
+
             def check() -> None:
+                nonlocal looked
                 try:
                     if os.read(alive, 1) == b"":
                         raise _SupervisorGone
                 except BlockingIOError:
                     pass
+                if loop.is_waiting and time.monotonic() - looked >= loop.options.cycle:
+                    looked = time.monotonic()
+                    if setup.follow_name(self._directory):
+                        raise _ManagerFound
 
-            # Only here: nothing that it loads shall be in the supervisor.
-            from vine_sharedport.factory.loop import Loop
-
+            remove_former(self._directory)
             try:
                 loop = Loop(
                     self._directory,
@@ -384,6 +403,8 @@ class _Supervisor:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
             loop.run(check=check, ending=ending)
             status = _ENDED
+        except _ManagerFound:
+            status = _FOUND
         except _SupervisorGone:
             log.warning("the process above the factory was killed; going on without it")
             self._become_supervisor(ending=ending or self._ending)

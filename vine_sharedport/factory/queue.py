@@ -98,6 +98,13 @@ class Queue:
         """Whether it is known at once that a job runs, and where."""
         return self._where.tells_host
 
+    @property
+    def tool_options(self) -> str:
+        """What ``condor_q`` and the like want to be told of the schedd, after a blank each."""
+        where = self._where
+        named = (("name", where.schedd), ("pool", where.pool))
+        return "".join(f" -{option} {value}" for option, value in named if value)
+
     # --- to know them
 
     def follow(self, *, doubt: bool = False) -> None:
@@ -221,14 +228,18 @@ class Queue:
 
     def repair(
         self, job: Job, ad: Mapping[str, Any], changes: Mapping[str, Any], reason: str
-    ) -> bool:
-        """Change a held job and release it, for a limited number of times; whether it was.
+    ) -> bool | None:
+        """Change a held job and release it, for a limited number of times.
 
         Args:
             job: The job.
             ad: What ``ads_of`` has of it.
             changes: Attributes to set.
             reason: Why it is released.
+
+        Returns:
+            Whether it was released: not once more above the limit. None: the schedd does
+            not do it now.
         """
         repairs = int(ad.get(_REPAIRS_ATTRIBUTE) or 0)
         if repairs >= _REPAIRS:
@@ -241,17 +252,19 @@ class Queue:
             for name, value in changes.items():
                 self._schedd.edit(which, name, value)
             return self._schedd.act("release", which, reason) > 0
-        return False
+        return None
 
     # --- to remove them
 
-    def remove_idle(self, jobs: list[Job], reason: str) -> None:
-        """Remove those of the jobs that still wait for a machine."""
+    def remove_waiting(self, jobs: list[Job], reason: str) -> bool:
+        """Remove those of the jobs that still wait or are held; whether the schedd did so."""
         with self._errors():
             removed = 0
             for which in _constraints(jobs):
-                removed += self._schedd.act("remove", f"JobStatus == 1 && {which}", reason)
-            log.info("removed %d idle jobs: %s", removed, reason)
+                removed += self._schedd.act("remove", f"{UNATTENDED} && {which}", reason)
+            log.info("removed %d waiting jobs: %s", removed, reason)
+            return True
+        return False
 
     def remove_all(self, reason: str) -> None:
         """Remove the factory's jobs.

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import logging
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import EndpointError, LaunchError, SharedPortError
 from vine_sharedport.factory import files, target
 from vine_sharedport.factory.description import describe, preset_of
 from vine_sharedport.factory.options import Options, read_config, write_config
 from vine_sharedport.pool.worker_job import address_of
+from vine_sharedport.wire.handoff import check_sock_id
 
-__all__ = ["choose_directory", "describe_now", "prepare", "resolve"]
+__all__ = [
+    "choose_directory",
+    "describe_now",
+    "follow_name",
+    "prepare",
+    "resolve",
+    "with_place",
+]
+
+log = logging.getLogger(__name__)
 
 
 def resolve(given: dict[str, Any]) -> Options:
@@ -28,6 +41,8 @@ def resolve(given: dict[str, Any]) -> Options:
         LaunchError: Something in it is wrong.
     """
     given = dict(given)
+    if given.get("address") is not None:
+        given.pop("manager_name", None)  # which would be followed to another place
     options = Options.make(given)
     if options.config_file is not None:
         given["config_file"] = os.path.abspath(options.config_file)
@@ -56,6 +71,44 @@ def resolve(given: dict[str, Any]) -> Options:
     return Options.make(paths, base=options)
 
 
+def follow_name(directory: str) -> bool:
+    """Write a factory's configuration anew if its manager's name leads elsewhere by now.
+
+    For a factory that has no answer yet. Returns whether there is something new.
+    """
+    path = os.path.join(directory, files.CONFIG)
+    try:
+        before = read_config(path)
+        found = target.look_again(before)
+        if found == before:
+            return False
+        if found.config_file is not None:  # what it says of the place holds
+            read_config(found.config_file, base=found, running=True)
+        write_config(path, found)
+    except SharedPortError as error:
+        _warn(str(error))
+        return False
+    log.info("the manager %s has come, as %s", found.manager_name, found.address)
+    return True
+
+
+def with_place(options: Options, directory: str) -> Options:
+    """Return the options with the manager's place as its factory has it by now."""
+    if options.manager_name is None:
+        return options
+    with contextlib.suppress(LaunchError):
+        now = read_config(os.path.join(directory, files.CONFIG))
+        return dataclasses.replace(
+            options, address=now.address, secret_file=now.secret_file, ssl=now.ssl
+        )
+    return options
+
+
+@functools.lru_cache(maxsize=1)  # once, however often it is seen
+def _warn(error: str) -> None:
+    log.warning("cannot look for the manager by its name: %s", error)
+
+
 def choose_directory(options: Options, base: str | None = None) -> str:
     """Return the directory for a factory with these options, absolute.
 
@@ -68,7 +121,11 @@ def choose_directory(options: Options, base: str | None = None) -> str:
     preset = preset_of(options)
     base = (preset.base_directory if preset is not None else None) or base or os.getcwd()
     assert options.address is not None
-    return target.default_directory(base, str(address_of(options.address).sock))
+    name = str(address_of(options.address).sock)
+    with contextlib.suppress(EndpointError):
+        # The same one, whether the manager is there by now or not.
+        name = check_sock_id(options.manager_name or "")
+    return target.default_directory(base, name)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import os
 from typing import Any
@@ -13,11 +14,13 @@ from vine_sharedport.link import dial
 from vine_sharedport.link.endpoint import is_served
 from vine_sharedport.link.run_file import RUN_FILE, Run, read_run_file
 from vine_sharedport.pool.discovery import discover
+from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
     "check_secret",
     "default_directory",
+    "look_again",
     "values_of_manager",
     "values_of_name",
 ]
@@ -69,15 +72,9 @@ def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
         LaunchError: Several managers have this name, or it is no such name.
         DiscoveryError: HTCondor's shared port cannot be used here.
     """
-    runs = [run for run in _runs(system) if name in (run.name, run.sock_id)]
-    if len(runs) > 1:
-        raise LaunchError(
-            f"{len(runs)} managers of this directory are called {name!r}; give the address of "
-            "one, which its manager.shared_port.address tells, and its secret file: "
-            + ", ".join(f"sock={run.sock_id} {run.secret_file}" for run in runs)
-        )
-    if runs:
-        return _values_of_run(runs[0])
+    run = _run_called(name, system)
+    if run is not None:
+        return _values_of_run(run)
     try:
         check_sock_id(name)
     except Exception as error:
@@ -91,6 +88,48 @@ def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
     if os.path.exists(secret):
         found["secret_file"] = secret
     return found
+
+
+def look_again(options: Options) -> Options:
+    """Return the options with the place to which the manager's name leads by now.
+
+    For as long as no manager has answered: it is started after its factory, or again.
+
+    Raises:
+        LaunchError: Several managers have this name by now.
+        DiscoveryError: HTCondor's shared port cannot be used at the moment.
+    """
+    name = options.manager_name
+    if name is None or options.address is None:
+        return options
+    run = _run_called(name, options.system)
+    if run is not None:
+        # It knows its own secret, and that it has none, better than who was there before.
+        return dataclasses.replace(options, **{"secret_file": None, **_values_of_run(run)})
+    secret = _secret_of(name, options.system)
+    if (
+        options.secret_file is None
+        and address_of(options.address).sock == name
+        and os.path.exists(secret)
+    ):
+        return dataclasses.replace(options, secret_file=secret)
+    return options
+
+
+def _run_called(name: str, system: str) -> Run | None:
+    """Return the manager with this name that runs in the present directory.
+
+    Raises:
+        LaunchError: There are several.
+    """
+    runs = [run for run in _runs(system) if name in (run.name, run.sock_id)]
+    if len(runs) > 1:
+        raise LaunchError(
+            f"{len(runs)} managers of this directory are called {name!r}; give the address of "
+            "one, which its manager.shared_port.address tells, and its secret file: "
+            + ", ".join(f"sock={run.sock_id} {run.secret_file}" for run in runs)
+        )
+    return runs[0] if runs else None
 
 
 def _runs(system: str) -> list[Run]:

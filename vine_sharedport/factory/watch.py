@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 from vine_sharedport.errors import SharedPortError
-from vine_sharedport.factory.ask import ManagerPlace, ask
+from vine_sharedport.factory.ask import CLOSED, ManagerPlace, ask
 from vine_sharedport.link.dial import NOBODY_THERE
 
 __all__ = ["ManagerView", "Watch", "says_nobody_there"]
@@ -104,4 +104,4 @@ def says_nobody_there(error: str, place: ManagerPlace) -> bool:
     """
     if place.address is None:
         return "Connection refused" in error
-    return NOBODY_THERE[:40] in error or "closed the connection without an answer" in error
+    return NOBODY_THERE[:40] in error or CLOSED in error

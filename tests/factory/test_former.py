@@ -1,0 +1,73 @@
+"""What a killed factory has left for another manager than the present one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from vine_sharedport.errors import DialError, LaunchError, WrongSecretError
+from vine_sharedport.factory import files, former
+from vine_sharedport.factory.options import Options, write_config
+from vine_sharedport.factory.place import Place
+from vine_sharedport.factory.where import Where
+from vine_sharedport.link import dial
+from vine_sharedport.pool.schedd import Schedd
+from vine_sharedport.wire.sinful import Sinful
+
+
+@pytest.mark.parametrize(
+    ("kept", "jobs", "answers", "removed"),
+    [
+        ("vine_1", 2, False, True),
+        ("vine_1", 2, True, False),
+        ("vine_1", 2, None, False),
+        ("vine_1", 0, False, False),
+        ("vine_2", 2, False, False),
+    ],
+    ids=["its manager has gone", "it lives", "nobody knows", "no jobs", "the present one"],
+)
+def test_jobs_for_a_manager_that_has_gone_are_removed_and_no_others(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: str,
+    jobs: int,
+    answers: bool | None,
+    removed: bool,
+) -> None:
+    def connect(address: Sinful, **_: object) -> socket.socket:
+        assert address.sock == "vine_1"
+        if answers:
+            raise WrongSecretError(dial.SECRET_WANTED)
+        raise DialError(dial.NOBODY_THERE if answers is False else "connection refused")
+
+    monkeypatch.setattr(dial, "connect", connect)
+    done: list[str] = []
+    monkeypatch.setattr(Schedd, "query", lambda *_: [{"JobStatus": 1}] * jobs)
+    monkeypatch.setattr(Schedd, "act", lambda _, action, which, reason: done.append(which))
+    directory = str(tmp_path)
+    write_config(
+        os.path.join(directory, files.CONFIG), Options(address="<192.0.2.7:9618?sock=vine_2>")
+    )
+    former.remove_former(directory)
+    assert not done, "nothing was ever submitted"
+    Place(kept, Where(), None, 300).write(directory)
+    former.remove_former(directory)
+    id = files.factory_id(directory)
+    assert done == ([f'VineSharedPortFactory =?= "{id}"'] if removed else [])
+
+
+def test_a_schedd_that_does_not_answer_keeps_nobody_from_working(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise LaunchError("the schedd does not answer")
+
+    monkeypatch.setattr(Schedd, "query", fail)
+    address = "<192.0.2.7:9618?sock=vine_2>"
+    write_config(str(tmp_path / files.CONFIG), Options(address=address))
+    Place("vine_1", Where(), None, 300).write(str(tmp_path))
+    former.remove_former(str(tmp_path))
+    assert "there may be jobs left for another manager: the schedd" in caplog.text

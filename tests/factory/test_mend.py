@@ -1,0 +1,85 @@
+"""Held jobs are mended when that is allowed, and told of once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory.mend import Mender
+from vine_sharedport.factory.place import Place
+from vine_sharedport.factory.queue import Queue
+from vine_sharedport.factory.where import Where
+
+from .test_queue import FACTORY, FakeSchedd
+
+
+@pytest.fixture
+def schedd() -> FakeSchedd:
+    """Return a schedd that holds a job for its memory."""
+    found = FakeSchedd()
+    found.add(5)
+    found.ads[0].update(HoldReasonCode=34, HoldReasonSubCode=102, RequestMemory=100)
+    return found
+
+
+@pytest.fixture
+def mender(tmp_path: Path, schedd: FakeSchedd) -> Mender:
+    queue = Queue(str(tmp_path), factory=FACTORY, place=Place("m", Where(), "workers.log", 30))
+    queue._schedd = schedd  # type: ignore[assignment]
+    assert queue.ask()
+    return Mender(queue)
+
+
+def repaired(mender: Mender) -> bool:
+    (problem,) = mender.problems()
+    assert problem.cause == "memory"
+    return problem.repaired
+
+
+def test_a_job_held_before_that_was_allowed_is_mended_once_it_is(
+    mender: Mender, schedd: FakeSchedd
+) -> None:
+    mender.look(repair=False)
+    assert (repaired(mender), schedd.done) == (False, [])
+    mender.look(repair=True)
+    assert (repaired(mender), schedd.done) == (True, ["release"])
+    assert schedd.ads[0]["RequestMemory"] == 150
+    mender.look(repair=True)
+    assert schedd.done == ["release"], "the log tells later that it was released"
+
+
+def test_what_the_schedd_does_not_do_is_tried_again_and_told_once(
+    mender: Mender, schedd: FakeSchedd, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedd.error = "it restarts"
+    for _ in range(3):
+        mender.look(repair=True)
+        assert not repaired(mender)
+    assert caplog.text.count("is held") == 1
+    schedd.error = None
+    caplog.set_level("INFO")
+    mender.look(repair=True)
+    assert (repaired(mender), schedd.done) == (True, ["release"])
+    assert caplog.text.count("repaired and released") == 1
+
+
+def test_attempts_that_fail_half_way_are_not_made_for_ever(
+    mender: Mender, schedd: FakeSchedd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def refuse(action: str, *_: Any) -> int:
+        tried.append(action)
+        raise LaunchError("not allowed")
+
+    monkeypatch.setattr(schedd, "act", refuse)
+    for _ in range(5):
+        mender.look(repair=True)
+    assert tried == ["release"] * 2
+    schedd.error = "is not asked any more"
+    mender._queue.error = None
+    mender.look(repair=True)
+    assert mender._queue.error is None

@@ -1,0 +1,96 @@
+"""Jobs that wait with options that have changed are replaced, and no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from vine_sharedport.factory.description import Description, describe
+from vine_sharedport.factory.jobs import STATES, Job
+from vine_sharedport.factory.options import Options
+from vine_sharedport.factory.renewal import Renewal
+from vine_sharedport.factory.where import Where
+
+JOBS = [Job(1, number, state=state) for number, state in enumerate(STATES)] + [Job(2, 0)]
+
+
+def description(text: str) -> Description:
+    return Description(text, {}, None, 30, Where())
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found = [1000.0]
+    clock = SimpleNamespace(monotonic=lambda: found[0])
+    monkeypatch.setattr("vine_sharedport.factory.renewal.time", clock)
+    return found
+
+
+@pytest.fixture
+def renewal() -> Renewal:
+    """Return what knows cluster 1, and not cluster 2."""
+    found = Renewal()
+    found.note(1, Options(), description("memory"), JOBS)
+    return found
+
+
+def outdated(renewal: Renewal, options: Options, text: str) -> list[str]:
+    found = renewal.outdated(JOBS, options, lambda: description(text))
+    return [job.id for job in found]
+
+
+def test_only_known_jobs_that_wait_or_are_held_are_replaced(renewal: Renewal) -> None:
+    held = STATES.index("held")
+    assert outdated(renewal, Options(memory=1), "less memory") == ["1.0", f"1.{held}"]
+
+
+def test_what_changes_beside_what_is_asked_for_replaces_nothing(renewal: Renewal) -> None:
+    assert outdated(renewal, Options(max_workers=7), "memory") == []
+    assert outdated(renewal, Options(), "another worker program on PATH") == []
+
+
+def test_options_may_be_set_one_after_the_other_and_again_and_again(
+    renewal: Renewal, now: list[float]
+) -> None:
+    def due(text: str, after: float) -> bool:
+        now[0] += after
+        assert outdated(renewal, Options(memory=1), text)
+        return renewal.is_due(5.0)
+
+    assert not due("memory=1", 0)
+    assert not due("memory=1, cores=1", 4)
+    assert not due("memory=1, cores=1", 4)
+    assert due("memory=1, cores=1", 1)
+    renewal.note_replaced()
+    assert not due("memory=2", 10)
+    assert not due("memory=2", 40)
+    assert due("memory=2", 10)
+
+
+def test_clusters_that_have_no_job_left_are_forgotten(renewal: Renewal) -> None:
+    ended = [Job(1, 0, state="ended"), Job(3, 0)]
+    renewal.note(3, Options(), description("memory"), ended)
+    assert list(renewal._submitted) == [3]
+
+
+def test_a_description_differs_by_what_is_asked_for_and_not_by_its_lease(
+    tmp_path: Path,
+) -> None:
+    worker = tmp_path / "vine_worker"
+    worker.write_text("#!/bin/sh\n")
+    worker.chmod(0o755)
+
+    def made(now: float, **values: Any) -> Description:
+        options = Options(
+            address="<192.0.2.7:9618?sock=vine_42>", worker_binary=str(worker), **values
+        )
+        return describe(options, str(tmp_path), factory="f" * 32, now=now)
+
+    first, second = made(1000.0, memory=9000), made(5000.0, memory=9000)
+    assert first.text != second.text
+    assert first.recipe == second.recipe
+    for change in ({"memory": 100}, {"cores": 2}, {"condor_requirements": "A"}, {"gpus": 1}):
+        assert made(1000.0, **{"memory": 9000, **change}).recipe != first.recipe

@@ -1,0 +1,164 @@
+"""Which manager a name leads to, for a factory that was started before it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.factory import files, setup, target
+from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.link.run_file import Run, write_run_file
+from vine_sharedport.wire.sinful import Sinful
+
+HOST = Sinful.parse("<192.0.2.7:9618>")
+Start = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(target, "discover", lambda: SimpleNamespace(address=HOST))
+    return tmp_path
+
+
+@pytest.fixture
+def start(here: Path) -> Iterator[Start]:
+    """Return a function that leaves what a manager does which runs in this directory."""
+    with contextlib.ExitStack() as stack:
+
+        def run(
+            name: str | None, sock_id: str, secret: str | None, *, ssl: bool = False
+        ) -> None:
+            logs = here / "vine-run-info" / sock_id / "vine-logs"
+            logs.mkdir(parents=True)
+            endpoint = stack.enter_context(socket.socket(socket.AF_UNIX))
+            endpoint.bind(str(here / sock_id))
+            endpoint.listen()
+            write_run_file(str(logs), Run(name, sock_id, str(here / sock_id), secret, ssl))
+
+        yield run
+
+
+def waiting(**more: object) -> Options:
+    """Return the options with which a factory has begun that waits for "sweep"."""
+    return Options.make({
+        "manager_name": "sweep", **target.values_of_name("sweep"), **more,
+    })  # fmt: skip
+
+
+def where(options: Options) -> tuple[str | None, str | None]:
+    return Sinful.parse(options.address or "").sock, options.secret_file
+
+
+def test_a_secret_that_comes_after_the_factory_is_found(here: Path) -> None:
+    before = waiting()
+    assert where(before) == ("sweep", None)
+    assert target.look_again(before) == before
+    secret = here / "vine-run-info" / "shared_port-sweep.secret"
+    secret.parent.mkdir()
+    secret.write_bytes(bytes(32))
+    after = target.look_again(before)
+    assert where(after) == ("sweep", str(secret))
+    assert target.look_again(after) == after
+    own = waiting(secret_file="/own")
+    assert target.look_again(own) == own
+
+
+@pytest.mark.parametrize("sock_id", ["sweep", "vine_1_a"])
+def test_a_manager_that_comes_after_the_factory_is_found_in_both_forms(
+    start: Start, sock_id: str
+) -> None:
+    before = waiting()
+    start(None if sock_id == "sweep" else "sweep", sock_id, "/the.secret", ssl=True)
+    after = target.look_again(before)
+    assert where(after) == (sock_id, "/the.secret")
+    assert after.ssl
+    assert target.look_again(after) == after
+
+
+def test_one_that_was_started_again_is_found_with_its_own_secret_or_none(
+    start: Start, here: Path
+) -> None:
+    start("sweep", "vine_1_a", "/first.secret")
+    before = waiting()
+    assert where(before) == ("vine_1_a", "/first.secret")
+    (here / "vine_1_a").unlink()
+    assert target.look_again(before) == before, "nobody is there: nothing is better"
+    start("sweep", "vine_2_b", None)
+    assert where(target.look_again(before)) == ("vine_2_b", None)
+
+
+def test_what_was_given_as_an_address_is_not_followed(start: Start) -> None:
+    start("sweep", "vine_1_a", None)
+    given = {"address": "<192.0.2.9:9618?sock=far>", "manager_name": "sweep"}
+    options = setup.resolve(given)
+    assert where(options) == ("far", None)
+    assert target.look_again(options) == options
+
+
+def test_a_factory_is_where_the_name_says_whether_its_manager_is_there_or_not(
+    start: Start, here: Path
+) -> None:
+    wanted = str(here / "vine-factory-sweep")
+    assert setup.choose_directory(waiting()) == wanted
+    start("sweep", "vine_1_a", None)
+    assert where(waiting())[0] == "vine_1_a"
+    assert setup.choose_directory(waiting()) == wanted
+
+
+# --- and the configuration
+
+
+@pytest.fixture
+def directory(here: Path) -> str:
+    (here / "f").mkdir()
+    return str(here / "f")
+
+
+def config(directory: str) -> str:
+    return os.path.join(directory, files.CONFIG)
+
+
+def test_the_configuration_follows_the_name_once(start: Start, directory: str) -> None:
+    write_config(config(directory), waiting(max_workers=7))
+    assert not setup.follow_name(directory)
+    start("sweep", "vine_1_a", "/the.secret")
+    assert setup.follow_name(directory)
+    found = read_config(config(directory))
+    assert where(found) == ("vine_1_a", "/the.secret")
+    assert found.max_workers == 7
+    assert not setup.follow_name(directory)
+
+
+def test_what_the_users_file_says_of_the_manager_holds(
+    start: Start, directory: str, here: Path
+) -> None:
+    mine = here / "mine.json"
+    mine.write_text('{"secret-file": "/own"}')
+    write_config(config(directory), waiting(secret_file="/own", config_file=str(mine)))
+    start("sweep", "vine_1_a", "/the.secret")
+    assert not setup.follow_name(directory)
+    assert where(read_config(config(directory))) == ("sweep", "/own")
+
+
+def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
+    start: Start, directory: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_config(config(directory), waiting())
+    start("sweep", "vine_1_a", None)
+    start("sweep", "vine_2_b", None)
+    with pytest.raises(LaunchError, match="2 managers of this directory"):
+        target.look_again(waiting_at_first := read_config(config(directory)))
+    with caplog.at_level(logging.WARNING):
+        assert not setup.follow_name(directory)
+        assert not setup.follow_name(directory)
+    assert caplog.text.count("2 managers of this directory are called 'sweep'") == 1
+    assert read_config(config(directory)) == waiting_at_first
