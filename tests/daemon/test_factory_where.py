@@ -67,6 +67,7 @@ def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
         assert snapshot.submitted == 2
         assert snapshot.problems == ()
     assert workers.status().state == "ended"
+    assert Place.read(workers.directory) is None
     schedd = Schedd(options.get("schedd"))
     mark = f'VineSharedPortFactory =?= "{snapshot.factory}"'
     helpers.wait_until(lambda: not schedd.query(mark), timeout=60)

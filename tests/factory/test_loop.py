@@ -31,6 +31,7 @@ from vine_sharedport.factory.where import Where
 from vine_sharedport.link.dial import NOBODY_THERE
 from vine_sharedport.manager.stock_factory import make_stock_factory
 from vine_sharedport.manager.systems import TASKVINE
+from vine_sharedport.pool.event_log import Event
 from vine_sharedport.worker.bundle import launcher_path
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
@@ -326,7 +327,9 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
     now = time.monotonic()
     loop = Loop.__new__(Loop)
     loop._stop, loop._began = None, now - 600
-    loop._queue = SimpleNamespace(table=JobTable())  # type: ignore[assignment]
+    table = JobTable()
+    table.apply([Event("SUBMIT", 1, 0, 1.0), Event("JOB_ABORTED", 1, 0, 2.0)])
+    loop._queue = SimpleNamespace(table=table)  # type: ignore[assignment]
     loop._owner = owner_process() if owner else None
     options = Options.make({"factory_timeout": factory_timeout})
     loop._live = SimpleNamespace(now=options)  # type: ignore[assignment]
@@ -338,6 +341,9 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
     loop._watch = SimpleNamespace(view=view)  # type: ignore[assignment]
     reason = loop._reason_to_end()
     assert reason is None if end is None else str(reason).startswith(end)
+    if answered is None and gone == 500 and not factory_timeout:
+        table.apply([Event("SUBMIT", 2, 0, 3.0)])  # of a factory that was killed
+        assert "the manager has ended" in str(loop._reason_to_end())
 
 
 @pytest.mark.parametrize(

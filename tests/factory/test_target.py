@@ -87,13 +87,16 @@ def test_a_manager_that_comes_after_the_factory_is_found_in_both_forms(
 def test_one_that_was_started_again_is_found_with_its_own_secret_or_none(
     start: Start, here: Path
 ) -> None:
-    start("sweep", "vine_1_a", "/first.secret")
+    start("sweep", "vine_1_a", "/first.secret", ssl=True)
     before = waiting()
     assert where(before) == ("vine_1_a", "/first.secret")
+    assert before.ssl
     (here / "vine_1_a").unlink()
     assert target.look_again(before) == before, "nobody is there: nothing is better"
     start("sweep", "vine_2_b", None)
-    assert where(target.look_again(before)) == ("vine_2_b", None)
+    after = target.look_again(before)
+    assert where(after) == ("vine_2_b", None)
+    assert not after.ssl
 
 
 def test_what_was_given_as_an_address_is_not_followed(start: Start) -> None:

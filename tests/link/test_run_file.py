@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         {"name": 3, "sock_id": "a", "socket": "/s", "secret_file": None, "ssl": False},
         {"name": "a", "sock_id": None, "socket": "/s", "secret_file": None, "ssl": False},
         {"name": "a", "sock_id": "a", "socket": "/s", "secret_file": None, "ssl": "no"},
+        {"name": "a", "sock_id": "a", "socket": "\ud800", "secret_file": None, "ssl": False},
     ],
 )  # fmt: skip
 def test_what_is_something_else_is_no_run(values: Any, tmp_path: Path) -> None:
@@ -36,3 +38,12 @@ def test_what_is_something_else_is_no_run(values: Any, tmp_path: Path) -> None:
     path.write_bytes(b"\xff{[")
     assert read_run_file(str(path)) is None
     assert read_run_file(str(tmp_path / "none")) is None
+
+
+def test_another_users_file_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run_file(str(tmp_path), Run("sweep", "vine_1", "/tmp/vine_1"))
+    path = str(tmp_path / RUN_FILE)
+    assert read_run_file(path) is not None
+    owner = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    assert read_run_file(path) is None

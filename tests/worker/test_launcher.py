@@ -326,7 +326,7 @@ def test_a_path_without_the_programs_it_needs_is_named(place: Place, tmp_path: P
     if within:
         return
     (line,) = ended.stderr.splitlines()
-    assert "needs date head mktemp sed uname, which PATH=/nonexistent" in line
+    assert "needs date head sed uname, which PATH=/nonexistent" in line
 
 
 def test_backslashes_in_a_path_stay(place: Place) -> None:

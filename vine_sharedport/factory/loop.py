@@ -112,7 +112,8 @@ class Loop:
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
         self._left_behind = True  # there may be jobs of a factory that was killed
-        self._elsewhere = place_elsewhere(directory, kept, where)
+        self._place = place
+        self._elsewhere = place_elsewhere(kept, where)
         self._elsewhere_problem: Problem | None = None
         self._needed = 0
         self._message = "starting"
@@ -163,8 +164,11 @@ class Loop:
         for remark in remarks(self.options):
             log.warning("%s", remark)
         log.info("factory %s for %s in %s", self.id, self.options.address, self.directory)
+        self._tell("running")
         if self._elsewhere is not None:
-            self._elsewhere_problem = remove_elsewhere(self.directory, self.id, self._elsewhere)
+            self._elsewhere_problem = remove_elsewhere(
+                self.directory, self.id, self._elsewhere, self._place
+            )
         if ending:
             self._message = "told to remove the jobs that are left"
         elif self._stop is not None:
@@ -389,7 +393,8 @@ class Loop:
         now = time.monotonic()
         view = self._watch.view
         patience = _GONE_AFTER if self._owner is None else _GONE_AFTER_WITH_OWNER
-        known = view.answered is not None or len(self._queue.table) > 0
+        # The log has told the table of earlier jobs, too.
+        known = view.answered is not None or any(job.left for job in self._queue.table)
         if known and view.gone_since is not None and now - view.gone_since > patience:
             log.info("%s", view.error)
             return f"the manager has ended: nobody has answered for it for {patience:g} s"
@@ -412,6 +417,8 @@ class Loop:
         self._queue.follow()
         self._account.note(self._queue.take_changed())
         self._message = f"{reason}; {removal.remark}" if removal.remark else reason
+        if removal.is_done and not removal.remark:
+            Place.forget(self.directory)
         self._tell("ended")
         (log.info if removal.is_done else log.error)("ended: %s", self._message)
 

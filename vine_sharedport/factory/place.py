@@ -6,6 +6,7 @@ the user's configuration is broken; the jobs are there all the same.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -47,9 +48,15 @@ class Place:
         text = json.dumps(dataclasses.asdict(self)) + "\n"
         write_atomically(os.path.join(directory, _NAME), text)
 
+    @staticmethod
+    def forget(directory: str) -> None:
+        """Forget what was kept: no job is left."""
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(directory, _NAME))
+
     @classmethod
     def read(cls, directory: str) -> Place | None:
-        """Return what was kept; None if nothing was ever submitted from the directory.
+        """Return what was kept; None if nothing that was submitted can be left.
 
         Raises:
             LaunchError: The file is something else.

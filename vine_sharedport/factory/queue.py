@@ -284,6 +284,15 @@ class Queue:
         leaving = sum(ad.get("JobStatus") in (3, 4) for ad in ads)
         return len(ads) - leaving, leaving
 
+    def names(self) -> set[str]:
+        """Return the names of the factory's jobs in the queue, each the only one on earth.
+
+        Raises:
+            SharedPortError: The schedd does not answer.
+        """
+        ads = self._schedd.query(self.mine, ["GlobalJobId"])
+        return {str(ad.get("GlobalJobId")) for ad in ads}
+
     def remove_left_behind(self) -> bool:
         """Remove jobs of this manager whose factory has ended without doing so.
 

@@ -105,7 +105,8 @@ def look_again(options: Options) -> Options:
     run = _run_called(name, options.system)
     if run is not None:
         # It knows its own secret, and that it has none, better than who was there before.
-        return dataclasses.replace(options, **{"secret_file": None, **_values_of_run(run)})
+        found = {"secret_file": None, "ssl": run.ssl, **_values_of_run(run)}
+        return dataclasses.replace(options, **found)
     secret = _secret_of(name, options.system)
     if (
         options.secret_file is None

@@ -46,13 +46,19 @@ def write_run_file(directory: str, run: Run) -> None:
 
 
 def read_run_file(path: str) -> Run | None:
-    """Return what a file tells; None if it cannot be read, or is something else."""
+    """Return what a file tells; None if it is another user's, or something else.
+
+    Whoever may write to the directory could send a factory's workers elsewhere by it.
+    """
     text_or_none = (str, type(None))
     kinds: dict[str, Any] = {"name": text_or_none, "secret_file": text_or_none, "ssl": bool}
     try:
         with open(path, encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_uid != os.getuid():
+                return None
             values = json.loads(file.read(_MAX_SIZE))
         found = {item.name: values[item.name] for item in fields(Run)}
+        "".join(x for x in found.values() if isinstance(x, str)).encode()  # no lone surrogate
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not all(isinstance(value, kinds.get(name, str)) for name, value in found.items()):

@@ -40,7 +40,7 @@ fail() {
 }
 
 missing=
-for each in date head mktemp sed uname; do # without an error nothing else is needed
+for each in date head sed uname; do # without an error nothing else is needed
     command -v "$each" >/dev/null || missing="$missing $each"
 done
 [ -z "$missing" ] || fail 78 "this script needs$missing, which PATH=${PATH:-} does not lead to;" \
@@ -83,6 +83,8 @@ plain() { printf '%s\n' "$1" | sed 's/^0*\(.\)/\1/'; }
 scratch=${_CONDOR_SCRATCH_DIR:-${TMPDIR:-/tmp}}
 # Make a directory of our own there and print its path.
 make_directory() {
+    command -v mktemp >/dev/null || fail 78 "this script needs mktemp, which PATH=$PATH does not" \
+        "lead to; set PATH, to /usr/bin:/bin say, or give the worker its directory by -s"
     mktemp -d "$scratch/$1-XXXXXX" || fail 78 "cannot make a directory in $scratch; set" \
         "TMPDIR to a directory that exists, has room and can be written to"
 }
