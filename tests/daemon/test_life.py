@@ -196,14 +196,25 @@ class Workers:
         return sock
 
     def start(self, count: int = 1) -> None:
-        """Start so many more."""
+        """Start so many more.
+
+        One after the other: of two vine_workers that look for a port for their transfers at
+        the same moment, one can end ("unable to find a port to start a transfer server").
+        """
+        wanted = self.dialled
+
+        def has_dialled() -> bool:
+            return self.dialled >= wanted
+
         for _ in range(count):
+            wanted += 1
             self._processes.enter_context(
                 helpers.worker_process(
                     WORKERS[self._system], "--cores", "1", "--memory", "100", "--disk", "100",
                     "127.0.0.1", str(self._relay.port),
                 )
             )  # fmt: skip
+            helpers.wait_until(has_dialled)
 
     def close(self) -> None:
         self._processes.close()
