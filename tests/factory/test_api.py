@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import api, files, process, target
+from vine_sharedport.factory import api, files, process, setup, target
 from vine_sharedport.factory.options import Options, read_config, write_config
 from vine_sharedport.wire.sinful import Sinful
 
@@ -83,9 +86,9 @@ def test_one_that_ends_without_a_word_is_told_so(
         workers.start()
 
 
-def test_an_option_that_is_set_leaves_the_manager_where_it_was_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[api.Factory]:
+    """Make a factory that waits for its manager; its process does nothing."""
     host = SimpleNamespace(address=Sinful.parse("<192.0.2.7:9618>"))
     monkeypatch.setattr(target, "discover", lambda: host)
     monkeypatch.setattr(target, "check_secret", lambda options: None)
@@ -97,20 +100,75 @@ def test_an_option_that_is_set_leaves_the_manager_where_it_was_found(
     workers = api.Factory("condor", manager_name="sweep", worker_binary=str(worker))
     workers.start()
     try:
-        config = os.path.join(workers.directory, files.CONFIG)
-        found = {"address": "<192.0.2.7:9618?sock=vine_1>", "secret_file": "/s", "ssl": True}
-        write_config(config, Options.make(found, base=read_config(config)))
-        workers.max_workers = 3
-        assert read_config(config) == Options.make(
-            {**found, "max_workers": 3}, base=workers._options
-        )
-        assert workers.address == found["address"]
+        yield workers
     finally:
         started, workers._process = workers._process, None
         assert started is not None
         started.kill()
         started.wait()
         workers._end_keeper()
+
+
+FOUND = {"address": "<192.0.2.7:9618?sock=vine_1>", "secret_file": "/s", "ssl": True}
+
+
+def finds_its_manager(workers: api.Factory) -> None:
+    config = os.path.join(workers.directory, files.CONFIG)
+    write_config(config, Options.make(FOUND, base=read_config(config)))
+
+
+def test_an_option_that_is_set_leaves_the_manager_where_it_was_found(
+    waiting: api.Factory,
+) -> None:
+    finds_its_manager(waiting)
+    waiting.max_workers = 3
+    assert read_config(os.path.join(waiting.directory, files.CONFIG)) == Options.make(
+        {**FOUND, "max_workers": 3}, base=waiting._options
+    )
+    assert waiting.address == FOUND["address"]
+
+
+def test_all_that_is_told_of_the_manager_is_where_it_was_found(
+    waiting: api.Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "sock=sweep" in str(waiting.address)
+    finds_its_manager(waiting)
+    assert {name: getattr(waiting, name) for name in FOUND} == FOUND
+    assert "sock=vine_1" in repr(waiting)
+    monkeypatch.setattr(setup, "describe_now", lambda options, *_: options.address)
+    assert waiting.submit_description() == FOUND["address"]
+
+
+def test_of_two_options_that_are_set_at_once_none_is_lost(
+    waiting: api.Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = api.write_config
+
+    def slowly(path: str, options: Options) -> None:
+        time.sleep(0.1)
+        write(path, options)
+
+    monkeypatch.setattr(api, "write_config", slowly)
+    values = {"max_workers": 7, "timeout": 70, "memory": 700}
+    setters = [threading.Thread(target=setattr, args=(waiting, *v)) for v in values.items()]
+    for setter in setters:
+        setter.start()
+    for setter in setters:
+        setter.join(20)
+    assert {name: getattr(waiting, name) for name in values} == values
+    written = read_config(os.path.join(waiting.directory, files.CONFIG))
+    assert {name: getattr(written, name) for name in values} == values
+
+
+def test_one_that_is_started_again_looks_for_its_manager_where_it_was_started(
+    waiting: api.Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    told: list[Any] = []
+    monkeypatch.setattr(files, "lock_directory", lambda _: os.open(os.devnull, os.O_RDONLY))
+    monkeypatch.setattr(process, "spawn", lambda *_, cwd, **__: told.append(cwd))
+    waiting._spawn_again(owner=None, ending=False)
+    assert told == [str(tmp_path)]
 
 
 def test_a_process_that_is_suspended_ends_when_it_is_told() -> None:

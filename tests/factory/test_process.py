@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from vine_sharedport.factory import files, process
 
 # Somebody who has the lock of a directory, and whom its status names.
@@ -45,32 +47,144 @@ def test_a_factory_that_is_suspended_ends_when_it_is_told(tmp_path: Path) -> Non
     assert not files.is_running(directory)
 
 
-def test_one_that_has_found_its_manager_begins_anew_and_that_is_no_crash(
-    tmp_path: Path,
-) -> None:
-    times = process._CRASHES + 2
-    program = f"""
-import sys
+# A loop that counts in a file how often it was made. What follows defines finish(loop, check).
+FINDING = """
+import os, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from vine_sharedport.factory import loop, process, setup
+from vine_sharedport.factory.watch import Watch
 made = Path(sys.argv[1], "made")
 
 class Loop:
     is_waiting, options = True, SimpleNamespace(cycle=0.0)
-    def __init__(self, *_, **__):
+    def __init__(self, *_, pid, **__):
+        self.pid = pid
+        self.stopped = False
+        self._watch = Watch(SimpleNamespace(address=None), lambda: 0.0)
         with open(made, "a") as file:
             file.write("x")
+    def stop(self, reason):
+        self.stopped = True
+    def leave(self):
+        self._watch.close()
     def run(self, *, check, ending):
         check()
+        finish(self, check)
+
+def times(): return len(made.read_text())
 
 loop.Loop = Loop
-setup.follow_name = lambda directory: len(made.read_text()) < {times}
-sys.exit(process.run(sys.argv[1]))
 """
-    found = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
+
+
+def run(program: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", FINDING + program, str(directory)],
         env=process.environment(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
+
+
+def test_one_that_has_found_its_manager_begins_anew_and_that_is_no_crash(
+    tmp_path: Path,
+) -> None:
+    often = process._CRASHES + 2
+    found = run(
+        f"""
+finish = lambda *_: None
+setup.follow_name = lambda directory: times() < {often}
+sys.exit(process.run(sys.argv[1]))
+""",
+        tmp_path,
+    )
     assert (found.returncode, found.stderr) == (0, "")
-    assert (tmp_path / "made").read_text() == "x" * times
+    assert (tmp_path / "made").read_text() == "x" * often
+
+
+def test_one_that_has_found_its_manager_asks_at_the_old_place_no_more(tmp_path: Path) -> None:
+    found = run(
+        """
+import threading
+Watch._look = lambda self: self.view
+def finish(loop, check):
+    until = time.monotonic() + 20
+    while any(thread.name == "ask-manager" for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+init = Loop.__init__
+def starting(self, *args, **more):
+    init(self, *args, **more)
+    if times() < 3:
+        self._watch.start()
+Loop.__init__ = starting
+setup.follow_name = lambda directory: times() < 3
+sys.exit(process.run(sys.argv[1]))
+""",
+        tmp_path,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert (tmp_path / "made").read_text() == "xxx"
+
+
+def test_one_that_has_found_its_manager_goes_on_when_its_supervisor_is_killed_then(
+    tmp_path: Path,
+) -> None:
+    found = run(
+        """
+def finish(loop, check):
+    while True:
+        check()
+        time.sleep(0.01)
+def follow(directory):
+    if times() == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        return True
+    return False
+def become(self, *, ending):
+    Path(sys.argv[1], "supervises").write_text(f"{times()} {ending}")
+    os._exit(0)
+setup.follow_name = follow
+process._Supervisor._become_supervisor = become
+sys.exit(process.run(sys.argv[1]))
+""",
+        tmp_path,
+    )
+    # The output's end is that of both processes.
+    assert found.returncode == -signal.SIGKILL
+    assert "the process above the factory was killed" in found.stderr
+    assert (tmp_path / "supervises").read_text() == "2 False"
+
+
+def test_one_that_is_told_to_end_while_it_begins_anew_ends(tmp_path: Path) -> None:
+    found = run(
+        """
+def finish(loop, check):
+    print(times(), loop.stopped, flush=True)
+init = Loop.__init__
+def told(self, *args, **more):
+    if made.exists():  # the second one is being made
+        os.kill(os.getpid(), signal.SIGTERM)
+    init(self, *args, **more)
+Loop.__init__ = told
+setup.follow_name = lambda directory: times() == 1
+sys.exit(process.run(sys.argv[1]))
+""",
+        tmp_path,
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, "2 True\n", "")
+
+
+def test_the_process_has_the_working_directory_it_is_given_if_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        process,
+        "command",
+        lambda *_, **__: [sys.executable, "-c", "import os; print(os.getcwd())"],
+    )
+    here = tmp_path / "here"
+    here.mkdir()
+    for cwd in (str(here), str(tmp_path / "gone"), None):
+        assert process.spawn(str(tmp_path), owner=None, cwd=cwd).wait(60) == 0
+    said = (tmp_path / files.LOG).read_text().split()
+    assert said == [str(here), os.getcwd(), os.getcwd()]

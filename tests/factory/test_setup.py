@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import resource
 import socket
@@ -19,9 +20,9 @@ from types import SimpleNamespace
 import pytest
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import files, process, setup
+from vine_sharedport.factory import files, process, setup, target
 from vine_sharedport.factory.api import Factory
-from vine_sharedport.factory.options import OptionError, Options, read_config
+from vine_sharedport.factory.options import OptionError, Options, read_config, write_config
 from vine_sharedport.pool.worker_job import run_directory
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
@@ -389,6 +390,98 @@ def test_an_attribute_that_the_file_fixes_cannot_be_set(config: Path) -> None:
     config.write_text("{}")
     workers.max_workers = 50
     assert setup.resolve(workers._given).max_workers == 50
+
+
+# --- a manager that comes later
+
+
+@pytest.fixture
+def waiting(options: Options, tmp_path: Path) -> str:
+    """Return the directory of a factory that waits for its manager."""
+    directory = tmp_path / "waiting"
+    directory.mkdir()
+    named = Options.make({"manager_name": "late"}, base=options)
+    write_config(str(directory / files.CONFIG), named)
+    return str(directory)
+
+
+def test_a_name_that_cannot_be_looked_for_is_told_and_the_factory_goes_on(
+    waiting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with caplog.at_level(logging.WARNING):
+        assert not setup.follow_name(waiting)
+        assert not setup.follow_name(waiting)
+    assert caplog.text.count("cannot look for the manager by its name: [Errno 2]") == 1
+    assert "where the factory was started still there?" in caplog.text
+
+    def unusable(_: Options) -> Options:
+        raise ValueError("embedded null byte")
+
+    monkeypatch.setattr(target, "look_again", unusable)
+    assert not setup.follow_name(waiting)
+
+
+def test_an_option_that_is_set_while_the_manager_is_looked_for_is_kept(
+    waiting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = os.path.join(waiting, files.CONFIG)
+    place = {"address": "<192.0.2.7:9618?sock=vine_43>", "secret_file": "/new", "ssl": True}
+
+    def look(options: Options) -> Options:
+        write_config(config, Options.make({"max_workers": 9}, base=read_config(config)))
+        return Options.make(place, base=options)
+
+    before = read_config(config)
+    monkeypatch.setattr(target, "look_again", look)
+    assert setup.follow_name(waiting)
+    assert read_config(config) == Options.make({**place, "max_workers": 9}, base=before)
+
+
+def test_one_at_a_time_changes_the_configuration(
+    waiting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"address": "<192.0.2.7:9618?sock=vine_43>"}
+    monkeypatch.setattr(target, "look_again", lambda old: Options.make(place, base=old))
+    other = threading.Thread(target=setup.follow_name, args=(waiting,))
+    config = os.path.join(waiting, files.CONFIG)
+    with setup.changing_config(waiting):
+        read = read_config(config)
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        write_config(config, Options.make({"max_workers": 9}, base=read))
+    other.join(20)
+    found = read_config(config)
+    assert (found.address, found.max_workers) == (place["address"], 9)
+
+
+def test_a_process_that_is_forked_meanwhile_does_not_keep_the_configuration(
+    waiting: str,
+) -> None:
+    program = """
+import os, sys, time
+from vine_sharedport.factory import setup
+with setup.changing_config(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+with setup.changing_config(sys.argv[1]):
+    print("comes to this", os.waitpid(child, os.WNOHANG))
+os.kill(child, 9)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program, waiting],
+        env=process.environment(), capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    assert found.stdout == "comes to this (0, 0)\n", found.stderr
+    with setup.changing_config("/nonexistent"):  # who writes there tells what is wrong
+        pass
 
 
 # --- the directory

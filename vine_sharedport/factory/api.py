@@ -117,6 +117,7 @@ class Factory:
         self._lock = threading.RLock()  # of what starts and takes away the process
         self._keeper: threading.Event | None = None
         self._base_directory: str | None = None
+        self._cwd: str | None = None  # where the manager's name is looked for
         self._given: dict[str, Any] = {}
         if manager is not None:
             self._given.update(target.values_of_manager(manager))
@@ -144,7 +145,7 @@ class Factory:
         """Return an option's value, that of its configuration file where that has one."""
         if name.startswith("_"):
             raise AttributeError(name)
-        now = user_file.in_force(self._options, running=self._process is not None)
+        now = user_file.in_force(self._placed, running=self._process is not None)
         return getattr(now, field_name(name))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -152,6 +153,10 @@ class Factory:
         if name.startswith("_"):
             object.__setattr__(self, name, value)
             return
+        with self._lock:
+            self._set(name, value)
+
+    def _set(self, name: str, value: Any) -> None:
         plain = field_name(name)
         runs = self._is_running or self._is_killed
         user_file.check_free(self._options, plain, value, running=runs)
@@ -166,10 +171,10 @@ class Factory:
             self._options = Options.make({plain: value}, base=self._options)
             self._given[plain] = value
             return
-        # Its process may have found the manager since.
-        base = setup.with_place(self._options, self.directory)
-        changed = Options.make({plain: value}, base=base, running=True)
-        write_config(os.path.join(self.directory, files.CONFIG), changed)
+        directory = self.directory
+        with setup.changing_config(directory):
+            changed = Options.make({plain: value}, base=self._placed, running=True)
+            write_config(os.path.join(directory, files.CONFIG), changed)
         self._options = changed
         self._given[plain] = value
 
@@ -179,7 +184,14 @@ class Factory:
 
     def __repr__(self) -> str:
         state = "running" if self._is_running else "not running"
-        return f"<Factory of {self._options.address or self._options.manager_name}: {state}>"
+        return f"<Factory of {self._placed.address or self._options.manager_name}: {state}>"
+
+    @property
+    def _placed(self) -> Options:
+        """The options, with the manager's place: its process may have found that since."""
+        if self._process is None or self._options.directory is None:
+            return self._options
+        return setup.with_place(self._options, self._options.directory)
 
     @property
     def _is_running(self) -> bool:
@@ -223,6 +235,8 @@ class Factory:
             _wait(self._process, time.monotonic() + _LAST_MOMENT)
         options = setup.resolve(self._given)
         directory = self._choose_directory(options)
+        with contextlib.suppress(OSError):  # it was removed
+            self._cwd = os.getcwd()
         with setup.prepare(options, directory) as (self._options, lock):
             self._process = process.spawn(
                 directory, owner=process.owner_process(), log_file=options.log_file, lock=lock
@@ -402,6 +416,7 @@ class Factory:
                 log_file=self._options.log_file,
                 ending=ending,
                 lock=lock,
+                cwd=self._cwd,
             )
         finally:
             os.close(lock)
@@ -447,7 +462,7 @@ class Factory:
             LaunchError: Nothing could be; the message says why.
         """
         if self._is_running:
-            options, directory = self._options, self.directory
+            options, directory = self._placed, self.directory
         else:
             options = setup.resolve(self._given)
             directory = self._choose_directory(options)

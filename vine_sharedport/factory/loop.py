@@ -149,6 +149,10 @@ class Loop:
         """Whether no manager has answered yet."""
         return self._watch.view.answered is None
 
+    def leave(self) -> None:
+        """Ask the manager no more; the jobs stay."""
+        self._watch.close()
+
     def stop(self, reason: str) -> None:
         """End soon; for signal handlers."""
         self._stop = self._stop or reason

@@ -40,8 +40,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 # Exit statuses of the process that works, to the one that supervises, which passes the first
-# two on. With the last one it has found its manager, and is to begin anew with it.
-_ENDED, REFUSED, _CRASHED, _FOUND = 0, 1, 70, 71
+# two on.
+_ENDED, REFUSED, _CRASHED = 0, 1, 70
 
 # A factory that crashes again and again is ended: so often in so many seconds.
 _CRASHES, _CRASH_TIME = 5, 300.0
@@ -124,6 +124,7 @@ def spawn(
     log_file: str | None = None,
     ending: bool = False,
     lock: int | None = None,
+    cwd: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start the factory of a directory in the background.
 
@@ -133,6 +134,7 @@ def spawn(
         log_file: Where it writes instead of to ``factory.log`` in the directory.
         ending: It only removes the jobs that are left.
         lock: Descriptor with the directory's lock, which it inherits; stays the caller's.
+        cwd: Its working directory, if that is there; by default the present one.
 
     Raises:
         LaunchError: It cannot be started.
@@ -156,6 +158,7 @@ def spawn(
                 stdout=output,
                 stderr=output,
                 env=environment(),
+                cwd=cwd if cwd is not None and os.path.isdir(cwd) else None,
                 # The terminal's Ctrl-C is for the program, which then says stop.
                 start_new_session=True,
             )
@@ -280,8 +283,6 @@ class _Supervisor:
                         continue
                 if status in (_ENDED, REFUSED):
                     return REFUSED if given_up else status
-                if status == _FOUND:
-                    continue
                 now = time.monotonic()
                 crashes = [*(t for t in crashes if now - t < _CRASH_TIME), now]
                 if len(crashes) > _CRASHES:
@@ -379,19 +380,6 @@ class _Supervisor:
                     if setup.follow_name(self._directory):
                         raise _ManagerFound
 
-            remove_former(self._directory)
-            try:
-                loop = Loop(
-                    self._directory,
-                    pid=supervisor,
-                    owner=self._owner,
-                    prometheus_file=self._prometheus_file,
-                )
-            except SharedPortError as error:
-                log.error("%s", error)
-                status = REFUSED
-                return
-
             def end(number: int, _: Any) -> None:
                 self._ending = True
                 if number == signal.SIGINT:  # left to us: the terminal is for others now
@@ -400,11 +388,29 @@ class _Supervisor:
 
             for number in self._signals:
                 signal.signal(number, end)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
-            loop.run(check=check, ending=ending)
-            status = _ENDED
-        except _ManagerFound:
-            status = _FOUND
+            while True:
+                remove_former(self._directory)
+                try:
+                    loop = Loop(
+                        self._directory,
+                        pid=supervisor,
+                        owner=self._owner,
+                        prometheus_file=self._prometheus_file,
+                    )
+                except SharedPortError as error:
+                    log.error("%s", error)
+                    status = REFUSED
+                    return
+                if self._ending:  # told between two of them
+                    loop.stop("told to end")
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+                # Anew in this process: the supervisor may be gone, and would start no other.
+                try:
+                    loop.run(check=check, ending=ending)
+                    status = _ENDED
+                    return
+                except _ManagerFound:
+                    loop.leave()
         except _SupervisorGone:
             log.warning("the process above the factory was killed; going on without it")
             self._become_supervisor(ending=ending or self._ending)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import logging
 import os
@@ -20,6 +21,7 @@ from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
+    "changing_config",
     "choose_directory",
     "describe_now",
     "follow_name",
@@ -84,9 +86,17 @@ def follow_name(directory: str) -> bool:
             return False
         if found.config_file is not None:  # what it says of the place holds
             read_config(found.config_file, base=found, running=True)
-        write_config(path, found)
+        with changing_config(directory):
+            # To look has taken a while, in which its program may have set options.
+            write_config(path, _at_place_of(found, read_config(path)))
     except SharedPortError as error:
         _warn(str(error))
+        return False
+    except (OSError, ValueError) as error:
+        _warn(
+            f"{error}; is the directory where the factory was started still there? End it and "
+            "start it where the manager is started"
+        )
         return False
     log.info("the manager %s has come, as %s", found.manager_name, found.address)
     return True
@@ -97,11 +107,30 @@ def with_place(options: Options, directory: str) -> Options:
     if options.manager_name is None:
         return options
     with contextlib.suppress(LaunchError):
-        now = read_config(os.path.join(directory, files.CONFIG))
-        return dataclasses.replace(
-            options, address=now.address, secret_file=now.secret_file, ssl=now.ssl
-        )
+        return _at_place_of(read_config(os.path.join(directory, files.CONFIG)), options)
     return options
+
+
+def _at_place_of(found: Options, options: Options) -> Options:
+    return dataclasses.replace(
+        options, address=found.address, secret_file=found.secret_file, ssl=found.ssl
+    )
+
+
+@contextlib.contextmanager
+def changing_config(directory: str) -> Iterator[None]:
+    """Keep others from changing a factory's configuration between our reading and writing.
+
+    A file system without locks for directories (NFS) has that microsecond unprotected.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            # Not by closing it: a process that was forked meanwhile has it too.
+            stack.callback(fcntl.flock, fd, fcntl.LOCK_UN)
+        yield
 
 
 @functools.lru_cache(maxsize=1)  # once, however often it is seen

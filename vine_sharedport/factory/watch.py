@@ -44,7 +44,7 @@ class ManagerView:
 
 
 class Watch:
-    """Asks the manager, for as long as the process runs.
+    """Asks the manager, until it is closed or the process ends.
 
     In a thread: a manager whose program is busy lets its factory wait, which must see to
     its jobs meanwhile.
@@ -59,6 +59,7 @@ class Watch:
         self.news = threading.Event()
         self._period = period
         self._view = ManagerView()
+        self._is_open = True
         self._thread = threading.Thread(target=self._run, name="ask-manager", daemon=True)
 
     @property
@@ -70,8 +71,12 @@ class Watch:
         """Begin to ask."""
         self._thread.start()
 
+    def close(self) -> None:
+        """Ask no more, after the question that may be under way."""
+        self._is_open = False
+
     def _run(self) -> None:
-        while True:
+        while self._is_open:
             began = time.monotonic()
             try:
                 self._view = self._look()
