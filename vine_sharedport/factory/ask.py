@@ -176,8 +176,8 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
         raise ManagerUnreachable(f"the manager {manager} {said}: it is ending, or {other}")
     raise ManagerUnreachable(
         f"nobody serves the sock id {sock} (yet): is the name right (-M, manager_name), and "
-        f"does the manager's program run? The shared port of {manager} {said}; so does a "
-        f"manager that is ending, or {other}"
+        f"does the manager's program run? The shared port {CLOSED}, as with a manager that is "
+        f"ending, or {other}"
     )
 
 
