@@ -123,7 +123,8 @@ def test_a_job_that_does_not_end_is_removed_by_force(jobs: Jobs, tmp_path: Path)
     assert jobs.schedd.act("remove_by_force", one, "more than enough") == 1
     helpers.wait_until(lambda: not jobs.schedd.query(one, ["ClusterId"]))
     # Its slot has it still, and other tests want that.
-    os.kill(int(starter.read_text()), signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(int(starter.read_text()), signal.SIGKILL)
 
 
 def test_an_evicted_job_runs_again(jobs: Jobs) -> None:
