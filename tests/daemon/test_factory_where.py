@@ -58,13 +58,19 @@ def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
     manager = make_manager()
     options = {**SWIFT, "max_workers": 2, "timeout": 60, **_options(kind)}
     with vine.Factory("condor", manager=manager, **options) as workers:
-        for _ in range(20):
-            manager.submit(vine.Task("sleep 0.2"))
-        drive(manager, lambda: workers.status().workers.connected == 2, timeout=90)
+
+        def both_are_there() -> bool:
+            if manager.stats.tasks_waiting < 10:  # or one alone may have done all before
+                for _ in range(20):
+                    manager.submit(vine.Task("sleep 0.2"))
+            return bool(workers.status().workers.connected == 2)
+
+        drive(manager, both_are_there, timeout=150)
         finish(manager)
         snapshot = workers.status()
         assert snapshot.manager.by_shared_port == 2
-        assert snapshot.submitted == 2
+        # One that was lost at its start has another in its place.
+        assert snapshot.submitted - snapshot.workers.ended == 2
         assert snapshot.problems == ()
     assert workers.status().state == "ended"
     assert Place.read(workers.directory) is None
