@@ -183,7 +183,6 @@ class Loop:
 
     def _work(self, check: Callable[[], None]) -> None:
         """Do one cycle after the other until there is a reason to end."""
-        self._tell("running")
         self._left_behind = not self._queue.remove_left_behind()
         self._watch.start()
         while True:
