@@ -79,7 +79,10 @@ require_tools() {
             "use Debian 12 or newer (a virtual machine, or a privileged container); or install" \
             "HTCondor and ndcctools (conda-forge has both) and set VINE_SHAREDPORT_NATIVE=1"
     fi
-    command -v bwrap >/dev/null || missing+=(bubblewrap)
+    case $method in
+        bubblewrap*) command -v bwrap >/dev/null || missing+=(bubblewrap) ;;
+        proot) command -v proot >/dev/null || missing+=(proot) ;;
+    esac
     if [[ -n $rebuild || ! -d $root ]]; then
         command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
         [[ -r $KEYRING.gpg || -r $KEYRING.pgp ]] || missing+=(debian-archive-keyring)
@@ -175,6 +178,22 @@ host_apt_options() {
         grep -E '^Acquire::(https?(::|$)|ForceIPv|Check-|Retries)' | grep -v ' "";$' || true
 }
 
+# Become COMMAND, which sees the host as an ordinary user. With namespaces all of it ends when
+# this process ends, however that happens, and also for root it can write nowhere but in the
+# cache.
+as_ordinary_user() {
+    local proc=(--unshare-pid --proc /proc)
+    if [[ $method == proot ]]; then
+        mkdir -p "$work/tmp"
+        export TMPDIR=$work/tmp PROOT_TMP_DIR=$work/tmp
+        exec python3 "$here/contain.py" -- proot -r / -i 1000:1000 \
+            python3 "$here/contain.py" -- "$@"
+    fi
+    [[ $method == bubblewrap ]] || proc=(--bind /proc /proc)
+    exec bwrap --die-with-parent --unshare-user --uid 1000 --gid 1000 --ro-bind / / --dev /dev \
+        "${proc[@]}" --tmpfs /tmp --bind "$cache" "$cache" --setenv TMPDIR /tmp -- "$@"
+}
+
 # extract_packages SUITE...: those of packages.txt, from the sandbox's suite and these others.
 extract_packages() {
     local packages other line keyring=$KEYRING.gpg options=() sources=()
@@ -193,12 +212,8 @@ extract_packages() {
     while IFS= read -r line; do
         [[ -z $line ]] || options+=(--aptopt="$line")
     done <<<"$(host_apt_options)"
-    # In namespaces of its own: all of it ends when this process ends, however that happens,
-    # and also for root it can write nowhere but in the cache.
     # The hooks take packages that we have already, and keep those of this time.
-    CACHE=$cache step bwrap --die-with-parent --unshare-user --uid 1000 --gid 1000 --unshare-pid \
-        --ro-bind / / --dev /dev --proc /proc --tmpfs /tmp --bind "$cache" "$cache" \
-        --setenv TMPDIR /tmp -- \
+    CACHE=$cache step as_ordinary_user \
         mmdebstrap --mode=chrootless --variant=extract --include="$packages" "${options[@]}" \
         --setup-hook='mkdir -p "$1/var/cache/apt/archives"
             find "$CACHE/debs" -name "*.deb" -exec ln -t "$1/var/cache/apt/archives" {} +' \
@@ -250,10 +265,11 @@ finish_root() {
     find "$new" -perm /6000 -type f -exec chmod u-s,g-s {} +
     # Python's byte code, or every process would compile the standard library again.
     sandbox_arguments "$new" ''
-    step bwrap "${bwrap_args[@]}" -- sh -c 'ldconfig; openssl rehash /etc/ssl/certs
+    working_directory /
+    step enter_sandbox -- sh -c 'ldconfig; openssl rehash /etc/ssl/certs
         python3 -m compileall -q -j 0 -x "/(test|tests|idlelib|lib2to3)/" /usr/lib/python3*
         exec python3 -c ""' || explain_failure "the Debian root does not work"
-    close_data
+    end_sandbox
 }
 
 build_root() {
@@ -282,22 +298,27 @@ build_venv() {
     say "4/4 installing the Python packages that pyproject.toml names"
     mkdir "$work/venv"
     sandbox_arguments "$root" ''
-    bwrap_args+=(--bind "$work/venv" "$VENV_INSIDE" --setenv PIP_USER 0
-        --setenv PIP_REQUIRE_VIRTUALENV 0 --setenv PIP_DISABLE_PIP_VERSION_CHECK 1)
-    step bwrap "${bwrap_args[@]}" -- sh -c 'python3 -m venv --system-site-packages "$0" &&
+    working_directory /
+    mount_writable "$work/venv" "$VENV_INSIDE"
+    set_variable PIP_USER 0
+    set_variable PIP_REQUIRE_VIRTUALENV 0
+    set_variable PIP_DISABLE_PIP_VERSION_CHECK 1
+    step enter_sandbox -- sh -c 'python3 -m venv --system-site-packages "$0" &&
         exec "$0/bin/python" "$1" "$2"' "$VENV_INSIDE" "$here/venv.py" "$checkout/pyproject.toml" ||
         explain_failure "the Python packages could not be installed"
-    close_data
+    end_sandbox
     publish "$work/venv" "$venv"
 }
 
 # --- one builder at a time, all or nothing ---------------------------------------------
 
-# step COMMAND...: run a part that takes long; a signal ends it at once (see build). exec, so
-# that COMMAND is our own child and --die-with-parent means us, even when we are killed.
+# step COMMAND...: run a part that takes long; a signal ends it at once (see build). COMMAND is
+# a program, or a function that ends in exec: so it is our own child, and --die-with-parent
+# means us, even when we are killed.
 step() {
-    local status=0
-    (exec "$@" {lock}<&- {in_use}<&-) </dev/null >"$log" 2>&1 &
+    local status=0 become=(exec)
+    [[ $(type -t "$1") != function ]] || become=()
+    ("${become[@]}" "$@" {lock}<&- {in_use}<&-) </dev/null >"$log" 2>&1 &
     step_pid=$!
     wait "$step_pid" || status=$?
     step_pid=''
@@ -307,7 +328,8 @@ step() {
 stop_on() {
     trap '' HUP INT TERM
     if [[ -n $step_pid ]]; then
-        kill -KILL "$step_pid" 2>/dev/null || true
+        # contain.py ends what it has started on USR1; of all others USR1 is the death.
+        kill -USR1 "$step_pid" 2>/dev/null || true
         wait "$step_pid" 2>/dev/null || true
     fi
     say "interrupted; finished downloads are kept for the next call"
@@ -387,7 +409,6 @@ build() {
     remove_unfinished
     : >"$log"
     require_tools
-    check_namespaces
     work=$(mktemp -d "$cache/work.XXXXXX")
     chmod 755 "$work"
     # Not "... || build_root": set -e does not work inside a list.

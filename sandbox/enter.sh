@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# The way into the sandbox: what bubblewrap mounts, which variables it keeps, and how signals
-# get to the command. Sourced by sandbox/run, which sets cache, checkout (its true path) and
-# checkout_link (its path as the caller knows it).
+# The way into the sandbox: what is mounted, which variables are kept, and how signals get to
+# the command. Sourced by sandbox/run, which sets cache, checkout (its true path) and
+# checkout_link (its path as the caller knows it), and sources bubblewrap.sh or proot.sh for
+# mount_writable and its like.
 # shellcheck disable=SC2154
 
 # Places inside. The virtual environment has one place for all checkouts; the checkout keeps
@@ -33,19 +34,20 @@ kept_variable() {
 
 environment_arguments() {
     local name
-    bwrap_args+=(--clearenv)
     while read -r name; do
         if kept_variable "$name"; then
-            bwrap_args+=(--setenv "$name" "${!name}")
+            set_variable "$name" "${!name}"
         fi
     done <<<"$(compgen -e)"
-    bwrap_args+=(
-        --setenv HOME "$HOME_INSIDE" --setenv USER vine --setenv LOGNAME vine
-        --setenv SHELL /bin/bash --setenv LANG C.UTF-8
-        --setenv PATH "$PATH_INSIDE" --setenv VIRTUAL_ENV "$VENV_INSIDE"
-        --setenv PIP_CACHE_DIR "$HOME_INSIDE/.cache/pip"
-        --setenv VINE_SHAREDPORT_SANDBOX 1
-    )
+    set_variable HOME "$HOME_INSIDE"
+    set_variable USER vine
+    set_variable LOGNAME vine
+    set_variable SHELL /bin/bash
+    set_variable LANG C.UTF-8
+    set_variable PATH "$PATH_INSIDE"
+    set_variable VIRTUAL_ENV "$VENV_INSIDE"
+    set_variable PIP_CACHE_DIR "$HOME_INSIDE/.cache/pip"
+    set_variable VINE_SHAREDPORT_SANDBOX "$method"
 }
 
 # --- files of the host -----------------------------------------------------------------
@@ -61,7 +63,7 @@ local_path() {
         /bin | /boot | /dev | /etc | /home | /lib* | /opt | /proc | /root | /run | /sbin | /srv | /sys | /tmp | /usr | /var) return ;;
     esac
     if [[ -e $path && -r $path ]]; then
-        bwrap_args+=(--ro-bind "$path" "$path")
+        mount_read_only "$path" "$path"
     fi
 }
 
@@ -99,9 +101,9 @@ pip_arguments() {
     fi
     for file in "${!places[@]}"; do
         if [[ -f $file && -r $file ]]; then
-            text=$(<"$file")
+            read -r -d '' text <"$file" || true # the whole file; see sandbox_lives
             pip_paths "${text//=/ }"
-            bwrap_args+=(--ro-bind "$file" "${places[$file]}")
+            mount_read_only "$file" "${places[$file]}"
         fi
     done
 }
@@ -112,7 +114,7 @@ certificate_arguments() {
     # connections. The links in the first directory point to the other two.
     if [[ -s /etc/ssl/certs/ca-certificates.crt ]]; then
         for name in /etc/ssl/certs /usr/share/ca-certificates /usr/local/share/ca-certificates; do
-            [[ ! -d $name ]] || bwrap_args+=(--ro-bind "$name" "$name")
+            [[ ! -d $name ]] || mount_read_only "$name" "$name"
         done
     fi
     for name in SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE GIT_SSL_CAINFO; do
@@ -144,85 +146,48 @@ hosts_file() {
 
 # --- all of it -------------------------------------------------------------------------
 
-# sandbox_arguments ROOT VENV: set bwrap_args. ROOT is writable, VENV is not; an empty VENV is
-# none. The caller adds "--remount-ro /" when all mount points are made, and calls
-# close_data when bubblewrap has been started.
+# sandbox_arguments ROOT VENV: say what is mounted and set. ROOT is writable until close_root,
+# VENV is not; an empty VENV is none. The caller calls end_sandbox when all is over.
 sandbox_arguments() {
-    local root=$1 venv=$2 fd site
-    data_fds=()
-    bwrap_args=(
-        --die-with-parent --unshare-user --uid 1000 --gid 1000 --unshare-pid --unshare-ipc
-        --bind "$root" / --proc /proc --dev /dev
-        --perms 1777 --tmpfs /tmp --perms 1777 --tmpfs /var/tmp --tmpfs /run --dir /run/lock
-        --tmpfs "$HOME_INSIDE" --dir "$HOME_INSIDE/.cache"
-        --bind "$cache/pip" "$HOME_INSIDE/.cache/pip"
-    )
-    exec {fd}<<<"$(hosts_file)"
-    data_fds+=("$fd")
-    bwrap_args+=(--ro-bind-data "$fd" /etc/hosts)
-    [[ ! -e /etc/resolv.conf ]] || bwrap_args+=(--ro-bind /etc/resolv.conf /etc/resolv.conf)
+    local root=$1 venv=$2 site
+    begin_sandbox "$root"
+    mount_empty /tmp 1777
+    mount_empty /var/tmp 1777
+    mount_empty /run
+    make_directory /run/lock
+    mount_empty "$HOME_INSIDE"
+    make_directory "$HOME_INSIDE/.cache"
+    mount_writable "$cache/pip" "$HOME_INSIDE/.cache/pip"
+    mount_text "$(hosts_file)" /etc/hosts
+    [[ ! -e /etc/resolv.conf ]] || mount_read_only /etc/resolv.conf /etc/resolv.conf
     certificate_arguments
     pip_arguments
     if [[ -n $venv ]]; then
         site=("$venv"/lib/python3*/site-packages)
+        mount_read_only "$venv" "$VENV_INSIDE"
         # The checkout's code is what runs: one line in a .pth file, made for each call.
-        exec {fd}<<<"$checkout"
-        data_fds+=("$fd")
-        bwrap_args+=(
-            --ro-bind "$venv" "$VENV_INSIDE"
-            --ro-bind-data "$fd" "$VENV_INSIDE${site[0]#"$venv"}/vine_sharedport_checkout.pth"
-        )
+        mount_text "$checkout" "$VENV_INSIDE${site[0]#"$venv"}/vine_sharedport_checkout.pth"
     fi
-    bwrap_args+=(--bind "$checkout" "$checkout")
+    mount_writable "$checkout" "$checkout"
     # The path by which the caller knows it, when a directory above is a symbolic link.
-    [[ $checkout_link == "$checkout" ]] || bwrap_args+=(--bind "$checkout" "$checkout_link")
+    [[ $checkout_link == "$checkout" ]] || mount_writable "$checkout" "$checkout_link"
     environment_arguments
-}
-
-close_data() {
-    local fd
-    for fd in "${data_fds[@]}"; do
-        exec {fd}<&-
-    done
-}
-
-# check_namespaces: say why bubblewrap cannot work here, if it cannot.
-check_namespaces() {
-    local answer name value found='' bad=''
-    answer=$(bwrap --unshare-user --uid 1000 --gid 1000 --unshare-pid --ro-bind / / \
-        --proc /proc --dev /dev true 2>&1) && return
-    for name in kernel.apparmor_restrict_unprivileged_userns=0 kernel.unprivileged_userns_clone=1 \
-        user.max_user_namespaces=10000; do
-        value=/proc/sys/${name%=*}
-        value=${value//./\/}
-        [[ -r $value ]] || continue
-        value=$(<"$value")
-        found+="; ${name%=*} = $value"
-        case $name:$value in
-            *apparmor*:1 | *clone*:0 | *max*:0) bad+=" $name" ;;
-        esac
-    done
-    if [[ -n $bad ]]; then
-        fail "this system does not let bubblewrap make a user namespace" "$answer$found" \
-            "ask an administrator for: sysctl -w$bad"
-    fi
-    fail "this system does not let bubblewrap make a sandbox" "$answer$found" \
-        "in a container: start it with --privileged, or lift its seccomp, AppArmor and" \
-        "masked-path restrictions; elsewhere ask an administrator to allow user namespaces"
 }
 
 # --- running the command ---------------------------------------------------------------
 
-# Set command_pid to COMMAND's pid as we see it, the first child of the sandbox's process 1;
-# fails while COMMAND does not run.
+# Set command_pid to COMMAND's pid as we see it, the first child of the sandbox's process 1 where
+# it has one; fails while COMMAND does not run.
 find_command() {
-    local pids='' name=''
-    { read -r pids <"/proc/$sandbox_pid/task/$sandbox_pid/children"; } 2>/dev/null || true
+    local pids=$sandbox_pid name=''
+    if [[ $method == bubblewrap ]]; then
+        { read -r pids <"/proc/$sandbox_pid/task/$sandbox_pid/children"; } 2>/dev/null || true
+    fi
     command_pid=${pids%% *}
     [[ -n $command_pid ]] || return 1
-    # bubblewrap and env have still to become COMMAND, and ignore signals until then.
+    # These have still to become COMMAND, and ignore signals until then.
     { read -r name <"/proc/$command_pid/comm"; } 2>/dev/null || true
-    [[ $name != bwrap && $name != env ]]
+    [[ $name != bwrap && $name != contain.py && $name != env ]]
 }
 
 # pass_on SIGNAL: let COMMAND have a signal that came to us.
@@ -233,34 +198,40 @@ pass_on() {
         if find_command; then
             break
         fi
-        [[ -d /proc/$bwrap_pid ]] || return 0
+        [[ -d /proc/$outer_pid ]] || return 0
         sleep 0.01
     done
     # Without a COMMAND to decide, the signal ends what is there.
     if [[ -n $command_pid ]]; then
         kill -s "$1" "$command_pid" 2>/dev/null || true
     else
-        kill -s KILL "$bwrap_pid" 2>/dev/null || true
+        kill -s KILL "$outer_pid" 2>/dev/null || true
     fi
 }
 
 # Whether the sandbox's process 1 lives. When it is a zombie, all the others have ended; who
-# reaps it, and how soon, is the host's affair.
+# reaps it, and how soon, is the host's affair: some do it before we look. Read, and never
+# $(<FILE): in bash 5.2 with set -e that ends the shell when the file has vanished, also
+# within an || list.
 sandbox_lives() {
     local stat=''
     [[ -n $sandbox_pid ]] || return 1
-    { stat=$(<"/proc/$sandbox_pid/stat"); } 2>/dev/null || return 1
+    { read -r stat <"/proc/$sandbox_pid/stat"; } 2>/dev/null || return 1
     [[ ${stat##*) } != [ZX]* ]]
 }
 
-# run_inside COMMAND...: run it in the sandbox of bwrap_args and exit as it does.
+# What enter_sandbox starts first, for a session of its own.
+new_session=()
+
+# run_inside COMMAND...: run it in the sandbox of sandbox_arguments and exit as it does.
 #
-# bubblewrap itself passes no signals on: one that ended it would take COMMAND along with
-# SIGKILL, before it could tidy up. So it ignores them, COMMAND gets them from the terminal
-# or from us, and we stay until COMMAND has ended. The kernel ends what it leaves behind.
+# bubblewrap and contain.py pass no signals on: one that ended them would take COMMAND along
+# with SIGKILL, before it could tidy up. So they ignore them, COMMAND gets them from the
+# terminal or from us, and we stay until COMMAND has ended. The kernel, or contain.py, ends
+# what it leaves behind.
 run_inside() {
-    local in out report args line status signal signals='' result='' new_session=()
-    local bwrap_pid='' sandbox_pid='' interrupted=''
+    local in out report line status signal signals='' result=''
+    local outer_pid='' sandbox_pid='' interrupted=''
     for signal in HUP INT QUIT TERM; do
         # One that we were started without, as by nohup, stays ignored.
         [[ $(trap -p "$signal") == "trap -- '' "* ]] || signals+=${signals:+,}$signal
@@ -272,35 +243,30 @@ run_inside() {
         trap 'interrupted=INT' INT QUIT
     else
         # A group of its own: a signal to our whole group would come to COMMAND twice.
-        new_session=(setsid)
+        new_session=("$(command -v setsid)")
         [[ $signals != *HUP* ]] || trap 'pass_on HUP' HUP
         trap 'pass_on INT' INT
         trap 'pass_on QUIT' QUIT
     fi
     trap 'pass_on TERM' TERM
-    # The arguments go through a pipe: proxy variables may hold passwords, and everybody can
-    # read a command line.
-    exec {args}< <(printf '%s\0' "${bwrap_args[@]}")
     exec {in}<&0 {out}>&1
-    # bubblewrap's report is what we read here: the sandbox's pid, later the exit status.
+    # The report is what we read here: the sandbox's pid, later the exit status.
     exec {report}< <(
         trap '' HUP INT QUIT TERM
         exec {status}>&1 >&"$out" <&"$in" {in}<&- {out}>&- {in_use}<&-
-        exec "${new_session[@]}" bwrap --json-status-fd "$status" --args "$args" -- \
-            env ${signals:+"--default-signal=$signals"} -- "$@"
+        enter_sandbox "$status" -- env ${signals:+"--default-signal=$signals"} -- "$@"
     )
-    bwrap_pid=$!
-    exec {in}<&- {out}>&- {args}<&-
-    close_data
+    outer_pid=$!
+    exec {in}<&- {out}>&-
     if read -r line <&"$report" && [[ $line =~ \"child-pid\":\ ([0-9]+) ]]; then
         sandbox_pid=${BASH_REMATCH[1]}
     fi
     # A signal ends the wait, not the process.
     status=0
-    wait "$bwrap_pid" || status=$?
-    while ((status > 128)) && [[ -d /proc/$bwrap_pid ]]; do
+    wait "$outer_pid" || status=$?
+    while ((status > 128)) && [[ -d /proc/$outer_pid ]]; do
         status=0
-        wait "$bwrap_pid" || status=$?
+        wait "$outer_pid" || status=$?
     done
     while read -r line <&"$report"; do
         [[ ! $line =~ \"exit-code\":\ ([0-9]+) ]] || result=${BASH_REMATCH[1]}
@@ -308,11 +274,10 @@ run_inside() {
     if [[ -z $result && -n $interrupted ]]; then
         exit $((128 + $(kill -l "$interrupted")))
     elif [[ -z $result ]] && ((status > 128)); then
-        exit "$status" # somebody killed bubblewrap
+        exit "$status" # somebody killed bubblewrap or contain.py
     elif [[ -z $result ]]; then
-        # bubblewrap has ended before COMMAND began; its message stands above.
-        check_namespaces
-        fail "the sandbox did not start" "bubblewrap's message above, exit status $status" \
+        # Before COMMAND began; the message stands above.
+        fail "the sandbox did not start" "the message above, exit status $status" \
             "correct the cause; if a mount point could not be made, make $cache writable;" \
             "if the root is damaged: sandbox/run --rebuild"
     fi
@@ -320,5 +285,6 @@ run_inside() {
     while sandbox_lives; do
         sleep 0.01
     done
+    end_sandbox
     exit "$result"
 }

@@ -142,7 +142,25 @@ class _Mapping:
     end: int
     protection: int
     offset: int
+    device: tuple[int, int]
+    inode: int
     path: str
+
+    def shows(self, file: os.stat_result) -> bool:
+        """Whether this is a mapping of the file.
+
+        Under proot the paths are those of the host, so that device and inode decide; on
+        overlayfs and btrfs these are of a layer or a volume, so that the path decides.
+        """
+        if (self.device, self.inode) == (
+            (os.major(file.st_dev), os.minor(file.st_dev)),
+            file.st_ino,
+        ):
+            return True
+        try:
+            return self.path.startswith("/") and os.path.samestat(os.stat(self.path), file)
+        except OSError:
+            return False
 
 
 def _mappings() -> list[_Mapping]:
@@ -158,16 +176,20 @@ def _mappings() -> list[_Mapping]:
                 | (mmap.PROT_WRITE if bits[1] == "w" else 0)
                 | (mmap.PROT_EXEC if bits[2] == "x" else 0)
             )
+            major, minor = (int(part, 16) for part in fields[3].split(":"))
             path = fields[5] if len(fields) > 5 else ""
-            found.append(_Mapping(start, end, protection, int(fields[2], 16), path))
+            found.append(
+                _Mapping(
+                    start,
+                    end,
+                    protection,
+                    int(fields[2], 16),
+                    (major, minor),
+                    int(fields[4]),
+                    path,
+                )
+            )
     return found
-
-
-def _same_file(path: str, wanted: os.stat_result) -> bool:
-    try:
-        return path.startswith("/") and os.path.samestat(os.stat(path), wanted)
-    except OSError:
-        return False
 
 
 def find_library(path: str) -> LoadedLibrary:
@@ -193,7 +215,7 @@ def find_library(path: str) -> LoadedLibrary:
         # A small library's data comes from its file's first page too: look behind it.
         if mapping.offset or mapping.start < end or not mapping.protection & mmap.PROT_READ:
             continue
-        if _same_file(mapping.path, wanted):
+        if mapping.shows(wanted):
             size = min(mapping.end - mapping.start, mmap.PAGESIZE)
             headers = parse_program_headers(read_memory(mapping.start, size))
             loads = [header for header in headers if header.is_load]
