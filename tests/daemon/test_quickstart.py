@@ -66,6 +66,14 @@ def test_every_task_came_through_the_shared_port(pool: Any, where: str, tmp_path
     assert dict(found["most_common"]) == dict(expected.most_common(10))
     assert found["by_shared_port"] == found["tasks"] > 20
     assert {worker["came_by"] for worker in found["workers"]} == {"shared port"}
+    first, second, third, bar = result.stderr.splitlines()
+    if where == "found":
+        assert first.startswith("Using HTCondor's shared port <127.0.0.1:")
+    else:  # nothing that reads as an error
+        assert first == "Starting a personal HTCondor pool for this run..."
+    assert second.startswith("Manager at <127.0.0.1:")
+    assert third.startswith("Submitted 3 workers as HTCondor cluster ")
+    assert bar.startswith("Counting words")
 
     # Afterwards nothing is left: no porter, pool, job of its own. Its manager's sock id is in
     # the environment of its workers.
@@ -81,3 +89,33 @@ def test_the_text_for_people_says_so_too(pool: Any) -> None:
     assert result.returncode == 0, result.stderr
     assert "6 tasks in" in result.stdout
     assert "every task came through the shared port" in result.stdout
+
+
+def test_an_htcondor_that_cannot_be_used_is_told_with_the_remedy(
+    pool: Any, tmp_path: Path
+) -> None:
+    config = tmp_path / "condor_config"
+    config.write_text(
+        f"include : {pool.config_file}\nDAEMON_SOCKET_DIR = /nonexistent/daemon_sock\n"
+    )
+    result = _run(dict(os.environ, CONDOR_CONFIG=str(config)), "--tasks", "5")
+    assert result.returncode == 0, result.stderr
+    first, second = result.stderr.splitlines()[:2]
+    assert first.startswith("HTCondor runs here, but: the socket directory /nonexistent")
+    assert "'d /nonexistent/daemon_sock 1733 root root -'" in first
+    assert second == "Starting a personal HTCondor pool for this run..."
+
+
+def test_without_the_packages_it_leads_to_the_sandbox(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", str(helpers.ROOT / "examples" / "quickstart.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "No module named 'vine_sharedport'" in result.stderr
+    assert "./sandbox/run python examples/quickstart.py" in result.stderr
+    assert "Traceback" not in result.stderr
