@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -71,6 +72,7 @@ def test_every_task_came_through_the_shared_port(pool: Any, where: str, tmp_path
         assert first.startswith("Using HTCondor's shared port <127.0.0.1:")
     else:  # nothing that reads as an error
         assert first == "Starting a personal HTCondor pool for this run..."
+        assert {_shape(line) for line in result.stderr.splitlines()} <= _picture()
     assert second.startswith("Manager at <127.0.0.1:")
     assert third.startswith("Submitted 3 workers as HTCondor cluster ")
     assert bar.startswith("Counting words")
@@ -89,6 +91,25 @@ def test_the_text_for_people_says_so_too(pool: Any) -> None:
     assert result.returncode == 0, result.stderr
     assert "6 tasks in" in result.stdout
     assert "every task came through the shared port" in result.stdout
+    lines = result.stdout.splitlines()
+    told = [lines[1], *(line for line in lines if line.startswith("worker")), lines[-1]]
+    assert len(told) == 3
+    assert {_shape(line) for line in told} <= _picture()
+
+
+def _shape(line: str) -> str:
+    """Return a line without blanks and what is another one in each run."""
+    return "".join(re.sub(r"<.*>|\d[\d,.]*", "0", line).split())
+
+
+def _picture() -> set[str]:
+    """Return the lines of the picture in the README, which docs/pictures.py makes."""
+    lines: dict[str, str] = {}
+    for text in ElementTree.parse(helpers.ROOT / "docs" / "quickstart.svg").iter():
+        if text.tag.endswith("}text") and "y" in text.attrib:
+            y = text.attrib["y"]
+            lines[y] = lines.get(y, "") + (text.text or "")
+    return {_shape(line) for line in lines.values()}
 
 
 def test_an_htcondor_that_cannot_be_used_is_told_with_the_remedy(
