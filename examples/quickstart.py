@@ -99,8 +99,8 @@ def use_pool(stack: contextlib.ExitStack) -> None:
     except vine.SharedPortError as error:
         reason = error
     with contextlib.suppress(vine.SharedPortError):
-        vine.discover(check=False)  # it runs, so the reason is worth reading
-        say(f"HTCondor runs here, but: {reason}")
+        vine.discover(check=False)  # there is one, so the reason is worth reading
+        say(f"This machine's HTCondor cannot be used: {reason}")
     say("Starting a personal HTCondor pool for this run...")
     stack.enter_context(vine.PersonalPool())
 
