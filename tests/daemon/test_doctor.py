@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from vine_sharedport.pool import check
+from vine_sharedport.pool.discovery import SharedPortLocation
 from vine_sharedport.pool.personal import PersonalPool
+from vine_sharedport.wire.sinful import Sinful
 
 from .helpers import ROOT
 
@@ -64,4 +68,16 @@ def test_a_directory_that_the_daemon_does_not_look_into_is_found_out(
     assert status == 1
     assert f"does not reach sockets in {short_directory}" in text
     assert text.rstrip().endswith("SharedPortLog")
+    assert os.listdir(short_directory) == []
+
+
+def test_a_port_that_says_nothing_is_given_up_in_time(
+    pool: PersonalPool, short_directory: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = Sinful("127.0.0.1", mute.getsockname()[1])
+        location = SharedPortLocation(address, str(short_directory), "test")
+        problem = check._try(location, timeout=0.3)
+    assert problem is not None
+    assert f"{address} handed no connection over: " in problem
     assert os.listdir(short_directory) == []

@@ -97,6 +97,34 @@ def test_the_text_for_people_says_so_too(pool: Any) -> None:
     assert {_shape(line) for line in told} <= _picture()
 
 
+def test_the_program_in_the_readme_runs_and_submits_what_it_says(
+    pool: Any, tmp_path: Path
+) -> None:
+    text = (helpers.ROOT / "README.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    result = subprocess.run(
+        [sys.executable, "-c", program.replace("sleep 1", "sleep 0.1")],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(helpers.ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    done = re.findall(r"^task (\d+) ran on \S+$", result.stdout, re.MULTILINE)
+    assert sorted(map(int, done)) == list(range(20))
+
+    import htcondor2
+
+    (factory,) = tmp_path.glob("vine-run-info/2*/vine-logs/vine-factory-*")
+    of_factory = f'VineSharedPort == "{factory.name.removeprefix("vine-factory-")}"'
+    sizes = ["RequestCpus", "RequestMemory"]
+    jobs = helpers.wait_until(lambda: list(htcondor2.Schedd().history(of_factory, sizes)))
+    assert {tuple(job[size] for size in sizes) for job in jobs} == {(1, 1000)}
+    assert len(jobs) <= 20
+
+
 def _shape(line: str) -> str:
     """Return a line without blanks and what is another one in each run."""
     return "".join(re.sub(r"<.*>|\d[\d,.]*", "0", line).split())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
@@ -68,20 +66,6 @@ def test_behind_a_forwarder_the_port_is_tried_on_its_own_host(
     assert check._from_here(forwarder).addrs == [("127.0.0.1", 9618)]
     assert ("127.0.0.1", 9618) in check._from_here(LOCATION.address).addrs
     assert set(LOCATION.address.addrs) < set(check._from_here(LOCATION.address).addrs)
-
-
-def test_a_mute_shared_port_is_given_up_in_time(
-    settings: dict[str, str], tmp_path: Path
-) -> None:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        address = Sinful("127.0.0.1", mute.getsockname()[1])
-        location = SharedPortLocation(address, os.path.relpath(tmp_path), "test")
-        problem = check._try(location, timeout=0.3)
-    assert problem is not None
-    assert "handed no connection over" in problem
-    assert os.listdir(tmp_path) == []
 
 
 def _result(monkeypatch: pytest.MonkeyPatch, found: check.Checked) -> None:
