@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+import vine_sharedport
 from vine_sharedport import cli
 from vine_sharedport.errors import DiscoveryError
 from vine_sharedport.link.dial import NOBODY_THERE
@@ -102,3 +108,26 @@ def test_the_exit_status_and_the_json_object_tell_what_is_wrong(
     found = json.loads(capsys.readouterr().out)
     assert found["status"] == "not usable"
     assert found["problem"].startswith("no HTCondor configuration found")
+
+
+@pytest.mark.parametrize("version", [(3, 6, 8), (3, 8, 18)])
+def test_an_old_python_is_named_before_anything_is_imported(version: tuple[int, ...]) -> None:
+    program = (
+        "import importlib.util, runpy, sys\n"
+        "spec = importlib.util.find_spec('vine_sharedport.__main__')\n"
+        f"sys.version_info = {version}\n"
+        "sys.modules['vine_sharedport.cli'] = None\n"
+        "runpy.run_path(spec.origin, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"is Python 3.{version[1]}, wanted is 3.9 or later" in done.stderr
+    assert "Traceback" not in done.stderr
+    # What Python 3.6 reads on its way to there must be Python 3.6.
+    for name in ("__init__.py", "__main__.py"):
+        source = Path(vine_sharedport.__file__).with_name(name).read_text()
+        assert "from __future__ import annotations" not in source
+        ast.parse(source, feature_version=(3, 6))
+        assert not re.search(r"(->|:) (list|dict|set|tuple)\[", source)
