@@ -79,7 +79,7 @@ def use_pool(*, may_start: bool) -> contextlib.AbstractContextManager:
         if not may_start:
             say(f"this is no access point: {error}")
             raise SystemExit("try --dry-run, or --preset personal") from None
-        say("No HTCondor is running here: starting a personal pool")
+        say("No HTCondor can be used here: starting a personal pool")
         return vine.PersonalPool()
 
 

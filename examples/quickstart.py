@@ -20,11 +20,17 @@ import warnings
 from collections import Counter
 from typing import Any
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # ndcctools tells that Dask is not installed
-    import vine_sharedport as vine
+try:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ndcctools tells that Dask is not installed
+        import vine_sharedport as vine
 
-    vine.Task  # noqa: B018 - imports ndcctools
+        vine.Task  # noqa: B018 - imports ndcctools
+except ImportError as error:
+    sys.exit(
+        f"quickstart: {error}\nWith nothing installed, run it in the sandbox: "
+        "./sandbox/run python examples/quickstart.py"
+    )
 
 TEXTS = (
     "/usr/share/common-licenses/*",
@@ -59,7 +65,7 @@ def main() -> int:
     work = tempfile.mkdtemp(prefix="vine-quickstart-")
     try:
         with contextlib.ExitStack() as stack:
-            say(use_pool(stack))
+            use_pool(stack)
             manager = stack.enter_context(
                 vine.Manager(0, shared_port=True, run_info_path=os.path.join(work, "run-info"))
             )
@@ -85,16 +91,18 @@ def main() -> int:
     return 0
 
 
-def use_pool(stack: contextlib.ExitStack) -> str:
-    """Find HTCondor's shared port, or start a pool of our own; tell which."""
+def use_pool(stack: contextlib.ExitStack) -> None:
+    """Use this machine's HTCondor, or else start a pool of our own; tell which."""
     try:
-        location = vine.discover()
+        say(f"Using HTCondor's shared port {vine.discover().address}")
+        return
     except vine.SharedPortError as error:
-        say(f"No HTCondor to use here: {error}")
-        say("Starting a personal pool...")
-        pool = stack.enter_context(vine.PersonalPool())
-        return f"Personal HTCondor pool in {pool.directory}"
-    return f"HTCondor's shared port is {location.address}"
+        reason = error
+    with contextlib.suppress(vine.SharedPortError):
+        vine.discover(check=False)  # there is one, so the reason is worth reading
+        say(f"This machine's HTCondor cannot be used: {reason}")
+    say("Starting a personal HTCondor pool for this run...")
+    stack.enter_context(vine.PersonalPool())
 
 
 def count_words(
@@ -110,16 +118,16 @@ def count_words(
         task.add_output(counts[-1], "counts")
         task.set_cores(1)
         manager.submit(task)
-    done = list(finished(manager, jobs, len(chunks), options.patience, "Counting"))
-
-    task = vine.Task(REDUCE)
-    for number, file in enumerate(counts):
-        task.add_input(file, f"counts.{number}")
-    total = os.path.join(work, "total")
-    task.add_output(manager.declare_file(total), "total")
-    task.set_cores(1)
-    manager.submit(task)
-    done += finished(manager, jobs, 1, options.patience, "Adding up")
+    with progress("Counting words", len(chunks) + 1) as advance:
+        done = list(finished(manager, jobs, len(chunks), options.patience, advance))
+        task = vine.Task(REDUCE)
+        for number, file in enumerate(counts):
+            task.add_input(file, f"counts.{number}")
+        total = os.path.join(work, "total")
+        task.add_output(manager.declare_file(total), "total")
+        task.set_cores(1)
+        manager.submit(task)
+        done += finished(manager, jobs, 1, options.patience, advance)
 
     words: Counter[str] = Counter()
     with open(total, encoding="ascii") as lines:
@@ -174,36 +182,32 @@ def make_chunks(work: str, count: int) -> tuple[list[str], int]:
     return chunks, len(paths)
 
 
-def finished(manager: Any, jobs: Any, count: int, patience: float, what: str) -> Any:
-    """Yield tasks as they end, with a progress bar; stop when nothing goes on."""
+def finished(manager: Any, jobs: Any, count: int, patience: float, advance: Any) -> Any:
+    """Yield tasks as they end, and tell of it; stop when nothing goes on."""
     last = time.monotonic()
-    with progress(what, count) as advance:
-        while count:
-            task = manager.wait(2)
-            if task is not None:
-                if not task.successful():
-                    raise vine.LaunchError(f"a task failed: {task.result}: {task.std_output}")
-                count -= 1
-                last = time.monotonic()
-                advance(1, "")
-                yield task
-                continue
-            states = jobs.states()
-            if states.held and not states.idle + states.running:
-                raise vine.LaunchError(
-                    f"all workers are held: {'; '.join(states.hold_reasons)}"
-                )
-            if not states.left:
-                raise vine.LaunchError(f"all workers have ended; see {jobs.directory}")
-            if time.monotonic() - last > patience:
-                raise vine.LaunchError(
-                    f"no task has ended for {patience:g} s ({states}); see {jobs.directory}"
-                )
-            connected = manager.stats.workers_connected
-            advance(
-                0,
-                f"workers: {states.idle} idle, {states.running} running, {connected} connected",
+    while count:
+        task = manager.wait(2)
+        if task is not None:
+            if not task.successful():
+                raise vine.LaunchError(f"a task failed: {task.result}: {task.std_output}")
+            count -= 1
+            last = time.monotonic()
+            advance(1, "")
+            yield task
+            continue
+        states = jobs.states()
+        if states.held and not states.idle + states.running:
+            raise vine.LaunchError(f"all workers are held: {'; '.join(states.hold_reasons)}")
+        if not states.left:
+            raise vine.LaunchError(f"all workers have ended; see {jobs.directory}")
+        if time.monotonic() - last > patience:
+            raise vine.LaunchError(
+                f"no task has ended for {patience:g} s ({states}); see {jobs.directory}"
             )
+        connected = manager.stats.workers_connected
+        advance(
+            0, f"workers: {states.idle} idle, {states.running} running, {connected} connected"
+        )
 
 
 @contextlib.contextmanager
@@ -214,9 +218,10 @@ def progress(what: str, total: int) -> Any:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     except ImportError:
         say(f"{what}: {total} tasks")
-        yield lambda step, note: note and say(note)
+        notes = [""]  # the last one is not said twice
+        yield lambda step, note: note in ("", notes[-1]) or (notes.append(note), say(note))
         return
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
         *columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)
     ) as bar:

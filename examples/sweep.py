@@ -68,7 +68,7 @@ def use_pool() -> contextlib.AbstractContextManager:
         print(f"Using HTCondor: {vine.discover().address}")
         return contextlib.nullcontext()
     except vine.SharedPortError:
-        print("No HTCondor is running here: starting a personal pool")
+        print("No HTCondor can be used here: starting a personal pool")
         return vine.PersonalPool()
 
 

@@ -12,8 +12,7 @@ Importing this package imports nothing else: names are looked up when they are f
 used, so the parts that need neither HTCondor nor TaskVine run on a bare machine.
 """
 
-from __future__ import annotations
-
+# No annotations of the future here: Python 3.6 has to get as far as __main__.py.
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +129,7 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     """List our names and, where TaskVine is installed, its."""
     from vine_sharedport.errors import MissingDependencyError
 

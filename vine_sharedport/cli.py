@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
+from vine_sharedport.cli_doctor import add_doctor
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
 from vine_sharedport.errors import (
@@ -113,6 +114,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--verbose", action="store_true", help="log every step on stderr")
     parser.add_argument("--version", action="version", version=_version())
     nouns = parser.add_subparsers(title="nouns", metavar="NOUN", required=True)
+    add_doctor(nouns)
     _add_worker(nouns)
     _add_connect(nouns)
     _add_run(nouns)

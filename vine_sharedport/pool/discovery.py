@@ -183,7 +183,9 @@ def _ask_schedd(htcondor2: Any, check: bool, forwarded: bool) -> tuple[Sinful | 
         ad = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)
         address = Sinful.parse(str(ad["MyAddress"]))
     except _htcondor.failures(htcondor2) as error:
-        return None, f"no local schedd either ({str(error).rstrip('.')})"
+        reason = str(error).rstrip(".")
+        told = "" if reason == "Unable to locate local daemon" else f" ({reason})"
+        return None, f"no local schedd either{told}"
     if address.sock is None or not address.port:
         return None, f"the local schedd has {address}, an address without shared port"
     if check and (problem := _connect_problem(address, forwarded=forwarded)):

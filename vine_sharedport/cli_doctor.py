@@ -1,0 +1,28 @@
+"""``vine_sharedport doctor``: whether the shared port is usable here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+__all__ = ["add_doctor"]
+
+
+def add_doctor(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the noun ``doctor``."""
+    parser = nouns.add_parser(
+        "doctor",
+        help="check whether HTCondor's shared port is usable here",
+        description="Let HTCondor's shared port hand a connection over to a program of yours, "
+        "and say in one line whether that works: exit status 0 if it does, 1 if not.",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=_doctor, parser=parser)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool.check import check_shared_port
+
+    found = check_shared_port()
+    print(json.dumps(found.as_dict()) if options.json else found)
+    return 0 if found.usable else 1
