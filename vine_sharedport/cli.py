@@ -313,10 +313,10 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     start = verbs.add_parser("start", help="start one; it runs until 'pool stop'")
     start.add_argument(
-        "--cpus", type=int, help="cores that its slots offer (default: 4 or more)"
+        "--cpus", type=_cpus, help="cores that its slots offer (default: 4 or more)"
     )
     start.add_argument(
-        "--memory", type=_positive, metavar="MB", help="memory that its slots offer"
+        "--memory", type=_memory, metavar="MB", help="memory that its slots offer"
     )
     start.set_defaults(run=_start_pool)
     status = verbs.add_parser("status", help="show what runs; exit status 1 if nothing does")
@@ -324,17 +324,40 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     status.set_defaults(run=_show_pool)
     stop = verbs.add_parser("stop", help="stop it and its jobs, and wait for their end")
     stop.set_defaults(run=_stop_pool)
-    for verb in (start, status, stop):
+    env = verbs.add_parser(
+        "env",
+        help="print what a shell needs for condor_q and the like; exit status 1 without a pool",
+        description="Print commands by which HTCondor's own tools use the pool in this shell "
+        "(sh, bash, zsh). vine_sharedport's commands need no such thing.",
+        epilog='example: eval "$(vine_sharedport pool env)"',
+    )
+    env.set_defaults(run=_print_environment)
+    for verb in (start, status, stop, env):
         verb.add_argument(
             "--directory", help="the pool's directory (default: one for each user in $TMPDIR)"
         )
 
 
-def _positive(text: str) -> int:
-    """Return a whole number of 1 or more; argparse tells anything else as a usage error."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
+def _cpus(text: str) -> int:
+    from vine_sharedport.pool._pool_config import CPUS
+
+    return _size(text, CPUS)
+
+
+def _memory(text: str) -> int:
+    from vine_sharedport.pool._pool_config import MEMORY
+
+    return _size(text, MEMORY)
+
+
+def _size(text: str, limits: tuple[int, int]) -> int:
+    """Return what a pool shall offer; argparse tells anything else as a usage error."""
+    from vine_sharedport.pool._pool_config import check_size
+
+    try:
+        return check_size(text, limits)
+    except SharedPortError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _seconds(text: str) -> float:
@@ -363,6 +386,8 @@ def _show_pool(options: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(status)))
     else:
         print(status)
+        if not status.running:
+            _tell_of_others("status")
     return 0 if status.running else _FAILURE
 
 
@@ -374,6 +399,25 @@ def _stop_pool(options: argparse.Namespace) -> int:
         print(f"The pool in {directory} has ended.")
     else:
         print(f"No pool runs in {directory}.")
+        _tell_of_others("stop")
+    return 0
+
+
+def _tell_of_others(verb: str) -> None:
+    """Name the user's pools elsewhere, where none is in the directory that was looked at."""
+    from vine_sharedport.pool import personal
+
+    for directory in personal.running_pools():
+        print(f"One runs in {directory}: {personal.command(verb, directory)}")
+
+
+def _print_environment(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool import personal
+
+    directory = options.directory
+    if directory is None:
+        directory = next(iter(personal.running_pools()), None)
+    print(personal.shell_text(personal.PersonalPool.attach(directory)))
     return 0
 
 
