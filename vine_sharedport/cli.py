@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import (
     EndpointError,
     GateError,
@@ -430,6 +431,7 @@ def _add_run(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         epilog="example: vine_sharedport run --shared-port-name sweep analysis.py --size 9",
     )
     _add_link_options(parser, "--shared-port-name")
+    add_no_own_pool(parser)
     parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
     parser.add_argument("program", metavar="PROGRAM", help="the program's file")
     parser.add_argument(
@@ -452,6 +454,7 @@ def _run_program(options: argparse.Namespace) -> int:
     from vine_sharedport.manager.settings import SharedPort
 
     settings = SharedPort(name=options.name, gate=options.gate)
+    choose_pool(options)
     arguments = [options.program, *options.arguments]
     try:
         run_program(arguments, settings, module=options.module)
@@ -479,6 +482,7 @@ def _add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "(default: NAME.secret in the present directory)",
     )
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
+    add_no_own_pool(parser)
     parser.set_defaults(run=_expose, parser=parser)
 
 
@@ -493,6 +497,7 @@ def _expose(options: argparse.Namespace) -> int:
     if not options.gate:
         log.warning("--no-gate: everybody who reaches the shared port can connect to the port")
     settings = SharedPort(name=options.name, gate=options.gate)
+    choose_pool(options)
     for number in (signal.SIGTERM, signal.SIGHUP):  # end as by Ctrl-C, and clean up
         signal.signal(number, signal.default_int_handler)
     with expose(options.port, settings, secret_file=options.secret_file) as link:

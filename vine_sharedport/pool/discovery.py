@@ -23,9 +23,11 @@ from typing import Any
 from vine_sharedport.errors import DiscoveryError, SinfulError
 from vine_sharedport.link.ad_file import parse_my_address
 from vine_sharedport.pool import _htcondor
+from vine_sharedport.pool._pool_place import way_to_own_pool
+from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["MAX_SOCKET_DIR", "SharedPortLocation", "discover", "tmpfiles_line"]
+__all__ = ["MAX_SOCKET_DIR", "SharedPortLocation", "discover", "find_here", "tmpfiles_line"]
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +39,6 @@ MAX_SOCKET_DIR = 89
 _APPEAR_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 3.0
 _POLL_INTERVAL = 0.1
-
-_START_HINT = (
-    "start HTCondor on this host ('systemctl start condor'), or a pool of your own with "
-    "'vine_sharedport pool start'"
-)
-
 # Where the whole of HTCondor is restarted, nobody is there for about so long.
 _JUST_GONE = 10.0
 # So long nobody wonders.
@@ -80,6 +76,11 @@ def discover(
     What is given explicitly wins over what HTCondor says. With both given,
     ``htcondor2`` is not needed.
 
+    HTCondor is the one that ``CONDOR_CONFIG`` names, else the system's. Where neither is
+    there to be used, it is the user's own pool, if one was started by
+    ``vine_sharedport pool start``; this process and its children use that from then on,
+    and a warning says so. ``pool.own_pool.use_own_pool`` has the rule.
+
     A missing socket directory is created (mode 0700) if its parent belongs to the
     calling user, who is not root: then the pool is a personal one, and only this
     user's daemons look there. Elsewhere that is the administrator's decision.
@@ -95,6 +96,18 @@ def discover(
         DiscoveryError: The message names the cause and the remedy.
         MissingDependencyError: ``htcondor2`` is needed and not installed.
     """
+    if address is None or socket_dir is None:
+        use_own_pool()
+    return find_here(socket_dir=socket_dir, address=address, check=check)
+
+
+def find_here(
+    *,
+    socket_dir: str | None = None,
+    address: Sinful | str | None = None,
+    check: bool = True,
+) -> SharedPortLocation:
+    """Do what ``discover`` does, with the HTCondor that the environment leads to."""
     htcondor2 = None if address is not None and socket_dir is not None else _htcondor.load()
     if address is not None:
         location, source, ad_file = _given_address(address), "the given address", None
@@ -145,8 +158,7 @@ def _check_enabled(htcondor2: Any) -> None:
         raise DiscoveryError(
             f"HTCondor's configuration {_htcondor.config_source()} says USE_SHARED_PORT = "
             f"{value}, so there is no shared port; ask the administrator to remove that "
-            "setting and restart HTCondor, or start a pool of your own with "
-            "'vine_sharedport pool start'"
+            f"setting and restart HTCondor, or {way_to_own_pool()}"
         )
 
 
@@ -191,7 +203,8 @@ def _find_address(htcondor2: Any, check: bool) -> tuple[Sinful, str, str | None]
         return found, "the schedd's address", ad_file
     raise DiscoveryError(
         f"HTCondor's shared port is not running on this host: {problem}; {schedd_problem} "
-        f"(configuration: {_htcondor.config_source()}); {_START_HINT}"
+        f"(configuration: {_htcondor.config_source()}); start HTCondor on this host "
+        f"('systemctl start condor'), or {way_to_own_pool()}"
     )
 
 
