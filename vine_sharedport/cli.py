@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from vine_sharedport.cli_doctor import add_doctor
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import (
     EndpointError,
     GateError,
@@ -315,10 +316,10 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     start = verbs.add_parser("start", help="start one; it runs until 'pool stop'")
     start.add_argument(
-        "--cpus", type=int, help="cores that its slots offer (default: 4 or more)"
+        "--cpus", type=_cpus, help="cores that its slots offer (default: 4 or more)"
     )
     start.add_argument(
-        "--memory", type=_positive, metavar="MB", help="memory that its slots offer"
+        "--memory", type=_memory, metavar="MB", help="memory that its slots offer"
     )
     start.set_defaults(run=_start_pool)
     status = verbs.add_parser("status", help="show what runs; exit status 1 if nothing does")
@@ -326,17 +327,40 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     status.set_defaults(run=_show_pool)
     stop = verbs.add_parser("stop", help="stop it and its jobs, and wait for their end")
     stop.set_defaults(run=_stop_pool)
-    for verb in (start, status, stop):
+    env = verbs.add_parser(
+        "env",
+        help="print what a shell needs for condor_q and the like; exit status 1 without a pool",
+        description="Print commands by which HTCondor's own tools use the pool in this shell "
+        "(sh, bash, zsh). vine_sharedport's commands need no such thing.",
+        epilog='example: eval "$(vine_sharedport pool env)"',
+    )
+    env.set_defaults(run=_print_environment)
+    for verb in (start, status, stop, env):
         verb.add_argument(
             "--directory", help="the pool's directory (default: one for each user in $TMPDIR)"
         )
 
 
-def _positive(text: str) -> int:
-    """Return a whole number of 1 or more; argparse tells anything else as a usage error."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
+def _cpus(text: str) -> int:
+    from vine_sharedport.pool._pool_config import CPUS
+
+    return _size(text, CPUS)
+
+
+def _memory(text: str) -> int:
+    from vine_sharedport.pool._pool_config import MEMORY
+
+    return _size(text, MEMORY)
+
+
+def _size(text: str, limits: tuple[int, int]) -> int:
+    """Return what a pool shall offer; argparse tells anything else as a usage error."""
+    from vine_sharedport.pool._pool_config import check_size
+
+    try:
+        return check_size(text, limits)
+    except SharedPortError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _seconds(text: str) -> float:
@@ -365,6 +389,8 @@ def _show_pool(options: argparse.Namespace) -> int:
         print(json.dumps(dataclasses.asdict(status)))
     else:
         print(status)
+        if not status.running:
+            _tell_of_others("status")
     return 0 if status.running else _FAILURE
 
 
@@ -376,6 +402,25 @@ def _stop_pool(options: argparse.Namespace) -> int:
         print(f"The pool in {directory} has ended.")
     else:
         print(f"No pool runs in {directory}.")
+        _tell_of_others("stop")
+    return 0
+
+
+def _tell_of_others(verb: str) -> None:
+    """Name the user's pools elsewhere, where none is in the directory that was looked at."""
+    from vine_sharedport.pool import personal
+
+    for directory in personal.running_pools():
+        print(f"One runs in {directory}: {personal.command(verb, directory)}")
+
+
+def _print_environment(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool import personal
+
+    directory = options.directory
+    if directory is None:
+        directory = next(iter(personal.running_pools()), None)
+    print(personal.shell_text(personal.PersonalPool.attach(directory)))
     return 0
 
 
@@ -388,6 +433,7 @@ def _add_run(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         epilog="example: vine_sharedport run --shared-port-name sweep analysis.py --size 9",
     )
     _add_link_options(parser, "--shared-port-name")
+    add_no_own_pool(parser)
     parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
     parser.add_argument("program", metavar="PROGRAM", help="the program's file")
     parser.add_argument(
@@ -410,6 +456,7 @@ def _run_program(options: argparse.Namespace) -> int:
     from vine_sharedport.manager.settings import SharedPort
 
     settings = SharedPort(name=options.name, gate=options.gate)
+    choose_pool(options)
     arguments = [options.program, *options.arguments]
     try:
         run_program(arguments, settings, module=options.module)
@@ -437,6 +484,7 @@ def _add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "(default: NAME.secret in the present directory)",
     )
     parser.add_argument("--json", action="store_true", help="print the address as JSON")
+    add_no_own_pool(parser)
     parser.set_defaults(run=_expose, parser=parser)
 
 
@@ -451,6 +499,7 @@ def _expose(options: argparse.Namespace) -> int:
     if not options.gate:
         log.warning("--no-gate: everybody who reaches the shared port can connect to the port")
     settings = SharedPort(name=options.name, gate=options.gate)
+    choose_pool(options)
     for number in (signal.SIGTERM, signal.SIGHUP):  # end as by Ctrl-C, and clean up
         signal.signal(number, signal.default_int_handler)
     with expose(options.port, settings, secret_file=options.secret_file) as link:

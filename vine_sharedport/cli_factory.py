@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import LaunchError
 
 __all__ = ["add_factory"]
@@ -133,6 +134,7 @@ def _make_parser(program: str) -> argparse.ArgumentParser:
         "--dry-run", action="store_true",
         help="print what would be submitted for each worker; submit nothing",
     )  # fmt: skip
+    add_no_own_pool(parser)
     return parser
 
 
@@ -153,7 +155,8 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
     values = {
         name: value
         for name, value in vars(options).items()
-        if value is not None and name not in ("manager", "prometheus_file", "dry_run")
+        if value is not None
+        and name not in ("manager", "prometheus_file", "dry_run", "no_own_pool")
     }
     if options.manager:
         if len(options.manager) > 2:
@@ -167,6 +170,7 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
         )
     if not {"address", "manager_name", "config_file"} & set(values):
         parser.error("give the manager: -M NAME, or --address SINFUL with --secret-file FILE")
+    choose_pool(options, elsewhere=not values.keys().isdisjoint(("schedd", "pool")))
     host_port = values.pop("manager_host_port", None)
     factory = api.Factory(manager_host_port=host_port, **values)
     if options.dry_run:
@@ -224,6 +228,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--prometheus-file", metavar="FILE")
     parser.add_argument("--end", action="store_true", help="only remove the jobs that are left")
     parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)  # of who prepared it
+    add_no_own_pool(parser)
     options = parser.parse_args(arguments)
     try:
         owner = None if options.owner is None else process.parse_process(options.owner)
@@ -236,6 +241,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     except LaunchError as error:
         resolved = Options()  # there may be jobs to see to all the same
         print(f"{program}: {error}", file=sys.stderr)
+    choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
     _log_to(resolved, None)
     return process.run(
         options.directory,

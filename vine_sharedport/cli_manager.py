@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 
+from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
+
 __all__ = ["add_manager"]
 
 _FAILURE = 1
@@ -51,6 +53,8 @@ def add_manager(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     remove.add_argument("manager", metavar="NAME|ID")
     remove.add_argument("--wait", action="store_true", help="wait until it is gone")
     remove.set_defaults(run=_remove)
+    for verb in (status, log, remove):
+        add_no_own_pool(verb)
 
 
 def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -118,6 +122,7 @@ def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     submit.add_argument(
         "--dry-run", action="store_true", help="print the submit description; submit nothing"
     )
+    add_no_own_pool(submit)
     submit.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
     submit.add_argument("program", metavar="PROGRAM", help="the program's file")
     submit.add_argument(
@@ -149,6 +154,7 @@ def _submit(options: argparse.Namespace) -> int:
         once=options.once,
         memory=options.memory,
     )
+    choose_pool(options)
     if options.dry_run:
         print(describe_manager(manager), end="")
         return 0
@@ -163,6 +169,7 @@ def _submit(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import manager_job
 
+    choose_pool(options)
     if options.manager is not None:
         job = manager_job.find_manager(options.manager)
         print(json.dumps(job.as_dict()) if options.json else job)
@@ -178,6 +185,7 @@ def _status(options: argparse.Namespace) -> int:
 def _log(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import manager_job
 
+    choose_pool(options)
     job = manager_job.find_manager(options.manager)
     streams = {"out": sys.stdout, "err": sys.stderr}
     for what, data in manager_job.follow_output(job, follow=options.follow):
@@ -193,6 +201,7 @@ def _log(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import manager_job
 
+    choose_pool(options)
     job = manager_job.remove_manager(options.manager, wait=options.wait)
     if job.done:
         print(f"The manager {job.name} ({job.id}) has ended: {job.state}.")

@@ -328,9 +328,10 @@ def test_standing_pool_whose_guardian_was_killed_can_be_started_again(standing: 
     assert guardian is not None
     _guardian.send_signal(guardian, signal.SIGKILL)
     wait_until(lambda: not _names(token), timeout=GONE)
-    assert not personal.pool_status(standing).running
+    # What is just ending has no environment any more, and so no name here.
+    wait_until(lambda: not personal.pool_status(standing).running, timeout=GONE)
     done = _start(standing)
-    assert f"export CONDOR_CONFIG={standing}/condor_config" in done.stdout
+    assert f'eval "$(vine_sharedport pool env --directory {standing})"' in done.stdout
     assert f"vine_sharedport pool stop --directory {standing}" in done.stdout
     assert personal.pool_status(standing).running
     assert _token(standing) != token

@@ -132,7 +132,9 @@ def test_further_variables_are_the_users_choice(
     monkeypatch.setenv("API_TOKEN", "hunter2")
     caplog.set_level(logging.WARNING)
     text = described(env=["API_TOKEN", "A=b=c", "E="])["environment"]
-    assert text == "\"PATH='/bin' API_TOKEN='hunter2' A='b=c' E=''\""
+    assert text == (
+        "\"PATH='/bin' VINE_SHAREDPORT_OWN_POOL='no' API_TOKEN='hunter2' A='b=c' E=''\""
+    )
     assert "everybody in the pool can read API_TOKEN" in caplog.text
     assert "hunter2" not in caplog.text
 

@@ -25,7 +25,8 @@ Start = Callable[..., None]
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(target, "discover", lambda: SimpleNamespace(address=HOST))
+    location = SimpleNamespace(address=HOST, socket_dir=str(tmp_path))
+    monkeypatch.setattr(target, "discover", lambda: location)
     return tmp_path
 
 
@@ -82,6 +83,21 @@ def test_a_manager_that_comes_after_the_factory_is_found_in_both_forms(
     assert where(after) == (sock_id, "/the.secret")
     assert after.ssl
     assert target.look_again(after) == after
+
+
+def test_a_manager_of_another_htcondor_is_told_from_one_of_this(
+    start: Start, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "link").symlink_to(here)
+    location = SimpleNamespace(address=HOST, socket_dir=str(here / "link"))
+    monkeypatch.setattr(target, "discover", lambda: location)
+    start("sweep", "vine_1_a", None)
+    assert where(waiting()) == ("vine_1_a", None)
+    location.socket_dir = str(here / "elsewhere")
+    with pytest.raises(LaunchError, match=r"sweep is served in .*--no-own-pool") as caught:
+        waiting()
+    assert f"{here}, but" in str(caught.value)
+    assert f"looks in {here}/elsewhere" in str(caught.value)
 
 
 def test_one_that_was_started_again_is_found_with_its_own_secret_or_none(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
+import subprocess
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -88,6 +92,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
 
     class Time:
+        time = staticmethod(time.time)
         monotonic = staticmethod(lambda: sum(slept))
         sleep = staticmethod(slept.append)
 
@@ -165,6 +170,82 @@ def test_ad_file_that_is_briefly_absent_is_waited_for(
     )
     assert str(discovery.discover(check=False).address) == ADDRESS
     assert len(clock) > 5
+
+
+@contextmanager
+def _master(tmp_path: Path) -> Iterator[None]:
+    """Run a process of this user that is called as HTCondor's."""
+    program = tmp_path / "condor_master"
+    shutil.copy("/bin/sleep", program)
+    with subprocess.Popen([program, "60"]) as process:
+        name = Path(f"/proc/{process.pid}/comm")
+        while name.read_text() != "condor_master\n":
+            time.sleep(0.01)
+        yield
+        process.kill()
+
+
+def _gone_for_long(ad_file: str) -> None:
+    """Remove an ad file as if that had been an hour ago."""
+    os.unlink(ad_file)
+    os.utime(os.path.dirname(ad_file), (time.time() - 3600,) * 2)
+
+
+def test_nobody_is_waited_for_where_htcondor_does_not_run(
+    htcondor2: FakeBindings, clock: list[float]
+) -> None:
+    _gone_for_long(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
+    with pytest.raises(DiscoveryError, match=r"not running.*does not exist"):
+        discovery.discover(check=False)
+    assert clock == []
+
+
+def test_a_killed_htcondors_ad_is_not_waited_for(
+    htcondor2: FakeBindings, clock: list[float]
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"<127.0.0.1:{nobody.getsockname()[1]}>"
+        ad_file = Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
+        ad_file.write_text(f'MyAddress = "{address}"\n')
+        with pytest.raises(DiscoveryError, match="but nothing answers"):
+            discovery.discover()
+    assert clock == []
+
+
+def test_a_master_is_given_time_to_start_its_shared_port_again_and_that_is_said(
+    htcondor2: FakeBindings,
+    clock: list[float],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _gone_for_long(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
+    with _master(tmp_path), pytest.raises(DiscoveryError, match="not running"):
+        discovery.discover(check=False)
+    assert sum(clock) >= 5
+    assert caplog.text.count("waiting up to 5 s") == 1
+
+
+def test_another_users_master_is_not_waited_for(
+    htcondor2: FakeBindings,
+    clock: list[float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ad_file = htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]
+    _gone_for_long(ad_file)
+    stat = os.stat
+
+    def of_somebody(path: Any, **options: Any) -> Any:
+        found = stat(path, **options)
+        if path != os.path.dirname(ad_file):
+            return found
+        return os.stat_result((*found[:4], 4711, *found[5:10]))
+
+    with _master(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(discovery.os, "stat", of_somebody)
+        assert not discovery._may_come_back(ad_file)
+    assert clock == []
 
 
 def test_schedds_address_serves_without_its_sock_where_the_ad_file_is_missing(

@@ -28,9 +28,9 @@ ALLOWED = {
     "work_queue": {"manager"},
 }
 CLI = {
-    "__init__", "__main__",
-    "cli", "cli_doctor", "cli_factory", "cli_factory_view", "cli_manager",
-}  # fmt: skip
+    *("__init__", "__main__", "cli", "cli_doctor", "cli_factory", "cli_factory_view"),
+    *("cli_manager", "cli_pool"),
+}
 FOREIGN = {"ndcctools": "manager", "htcondor2": "pool", "classad2": "pool"}
 # What computes; nothing that opens, waits or logs.
 PURE = {

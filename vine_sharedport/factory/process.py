@@ -24,6 +24,7 @@ import vine_sharedport
 from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.factory import files
 from vine_sharedport.pool._guardian import Process, find_process
+from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
 
 __all__ = [
     "REFUSED",
@@ -111,10 +112,15 @@ def command(
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which ``command`` finds this package."""
+    """Return an environment in which ``command`` finds this package, and HTCondor as we do."""
     home = str(Path(vine_sharedport.__file__).resolve().parents[1])
     paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    # Where we use an own pool CONDOR_CONFIG says so, and wins.
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        OWN_POOL_VARIABLE: "no",
+    }
 
 
 def spawn(

@@ -17,6 +17,7 @@ from vine_sharedport.errors import EndpointError, LaunchError, SharedPortError
 from vine_sharedport.factory import files, target
 from vine_sharedport.factory.description import describe, preset_of
 from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
@@ -54,6 +55,8 @@ def resolve(given: dict[str, Any]) -> Options:
         options = Options.make(given, base=Options.make(dict(preset.factory)))
         if options.config_file is not None:
             options = read_config(options.config_file, base=options)
+    if options.schedd is None and options.pool is None:
+        use_own_pool()
     if options.address is None and options.manager_name is not None:
         found = target.values_of_name(options.manager_name, options.system)
         options = Options.make(

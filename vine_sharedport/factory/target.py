@@ -13,6 +13,7 @@ from vine_sharedport.factory.options import Options
 from vine_sharedport.link import dial
 from vine_sharedport.link.endpoint import is_served
 from vine_sharedport.link.run_file import RUN_FILE, Run, read_run_file
+from vine_sharedport.pool._htcondor import config_source
 from vine_sharedport.pool.discovery import discover
 from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
@@ -148,12 +149,26 @@ def _runs(system: str) -> list[Run]:
 
 
 def _values_of_run(run: Run) -> dict[str, Any]:
-    found: dict[str, Any] = {"address": str(discover().address.with_sock(run.sock_id))}
+    location = discover()
+    served = os.path.dirname(run.socket)
+    if not _is_same(served, location.socket_dir):
+        raise LaunchError(
+            f"the manager {run.name or run.sock_id} is served in {served}, but the HTCondor "
+            f"that is used here ({config_source()}) looks in {location.socket_dir}; use the "
+            "manager's: by --no-own-pool, or by CONDOR_CONFIG as it is where the manager runs"
+        )
+    found: dict[str, Any] = {"address": str(location.address.with_sock(run.sock_id))}
     if run.secret_file is not None:
         found["secret_file"] = run.secret_file
     if run.ssl:
         found["ssl"] = True
     return found
+
+
+def _is_same(first: str, second: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(first, second)
+    return False
 
 
 def _secret_of(name: str, system: str) -> str:

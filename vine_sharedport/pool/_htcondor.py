@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SharedPortError
+from vine_sharedport.pool._pool_place import way_to_own_pool
 
 __all__ = ["config_source", "failures", "load", "parameter", "periodic_interval", "refresh"]
 
@@ -154,7 +155,7 @@ def _check_configuration() -> None:
         found = f"CONDOR_CONFIG is {source!r}, which is not a readable file"
     raise DiscoveryError(
         f"no HTCondor configuration found: {found}; run this on a host of an HTCondor pool, "
-        "set CONDOR_CONFIG, or start a pool of your own with 'vine_sharedport pool start'"
+        f"set CONDOR_CONFIG, or {way_to_own_pool()}"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import re
 import shutil
@@ -13,7 +15,13 @@ from pathlib import Path
 
 from vine_sharedport.errors import PoolError
 
-__all__ = ["Installation", "find_installation", "format_config"]
+__all__ = ["CPUS", "MEMORY", "Installation", "check_size", "find_installation", "format_config"]
+
+# What a pool can offer, in cores and MB. The startd ends at 0 cores and at a number that no
+# int takes; in less memory than HTCondor asks for by default (JOB_DEFAULT_REQUESTMEMORY)
+# no job runs. More than the machine has is for trying things out.
+CPUS = (1, 10_000)
+MEMORY = (128, 100_000_000)
 
 _INSTALL_HINT = (
     "install HTCondor ('apt install condor', 'dnf install condor', or 'conda install -c "
@@ -44,6 +52,24 @@ class Installation:
     libexec: str
     lib: str
     version: tuple[int, ...]
+
+
+def check_size(value: object, limits: tuple[int, int]) -> int:
+    """Return what a pool is to offer as a number.
+
+    Raises:
+        PoolError: It is none, or one that no pool can offer; the message begins with it.
+    """
+    low, high = limits
+    number = -1
+    if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        number = int(value)
+    elif not isinstance(value, (str, bool)):
+        with contextlib.suppress(TypeError):
+            number = operator.index(value)  # type: ignore[arg-type]  # raises for the others
+    if not low <= number <= high:
+        raise PoolError(f"{value!r} is not a whole number of {low} to {high}")
+    return number
 
 
 def find_installation() -> Installation:

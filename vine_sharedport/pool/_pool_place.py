@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import hashlib
 import os
 import pwd
 import shlex
 import socket
 import tempfile
+from pathlib import Path
 
 from vine_sharedport.errors import PoolError
 from vine_sharedport.pool import _guardian
 
 __all__ = [
+    "OWN_POOL_VARIABLE",
+    "TakenError",
     "check_user",
     "command",
     "default_directory",
     "lock",
     "make_private",
+    "record",
     "reserve_port",
+    "running_pools",
     "short_lock_dir",
+    "way_to_own_pool",
 ]
+
+OWN_POOL_VARIABLE = "VINE_SHAREDPORT_OWN_POOL"
+"""``no`` in the environment: as ``--no-own-pool``, for all that is started with it."""
 
 # In characters: with a longer directory, a sock id of 41 characters no longer fits
 # a socket's path (107) in <directory>/lock/daemon_sock/.
@@ -37,6 +49,72 @@ def command(verb: str, directory: str) -> str:
     if directory != default_directory():
         command += f" --directory {shlex.quote(directory)}"
     return command
+
+
+def record(directory: str) -> None:
+    """Leave word of a pool that stands alone, for ``running_pools`` in other shells.
+
+    Without it a pool is found all the same in its default directory, unless ``TMPDIR``
+    differs.
+    """
+    name = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
+    # Where there is no home directory to write to, nobody looks there either.
+    with contextlib.suppress(OSError):
+        os.makedirs(_records(), mode=0o700, exist_ok=True)
+        Path(_records(), name).write_bytes(os.fsencode(directory))
+
+
+def running_pools() -> list[str]:
+    """Return the directories of this user's running pools that stand alone, newest first."""
+    noted: list[tuple[float, str]] = []
+    for path in glob.glob(f"{glob.escape(_records())}/*"):
+        with contextlib.suppress(OSError):
+            directory = os.fsdecode(Path(path).read_bytes())
+            if _stands_alone(directory):
+                noted.append((os.stat(path).st_mtime, directory))
+            elif not os.path.exists(directory):
+                os.unlink(path)
+    places = [directory for _, directory in sorted(noted, reverse=True)]
+    if default_directory() not in places and _stands_alone(default_directory()):
+        places.append(default_directory())
+    return places
+
+
+def way_to_own_pool() -> str:
+    """Return what to do, where HTCondor cannot be used, to have a pool of one's own."""
+    for directory in running_pools():
+        return f"""use your own pool by 'eval "$({command("env", directory)})"'"""
+    return "start a pool of your own with 'vine_sharedport pool start'"
+
+
+def _records() -> str:
+    """Return the directory of the notes. Of this host: homes are shared by several."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.local/state")
+    return os.path.join(base, "vine_sharedport", "pools", socket.gethostname())
+
+
+def _stands_alone(directory: str) -> bool:
+    """Whether a pool of this user runs there that belongs to no program.
+
+    A place in /tmp can be made by anybody who knows its name; only what nobody else can
+    have written is believed.
+    """
+    try:
+        info = os.lstat(directory)
+    except (OSError, ValueError):
+        return False
+    if (
+        not os.path.isabs(directory)
+        or info.st_uid != os.geteuid()
+        or info.st_mode & 0o022  # as every link has
+    ):
+        return False
+    state = _guardian.read_state(directory)
+    return (
+        state.get("owner", 0) is None and _guardian.noted_process(state, "master") is not None
+    )
 
 
 def check_user() -> None:
@@ -78,12 +156,21 @@ def make_private(directory: str) -> None:
         )
 
 
+class TakenError(PoolError):
+    """A pool runs in the directory already, or is just starting or ending."""
+
+
 def lock(directory: str) -> int:
-    """Return the descriptor that holds the directory's lock."""
+    """Return the descriptor that holds the directory's lock.
+
+    Raises:
+        TakenError: A pool has it.
+        PoolError: It cannot be locked.
+    """
     try:
         return _guardian.lock_directory(directory)
     except BlockingIOError as error:
-        raise PoolError(
+        raise TakenError(
             f"a pool runs in {directory} already; use it with PersonalPool.attach(), or stop "
             f"it with {command('stop', directory)}"
         ) from error

@@ -3,14 +3,15 @@
 The daemon's ad file says the address. Nothing else is as good:
 ``SHARED_PORT_PORT`` says 9618 when another port is bound, and the schedd's ad has
 it only while a schedd runs. The file is absent for a moment in restarts and stays
-behind a killed daemon, so it is read again for a while, and the address must
-accept a TCP connection.
+behind a killed daemon. So the address must accept a TCP connection, and as long as
+there is somebody who would start the daemon again, the file is read for a while.
 """
 
 from __future__ import annotations
 
 import errno
 import ipaddress
+import logging
 import os
 import selectors
 import socket
@@ -22,9 +23,13 @@ from typing import Any
 from vine_sharedport.errors import DiscoveryError, SinfulError
 from vine_sharedport.link.ad_file import parse_my_address
 from vine_sharedport.pool import _htcondor
+from vine_sharedport.pool._pool_place import way_to_own_pool
+from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["MAX_SOCKET_DIR", "SharedPortLocation", "discover", "tmpfiles_line"]
+__all__ = ["MAX_SOCKET_DIR", "SharedPortLocation", "discover", "find_here", "tmpfiles_line"]
+
+log = logging.getLogger(__name__)
 
 # In characters: GetAltDaemonSocketDir() in shared_port_endpoint.cpp wants room for
 # 18 more in sun_path (108 with its NUL), and else gives file sockets up, silently.
@@ -34,11 +39,10 @@ MAX_SOCKET_DIR = 89
 _APPEAR_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 3.0
 _POLL_INTERVAL = 0.1
-
-_START_HINT = (
-    "start HTCondor on this host ('systemctl start condor'), or a pool of your own with "
-    "'vine_sharedport pool start'"
-)
+# Where the whole of HTCondor is restarted, nobody is there for about so long.
+_JUST_GONE = 10.0
+# So long nobody wonders.
+_SILENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ def discover(
     What is given explicitly wins over what HTCondor says. With both given,
     ``htcondor2`` is not needed.
 
+    HTCondor is the one that ``CONDOR_CONFIG`` names, else the system's. Where neither is
+    there to be used, it is the user's own pool, if one was started by
+    ``vine_sharedport pool start``; this process and its children use that from then on,
+    and a warning says so. ``pool.own_pool.use_own_pool`` has the rule.
+
     A missing socket directory is created (mode 0700) if its parent belongs to the
     calling user, who is not root: then the pool is a personal one, and only this
     user's daemons look there. Elsewhere that is the administrator's decision.
@@ -81,12 +90,24 @@ def discover(
         address: Address to use in place of the daemon's own; a ``sock`` in it is
             dropped.
         check: Connect to the address, and require that the directory can be used;
-            takes up to 10 s if nothing answers. False only looks.
+            takes up to 10 s if nothing answers where HTCondor runs. False only looks.
 
     Raises:
         DiscoveryError: The message names the cause and the remedy.
         MissingDependencyError: ``htcondor2`` is needed and not installed.
     """
+    if address is None or socket_dir is None:
+        use_own_pool()
+    return find_here(socket_dir=socket_dir, address=address, check=check)
+
+
+def find_here(
+    *,
+    socket_dir: str | None = None,
+    address: Sinful | str | None = None,
+    check: bool = True,
+) -> SharedPortLocation:
+    """Do what ``discover`` does, with the HTCondor that the environment leads to."""
     htcondor2 = None if address is not None and socket_dir is not None else _htcondor.load()
     if address is not None:
         location, source, ad_file = _given_address(address), "the given address", None
@@ -137,8 +158,7 @@ def _check_enabled(htcondor2: Any) -> None:
         raise DiscoveryError(
             f"HTCondor's configuration {_htcondor.config_source()} says USE_SHARED_PORT = "
             f"{value}, so there is no shared port; ask the administrator to remove that "
-            "setting and restart HTCondor, or start a pool of your own with "
-            "'vine_sharedport pool start'"
+            f"setting and restart HTCondor, or {way_to_own_pool()}"
         )
 
 
@@ -147,7 +167,8 @@ def _find_address(htcondor2: Any, check: bool) -> tuple[Sinful, str, str | None]
     ad_file = _htcondor.parameter(htcondor2, "SHARED_PORT_DAEMON_AD_FILE")
     forwarded = _htcondor.parameter(htcondor2, "TCP_FORWARDING_HOST") is not None
     problem = "SHARED_PORT_DAEMON_AD_FILE is not set"
-    deadline = time.monotonic() + _APPEAR_TIMEOUT
+    start = time.monotonic()
+    said = False
     while ad_file is not None:
         try:
             address = parse_my_address(Path(ad_file).read_text(errors="replace"))
@@ -165,16 +186,52 @@ def _find_address(htcondor2: Any, check: bool) -> tuple[Sinful, str, str | None]
             if refusal is None:
                 return _without_sock(address), f"ad file {ad_file}", ad_file
             problem = f"its ad file {ad_file} says {address}, but nothing answers: {refusal}"
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - start
+        if waited > _APPEAR_TIMEOUT or not _may_come_back(ad_file):
             break
+        if waited > _SILENT and not said:
+            said = True
+            log.warning(
+                "HTCondor is here, but its shared port does not answer (%s); waiting up to "
+                "%g s for it",
+                problem,
+                _APPEAR_TIMEOUT,
+            )
         time.sleep(_POLL_INTERVAL)
     found, schedd_problem = _ask_schedd(htcondor2, check, forwarded)
     if found is not None:
         return found, "the schedd's address", ad_file
     raise DiscoveryError(
         f"HTCondor's shared port is not running on this host: {problem}; {schedd_problem} "
-        f"(configuration: {_htcondor.config_source()}); {_START_HINT}"
+        f"(configuration: {_htcondor.config_source()}); start HTCondor on this host "
+        f"('systemctl start condor'), or {way_to_own_pool()}"
     )
+
+
+def _may_come_back(ad_file: str) -> bool:
+    """Whether somebody is there to start the shared port (again), or was just now."""
+    directory = os.path.dirname(ad_file)
+    try:
+        place = os.stat(directory)
+        # An orderly end takes the file away. The new master may not be there yet.
+        if not os.path.exists(ad_file) and abs(time.time() - place.st_mtime) < _JUST_GONE:
+            return True
+        # The master of another user's pool is not the one that we wait for.
+        users = {0, place.st_uid}
+        processes = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    except OSError:
+        return False
+    if "1" not in processes:  # mounted with hidepid: others' processes cannot be seen
+        return True
+    for pid in processes:
+        try:
+            if os.stat(f"/proc/{pid}").st_uid in users:
+                name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+                if name == "condor_master":
+                    return True
+        except OSError:
+            continue  # it has ended
+    return False
 
 
 def _ask_schedd(htcondor2: Any, check: bool, forwarded: bool) -> tuple[Sinful | None, str]:

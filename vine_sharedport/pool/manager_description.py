@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _manager_main
+from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
 from vine_sharedport.pool.description import (
     format_description,
     quote_arguments,
@@ -177,6 +178,8 @@ def _environment(further: Sequence[str]) -> dict[str, str]:
             )
             continue
         chosen[name] = value
+    # The job belongs to this HTCondor, whatever runs when it starts.
+    chosen[OWN_POOL_VARIABLE] = "no"
     for item in further:
         name, given, value = item.partition("=")
         if not re.fullmatch(r"[A-Za-z_]\w*", name):

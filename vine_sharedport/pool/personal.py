@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -28,14 +29,24 @@ from typing import Any
 
 from vine_sharedport.errors import DiscoveryError, PoolError
 from vine_sharedport.pool import _guardian, _htcondor
-from vine_sharedport.pool._pool_config import Installation, find_installation, format_config
+from vine_sharedport.pool._pool_config import (
+    CPUS,
+    MEMORY,
+    Installation,
+    check_size,
+    find_installation,
+    format_config,
+)
 from vine_sharedport.pool._pool_place import (
+    TakenError,
     check_user,
     command,
     default_directory,
     lock,
     make_private,
+    record,
     reserve_port,
+    running_pools,
     short_lock_dir,
 )
 from vine_sharedport.pool._pool_status import (
@@ -49,8 +60,12 @@ from vine_sharedport.pool._pool_status import (
 __all__ = [
     "PersonalPool",
     "PoolStatus",
+    "command",
     "default_directory",
+    "is_running",
     "pool_status",
+    "running_pools",
+    "shell_text",
     "start_pool",
     "stop_pool",
     "usage_text",
@@ -81,7 +96,11 @@ class PersonalPool:
             few workers run at once on a laptop.
         memory: Megabytes to offer, as in ``request_memory``; by default all.
         config: Further HTCondor settings.
-        detach: Let the pool stand alone; it runs until ``stop``.
+        detach: Let the pool stand alone; it runs until ``stop``, and programs of this user
+            to which no HTCondor is named may find it.
+
+    Raises:
+        PoolError: ``cpus`` or ``memory`` is nothing that a pool can offer.
     """
 
     def __init__(
@@ -96,8 +115,15 @@ class PersonalPool:
         """Note down what is wanted; nothing happens before ``start``."""
         self._directory = None if directory is None else os.path.abspath(directory)
         self._temporary = directory is None
-        self._cpus = max(4, len(os.sched_getaffinity(0))) if cpus is None else cpus
-        self._memory = memory
+        if cpus is None:
+            cpus = max(4, len(os.sched_getaffinity(0)))
+        try:
+            what = "cpus"
+            self._cpus = check_size(cpus, CPUS)
+            what = "memory"
+            self._memory = None if memory is None else check_size(memory, MEMORY)
+        except PoolError as error:
+            raise PoolError(f"{what}={error}; correct it, or leave {what} out") from None
         self._extra = dict(config or {})
         self._detach = detach
         self._attached = False
@@ -120,7 +146,7 @@ class PersonalPool:
         """
         place = default_directory() if directory is None else os.path.abspath(directory)
         state = _guardian.read_state(place)
-        if _guardian.noted_process(state, "master") is None:
+        if not is_running(place):
             raise PoolError(
                 f"no pool runs in {place}; start one with {command('start', place)}"
             )
@@ -192,7 +218,10 @@ class PersonalPool:
                 "lock_dir": lock_dir,
                 "owner": None if self._detach else os.getpid(),
                 "remove": made,
+                "cpus": self._cpus,
+                "memory": self._memory,
                 "status": installation.status,
+                "programs": [installation.bin, installation.sbin],
                 "token": secrets.token_hex(16),
             }
             self._prepare(installation, port.getsockname()[1])
@@ -210,7 +239,11 @@ class PersonalPool:
         except BaseException:
             self.stop()
             raise
-        log.info("personal pool started directory=%s", self.directory)
+        if self._detach:
+            record(self.directory)
+        # Who asked for one that stands alone tells the user of it.
+        level = logging.DEBUG if self._detach else logging.INFO
+        log.log(level, "personal pool started directory=%s", self.directory)
         return self
 
     def stop(self) -> None:
@@ -378,11 +411,15 @@ class PersonalPool:
 
     def _ended_early(self, state: dict[str, Any]) -> bool:
         """Whether the guardian or the master is gone already."""
-        assert self._guardian is not None
-        code = self._guardian.poll()
+        code = None if self._guardian is None else self._guardian.poll()
         if code is not None and (code != 0 or not self._detach):
             return True
         return "master" in state and _guardian.noted_process(state, "master") is None
+
+
+def is_running(directory: str) -> bool:
+    """Whether a pool runs in a directory."""
+    return _guardian.noted_process(_guardian.read_state(directory), "master") is not None
 
 
 def start_pool(
@@ -391,7 +428,7 @@ def start_pool(
     cpus: int | None = None,
     memory: int | None = None,
 ) -> PersonalPool:
-    """Start a pool that stands alone: it runs until ``stop_pool``.
+    """Start a pool that stands alone, or find it running: it runs until ``stop_pool``.
 
     Args:
         directory: By default ``default_directory()``.
@@ -399,10 +436,40 @@ def start_pool(
         memory: See ``PersonalPool``.
 
     Raises:
-        PoolError: One runs there already, or it does not start.
+        PoolError: It does not start, a program's own pool runs there, or one with other
+            ``cpus`` or ``memory`` than are asked for.
     """
-    place = default_directory() if directory is None else directory
-    return PersonalPool(place, cpus=cpus, memory=memory, detach=True).start()
+    place = default_directory() if directory is None else os.path.abspath(directory)
+    wanted = PersonalPool(place, cpus=cpus, memory=memory, detach=True)
+    deadline = time.monotonic() + _START_TIMEOUT
+    while True:
+        try:
+            return wanted.start()
+        except TakenError:
+            state = _guardian.read_state(place)
+            if state.get("owner") is not None or time.monotonic() > deadline:
+                raise
+            if _guardian.noted_process(state, "master") is None:
+                time.sleep(_POLL_INTERVAL)  # it is just starting, or ending
+                continue
+        running = PersonalPool.attach(place)
+        _check_same(place, state, cpus=cpus, memory=memory)
+        running._wait_until_ready(max(0.0, deadline - time.monotonic()))
+        record(place)
+        return running
+
+
+def _check_same(place: str, state: dict[str, Any], **wanted: int | None) -> None:
+    """Refuse a running pool that is not as it is asked for."""
+    for name, value in wanted.items():
+        if value is not None and state.get(name, value) != value:
+            options = "".join(f" --{n} {v}" for n, v in wanted.items() if v is not None)
+            has = "all there is" if state[name] is None else state[name]
+            raise PoolError(
+                f"the pool that runs in {place} was started with {name} {has}, wanted is "
+                f"{value}; for another one: {command('stop', place)} && "
+                f"{command('start', place)}{options}"
+            )
 
 
 def stop_pool(directory: str | os.PathLike[str] | None = None) -> bool:
@@ -423,15 +490,31 @@ def stop_pool(directory: str | os.PathLike[str] | None = None) -> bool:
 
 
 def usage_text(pool: PersonalPool) -> str:
-    """Return what to tell the user of a pool that has just been started."""
-    exports = "\n".join(
-        f"  export {name}={shlex.quote(value)}" for name, value in pool.environment.items()
-    )
-    return (
-        f"A personal HTCondor pool runs in {pool.directory}. Use it in this shell with\n"
-        f"{exports}\n"
-        f"and stop it with\n  {command('stop', pool.directory)}"
-    )
+    """Return what to tell the user of a pool that stands alone."""
+    said = [f"A personal HTCondor pool runs in {pool.directory}, until it is stopped."]
+    other = os.environ.get("CONDOR_CONFIG", pool.config_file)
+    if other == pool.config_file:
+        said.append("Every vine_sharedport command finds it. For condor_q and the like:")
+    else:
+        said.append(f"In this shell CONDOR_CONFIG={other} wins. To use the pool here:")
+    said.append(f'  eval "$({command("env", pool.directory)})"')
+    said.append(f"See it:   {command('status', pool.directory)}")
+    said.append(f"Stop it:  {command('stop', pool.directory)}")
+    return "\n".join(said)
+
+
+def shell_text(pool: PersonalPool) -> str:
+    """Return commands for a POSIX shell, in which HTCondor's tools then use this pool."""
+    lines = [f"export {name}={shlex.quote(path)}" for name, path in pool.environment.items()]
+    # They would win over the pool's own settings.
+    names = [name for name in os.environ if re.fullmatch(r"_CONDOR_\w+", name, re.I | re.A)]
+    if names:
+        lines.append(f"unset {' '.join(names)}")
+    known = os.environ.get("PATH", "").split(os.pathsep)
+    missing = [d for d in dict.fromkeys(pool._state.get("programs", ())) if d not in known]
+    if missing:
+        lines.append(f'export PATH="${{PATH:+$PATH:}}"{shlex.quote(os.pathsep.join(missing))}')
+    return "\n".join(lines)
 
 
 def _stop_processes(directory: str, state: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _htcondor, machines
+from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.worker_job import (
     address_of,
@@ -188,10 +189,13 @@ def submit_workers(
         LaunchError: The manager has no shared port, a file is missing or is not what it
             should be, or the schedd does not take the jobs.
         DiscoveryError: HTCondor is not configured here.
+
+    HTCondor is the one that ``discover`` finds.
     """
     if not isinstance(count, int) or count < 1:
         raise LaunchError(f"cannot submit {count!r} workers; give a count of 1 or more")
     address = address_of(manager)  # before anything is made
+    use_own_pool()
     htcondor2 = _htcondor.load()
     directory = _make_directory(manager, directory)
     description = describe_workers(
