@@ -45,7 +45,7 @@ def main():
         if os.getppid() != parent:
             raise Told
         child = start(options)
-        report(options, '{ "child-pid": %d }' % child)
+        report(options, "child-pid", child)
         status = wait_for(child)
     except Told:
         pass
@@ -54,7 +54,7 @@ def main():
         end_descendants()
         if options.remove:
             shutil.rmtree(options.remove, ignore_errors=True)
-    report(options, '{ "exit-code": %d }' % status)
+    report(options, "exit-code", status)
     return status
 
 
@@ -80,10 +80,10 @@ def start(options):
     os._exit(127)
 
 
-def report(options, line):
+def report(options, name, number):
     if options.report is not None:
         with contextlib.suppress(BrokenPipeError):
-            os.write(options.report, line.encode() + b"\n")
+            os.write(options.report, f'{{ "{name}": {number} }}\n'.encode())
 
 
 def wait_for(child):
