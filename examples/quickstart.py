@@ -24,7 +24,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # ndcctools tells that Dask is not installed
     import vine_sharedport as vine
 
-    vine.Task  # noqa: B018 - imports ndcctools
+    try:
+        vine.Task  # noqa: B018 - imports ndcctools
+    except vine.MissingDependencyError as error:  # it says what to do
+        raise SystemExit(f"quickstart: {error}") from None
 
 TEXTS = (
     "/usr/share/common-licenses/*",
