@@ -5,6 +5,7 @@ Asked for messages alone, when the failure has happened: it may take some time.
 
 from __future__ import annotations
 
+import glob
 import os
 import shlex
 import shutil
@@ -35,13 +36,13 @@ def command(*, pip: str, debian: str, conda: str) -> str:
         conda: conda-forge's package.
     """
     if _in_conda():
-        return f"conda install -p {shlex.quote(sys.prefix)} -c conda-forge {conda}"
+        return f"conda install -y -p {shlex.quote(sys.prefix)} -c conda-forge {conda}"
     # Where the distribution looks after its Python, pip refuses to.
     managed = os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))
     if not managed or sys.prefix != sys.base_prefix:
         return f"{shlex.quote(sys.executable)} -m pip install {pip}"
     if shutil.which("apt-get") and (os.geteuid() == 0 or shutil.which("sudo")):
-        return f"{_sudo()}apt-get install {debian}"
+        return _apt_get(debian)
     # Without root's rights.
     environment = f"{sys.executable} -m venv --system-site-packages ~/vine"
     return f"{environment} && . ~/vine/bin/activate && pip install {pip}"
@@ -50,20 +51,21 @@ def command(*, pip: str, debian: str, conda: str) -> str:
 def cctools() -> str:
     """Return how to install cctools, its programs and its Python bindings: not by pip."""
     if _in_conda():
-        return f"install it with 'conda install -p {sys.prefix} -c conda-forge ndcctools'"
-    conda = "'conda create -n vine -c conda-forge ndcctools htcondor'"
+        return f"install it with 'conda install -y -p {sys.prefix} -c conda-forge ndcctools'"
+    conda = "'conda create -y -n vine -c conda-forge ndcctools htcondor'"
     if not shutil.which("apt-get"):
         return f"install it with {conda}"
     return (  # Debian 12's cctools are older than TaskVine
-        f"on Debian 13 or later install it as root with '{_sudo()}apt-get install "
-        f"coop-computing-tools python3-workqueue python3-cloudpickle', elsewhere with {conda}"
+        "on Debian 13 or later install it as root with "
+        f"'{_apt_get('coop-computing-tools python3-workqueue python3-cloudpickle')}', "
+        f"elsewhere with {conda}"
     )
 
 
 def htcondor() -> str:
     """Return how to install HTCondor's daemons: neither by pip nor by conda."""
     return (
-        f"install it as root with '{_sudo()}apt-get install condor' on Debian 13 or later, "
+        f"install it as root with '{_apt_get('condor')}' on Debian 13 or later, "
         "else see https://htcondor.readthedocs.io/en/latest/getting-htcondor; PyPI and "
         "conda-forge do not have the daemons"
     )
@@ -73,9 +75,11 @@ def _in_conda() -> bool:
     return os.path.isdir(os.path.join(sys.prefix, "conda-meta")) and bool(shutil.which("conda"))
 
 
-def _sudo() -> str:
-    """Return what makes an ordinary user's command root's, where there is such a thing."""
-    return "sudo " if os.geteuid() != 0 and shutil.which("sudo") else ""
+def _apt_get(packages: str) -> str:
+    """Return the command that installs Debian's packages; containers begin without lists."""
+    sudo = "sudo " if os.geteuid() != 0 and shutil.which("sudo") else ""
+    update = "" if glob.glob("/var/lib/apt/lists/*Packages*") else f"{sudo}apt-get update && "
+    return f"{update}{sudo}apt-get install -y {packages}"
 
 
 def hidden(module: str) -> str | None:

@@ -119,21 +119,26 @@ def test_a_command_is_that_of_the_python_it_is_for(
     monkeypatch.setattr(
         installing.shutil, "which", lambda name: name if name in programs else None
     )
+    lists = ["/var/lib/apt/lists/host_Packages"]
+    monkeypatch.setattr(installing.glob, "glob", lambda pattern: lists)
     # An environment is its owner's, whatever it is made of.
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
     assert installing.command(**names) == f"{sys.executable} -m pip install from-pypi"
     # Debian's own Python takes nothing from pip.
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert installing.command(**names) == "apt-get install from-debian"
+    assert installing.command(**names) == "apt-get install -y from-debian"
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "-m venv --system-site-packages ~/vine && " in installing.command(**names)
     programs.add("sudo")
-    assert installing.command(**names) == "sudo apt-get install from-debian"
+    assert installing.command(**names) == "sudo apt-get install -y from-debian"
+    lists.clear()  # as in a new container
+    update = "sudo apt-get update && sudo apt-get install -y from-debian"
+    assert installing.command(**names) == update
     # conda looks after the whole environment.
     (tmp_path / "conda-meta").mkdir()
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    conda = f"conda install -p {tmp_path} -c conda-forge "
+    conda = f"conda install -y -p {tmp_path} -c conda-forge "
     assert installing.command(**names) == conda + "from-conda"
     assert f"'{conda}ndcctools'" in installing.cctools()
 

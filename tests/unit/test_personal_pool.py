@@ -233,7 +233,7 @@ def test_missing_condor_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_pool_config.shutil, "which", lambda name, path=None: None)
-    with pytest.raises(PoolError, match=r"condor_master is not on .*apt-get install condor"):
+    with pytest.raises(PoolError, match=r"condor_master is not on .*apt-get install -y condor"):
         find_installation()
 
 
