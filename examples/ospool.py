@@ -119,4 +119,7 @@ def show(exponents: dict[float, float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except vine.SharedPortError as error:  # it says what to do
+        raise SystemExit(f"ospool: {error}") from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import math
 import os
 import sys
@@ -58,6 +59,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.workers < 1:
         parser.error(f"--workers is {options.workers}; give 1 or more")
+    needed = ("cloudpickle", "conda_pack", "numpy", "threadpoolctl")
+    if lacking := [name for name in needed if not importlib.util.find_spec(name)]:
+        names = ", ".join(lacking)
+        raise SystemExit(f"serverless: no {names}; in the checkout, pip install '.[examples]'")
     with use_pool(), vine.Manager(0, shared_port=True) as manager:
         workers = vine.Factory("condor", manager=manager)
         workers.min_workers = 0
@@ -118,4 +123,7 @@ def show(found: dict[float, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except vine.SharedPortError as error:  # it says what to do
+        raise SystemExit(f"serverless: {error}") from None

@@ -13,12 +13,15 @@ import os
 import sys
 import warnings
 
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from sklearn.datasets import load_digits
-
 import vine_sharedport as vine
+
+try:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+    from sklearn.datasets import load_digits
+except ImportError as error:
+    raise SystemExit(f"sweep: {error}; in the checkout, pip install '.[examples]'") from None
 
 warnings.filterwarnings("ignore", message="DaskVine not available")  # not needed here
 
@@ -118,4 +121,7 @@ def draw(accuracy: np.ndarray, path: str) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except vine.SharedPortError as error:  # it says what to do
+        raise SystemExit(f"sweep: {error}") from None

@@ -100,4 +100,7 @@ def show(counts: dict[str, Counter[str]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except vine.SharedPortError as error:  # it says what to do
+        raise SystemExit(f"work_queue_words: {error}") from None

@@ -78,8 +78,8 @@ _HOME = {
 }
 
 _SUBMODULES = {
-    *("cli", "errors", "factory", "hook", "htcondor_shared_link", "link", "manager", "pool"),
-    *("wire", "work_queue", "worker"),
+    *("cli", "errors", "factory", "hook", "htcondor_shared_link", "installing", "link"),
+    *("manager", "pool", "wire", "work_queue", "worker"),
 }
 
 __all__ = [

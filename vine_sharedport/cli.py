@@ -23,6 +23,7 @@ from vine_sharedport.errors import (
     EndpointError,
     GateError,
     LaunchError,
+    MissingDependencyError,
     SharedPortError,
     SinfulError,
 )
@@ -460,7 +461,7 @@ def _run_program(options: argparse.Namespace) -> int:
     arguments = [options.program, *options.arguments]
     try:
         run_program(arguments, settings, module=options.module)
-    except NoProgramError:
+    except (NoProgramError, MissingDependencyError):  # no fault of the program's
         raise
     except SharedPortError:  # not the user of this command, but the program let it pass
         traceback.print_exc()

@@ -478,8 +478,8 @@ def test_missing_worker_program_is_named_with_the_remedy() -> None:
     with pytest.raises(LaunchError) as caught:
         run_worker(ADDRESS, worker="no_such_worker")
     assert str(caught.value) == (
-        "there is no worker program 'no_such_worker'; give its path with --worker, "
-        "or put the directory of vine_worker on PATH"
+        "there is no worker program 'no_such_worker' on PATH or in "
+        f"{os.path.dirname(sys.executable)}; give its path with --worker"
     )
 
 

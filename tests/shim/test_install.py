@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -108,29 +109,81 @@ def test_a_source_that_does_not_compile_is_no_obstacle(
     assert "this is no C" in said
 
 
+def source_distribution(checkout: Path, tmp_path: Path) -> Path:
+    """Return the directory of a source distribution that was built and unpacked."""
+    program = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"
+    (tmp_path / "s").mkdir()
+    python("-c", program, str(tmp_path / "s"), cwd=checkout)
+    (archive,) = (tmp_path / "s").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        if hasattr(tarfile, "data_filter"):
+            file.extractall(tmp_path / "x", filter="data")
+        else:
+            file.extractall(tmp_path / "x")
+    (unpacked,) = (tmp_path / "x").iterdir()
+    return unpacked
+
+
 def test_a_source_distribution_builds_the_same_wheel(
     compiler: str, checkout: Path, tmp_path: Path
 ) -> None:
     # One that was built in place is not to travel with the sources.
     shim.build(str(checkout / INSIDE), compiler=compiler)
-    program = (
-        "import sys; from setuptools import build_meta as b; print(b.build_sdist(sys.argv[1]))"
-    )
-    (tmp_path / "s").mkdir()
-    python("-c", program, str(tmp_path / "s"), cwd=checkout)
-    (archive,) = (tmp_path / "s").glob("*.tar.gz")
-    with tarfile.open(archive) as file:
-        names = {name.partition("/")[2] for name in file.getnames()}
-        if hasattr(tarfile, "data_filter"):
-            file.extractall(tmp_path / "x", filter="data")
-        else:
-            file.extractall(tmp_path / "x")
+    unpacked = source_distribution(checkout, tmp_path)
+    names = {os.path.relpath(path, unpacked) for path in unpacked.rglob("*")}
     assert not [name for name in names if name.endswith(".so")]
     wanted = {os.path.relpath(path, ROOT) for path in shim.sources()}
     assert wanted | {"setup.py", "vine_sharedport/worker/launcher.sh"} <= names
-    (unpacked,) = (tmp_path / "x").iterdir()
     found, _ = wheel(unpacked, tmp_path / "w")
     assert found.name.endswith(f"-py3-none-{PLATFORM}.whl")
+
+
+def test_a_source_distribution_is_as_good_as_a_checkout(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    made = ".git .venv .CI build dist *.egg-info *-run-info .*_cache .hypothesis __pycache__"
+    ignored = shutil.ignore_patterns(*made.split(), "*.so", ".lib*", ".try*", "sweep.png")
+    shutil.copytree(ROOT, checkout, ignore=ignored)
+    wanted = {os.path.relpath(path, checkout) for path in checkout.rglob("*") if path.is_file()}
+    # What using it leaves behind does not travel.
+    for name in (
+        "tests/unit/__pycache__/test_cedar.pyc", "examples/vine-run-info/2026/vine-logs/debug",
+        "tests/shim/client.so", "vine_sharedport/worker/.libvine_sharedport.so.12", "sweep.png",
+        "docs/.try.md", "tests/.hypothesis/unicode", "vine-run-info/most-recent",
+    ):  # fmt: skip
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    unpacked = source_distribution(checkout, tmp_path)
+    there = {os.path.relpath(path, unpacked) for path in unpacked.rglob("*") if path.is_file()}
+    added = {
+        name for name in there if name in ("PKG-INFO", "setup.cfg") or ".egg-info/" in name
+    }
+    assert there - added == wanted - {".gitignore"}
+    for name in ("sandbox/run", ".ci/run"):
+        assert os.access(unpacked / name, os.X_OK), f"{name} cannot be called"
+
+    for page in unpacked.rglob("*.md"):
+        for target, anchor in links(page):
+            full = page.parent / target if target else page
+            assert full.exists(), f"{os.path.relpath(page, unpacked)} links to {target}"
+            if anchor:
+                assert anchor in anchors(full), f"{page.name} links to {target}#{anchor}"
+
+    pip("install", "--target", str(tmp_path / "site"), str(unpacked), cwd=tmp_path, CC="none")
+    run = "import sys; sys.path.insert(0, 'site'); import vine_sharedport.cli as c; c.main()"
+    assert "worker" in python("-I", "-c", run, "--help", cwd=tmp_path).stdout
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """Return the relative links of a page: the file, as written, and the heading in it."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [t.partition("#")[::2] for t in targets if not re.match(r"[a-z]+:", t)]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return a page's headings as links name them."""
+    titles = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 LIBRARY_OF = "from vine_sharedport.worker import shim; print(shim.library_path())"

@@ -338,7 +338,9 @@ def test_given_text_that_is_no_address_is_refused(address: str, tmp_path: Path) 
 def test_missing_bindings_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "htcondor2", raising=False)
     monkeypatch.setattr(_htcondor.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"pip install htcondor"):
+    with pytest.raises(
+        MissingDependencyError, match=r"does not find htcondor2.*(hides|install)"
+    ):
         discovery.discover()
 
 

@@ -232,8 +232,8 @@ def test_condor_of_a_conda_environment_is_found_off_path(prefix: Path) -> None:
 def test_missing_condor_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_pool_config.shutil, "which", lambda name, path: None)
-    with pytest.raises(PoolError, match=r"condor_master is not on PATH.*apt install condor"):
+    monkeypatch.setattr(_pool_config.shutil, "which", lambda name, path=None: None)
+    with pytest.raises(PoolError, match=r"condor_master is not on .*apt-get install -y condor"):
         find_installation()
 
 

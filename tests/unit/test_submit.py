@@ -141,7 +141,9 @@ def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_trav
 
 
 def test_a_worker_that_is_not_here_must_be_in_an_image(tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match="no worker program '/opt/vine_worker' here"):
+    with pytest.raises(
+        LaunchError, match="no worker program '/opt/vine_worker'; give its path with worker="
+    ):
         _describe(tmp_path, worker="/opt/vine_worker")
     commands = _describe(
         tmp_path, worker="/opt/vine_worker", container_image="docker://example.org/vine"

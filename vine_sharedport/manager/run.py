@@ -20,6 +20,7 @@ from types import ModuleType
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.manager.settings import SharedPort
+from vine_sharedport.manager.systems import missing
 
 __all__ = ["NoProgramError", "install", "install_from_environment", "run_program"]
 
@@ -43,6 +44,7 @@ def run_program(
 
     Raises:
         NoProgramError: There is no such program.
+        MissingDependencyError: It needs ndcctools or cloudpickle, and did not find it.
         BaseException: Whatever the program raises.
     """
     program = arguments[0]
@@ -60,10 +62,13 @@ def run_program(
     os.environ["PYTHONPATH"] = f"{site}{os.pathsep}{path}" if path else site
     install(settings)
     sys.argv = list(arguments)
-    if module:
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(os.path.abspath(program), run_name="__main__")
+    try:
+        if module:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(os.path.abspath(program), run_name="__main__")
+    except ImportError as error:
+        raise missing("TaskVine", error) from error
 
 
 def install_from_environment() -> None:

@@ -41,7 +41,7 @@ def make_stock_factory(
     try:
         stock: Any = importlib.import_module(module).Factory
     except ImportError as error:
-        raise missing(system.name, error) from error
+        raise missing(system.name, error) from None  # the message has it
     given = {name: options.pop(name) for name in _CONSTRUCTOR if options.get(name) is not None}
     named = {_stock_name(stock, batch_type, name): value for name, value in options.items()}
     link = getattr(manager, "shared_port", None)

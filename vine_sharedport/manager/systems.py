@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable
 
 from vine_sharedport.errors import HookError, MissingDependencyError
+from vine_sharedport.installing import cctools, command, environment_of, hidden
 
 __all__ = ["TASKVINE", "WORK_QUEUE", "WORK_QUEUE_RUN_INFO", "System", "missing"]
 
@@ -48,12 +52,43 @@ class System:
 
 def missing(system: str, error: ImportError) -> ImportError:
     """Return what to raise when a system's bindings cannot be imported."""
-    if error.name is None or error.name.split(".")[0] != "ndcctools":
+    package = (error.name or "").split(".")[0]
+    if package == "cloudpickle":
+        return missing_cloudpickle(system)
+    if package != "ndcctools":
         return error  # another module's problem, told as it is
+    what = f"ndcctools, {system}'s Python bindings"
+    if error.name != "ndcctools":
+        return MissingDependencyError(f"{what} {_unusable(error)}")
     return MissingDependencyError(
-        f"{system}'s Python bindings are not installed ({error}); install them with "
-        "'conda install -c conda-forge ndcctools' or 'apt install python3-workqueue'"
+        f"{sys.executable} does not find {what}; {hidden('ndcctools') or cctools()}"
     )
+
+
+def missing_cloudpickle(system: str) -> ImportError:
+    """Return what to raise when a system needs cloudpickle, and there is none."""
+    step = command(pip="cloudpickle", debian="python3-cloudpickle", conda="cloudpickle")
+    return MissingDependencyError(
+        f"{system} needs the Python package cloudpickle, which {sys.executable} does not "
+        f"have; install it with '{step}'"
+    )
+
+
+def _unusable(error: ImportError) -> str:
+    """Return why bindings that are there cannot be imported, and what to do."""
+    spec = importlib.util.find_spec("ndcctools")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    # Such as _cvine.cpython-313-x86_64-linux-gnu.so.
+    names = [file.name for place in places for file in Path(place).rglob("_c*.so")]
+    built = {match[1] for name in names if (match := re.search(r"\.cpython-3(\d+)", name))}
+    here = ", ".join(places)
+    if built and str(sys.version_info[1]) not in built:
+        other = f"3.{max(built, key=int)}"
+        return (
+            f"in {here} is for Python {other}, and {sys.executable} is "
+            f"3.{sys.version_info[1]}; {environment_of(f'python{other}')}"
+        )
+    return f"in {here} cannot be used ({error}); {cctools()}"
 
 
 def _taskvine_directories(manager: Any) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from vine_sharedport.manager.systems import TASKVINE, missing
 try:
     import ndcctools.taskvine as _stock
 except ImportError as error:
-    raise missing("TaskVine", error) from error
+    raise missing("TaskVine", error) from None  # the message has it
 
 __all__ = ["Manager", "stock_attribute", "stock_names"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from vine_sharedport.manager.extension import extend
-from vine_sharedport.manager.systems import WORK_QUEUE, missing
+from vine_sharedport.manager.systems import WORK_QUEUE, missing, missing_cloudpickle
 
 try:
     import ndcctools.work_queue as _stock
 except ImportError as error:
-    raise missing("Work Queue", error) from error
+    raise missing("Work Queue", error) from None  # the message has it
 
 __all__ = ["WorkQueue", "stock_attribute", "stock_names"]
 
@@ -20,7 +20,11 @@ def stock_attribute(name: str) -> Any:
 
     Raises:
         AttributeError: It has no such name.
+        MissingDependencyError: It is ``PythonTask``, and there is no cloudpickle. Work
+            Queue says so without the next step, and not before a task is made.
     """
+    if name == "PythonTask" and not _stock.pythontask_available:
+        raise missing_cloudpickle("Work Queue's PythonTask")
     return getattr(_stock, name)
 
 

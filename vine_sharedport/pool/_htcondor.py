@@ -17,14 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SharedPortError
+from vine_sharedport.installing import command, hidden
 from vine_sharedport.pool._pool_place import way_to_own_pool
 
 __all__ = ["config_source", "failures", "load", "parameter", "periodic_interval", "refresh"]
-
-INSTALL_HINT = (
-    "install the package 'htcondor' ('pip install htcondor', or 'conda install -c "
-    "conda-forge python-htcondor'; Debian: 'apt install htcondor')"
-)
 
 # ``find_file`` in src/condor_utils/condor_config.cpp; the last is ~condor.
 _USUAL_CONFIGS = ("/etc/condor/condor_config", "/usr/local/etc/condor_config")
@@ -57,7 +53,8 @@ def load() -> Any:
     imported = sys.modules.get("htcondor2")
     if imported is None and importlib.util.find_spec("htcondor2") is None:
         raise MissingDependencyError(
-            f"the module htcondor2 is not installed in {sys.prefix}; {INSTALL_HINT}"
+            f"{sys.executable} does not find htcondor2, HTCondor's Python bindings; "
+            f"{hidden('htcondor2') or _how_to_install()}"
         )
     _check_configuration()
     if imported is None:
@@ -66,12 +63,19 @@ def load() -> Any:
             import htcondor2
         except ImportError as error:
             raise MissingDependencyError(
-                f"the module htcondor2 cannot be loaded ({error}); {INSTALL_HINT}"
+                f"htcondor2, HTCondor's Python bindings, cannot be loaded ({error}); "
+                f"{_how_to_install()}"
             ) from error
         _loaded_from[:] = [os.environ.get("CONDOR_CONFIG")]
         return htcondor2
     refresh()
     return imported
+
+
+def _how_to_install() -> str:
+    """Return the next step, also where there are bindings from before ``htcondor2``."""
+    step = command(pip="--upgrade htcondor", debian="condor", conda="python-htcondor")
+    return f"install it with '{step}'"
 
 
 def refresh() -> None:

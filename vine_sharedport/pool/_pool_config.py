@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vine_sharedport import installing
 from vine_sharedport.errors import PoolError
 
 __all__ = ["CPUS", "MEMORY", "Installation", "check_size", "find_installation", "format_config"]
@@ -22,11 +23,6 @@ __all__ = ["CPUS", "MEMORY", "Installation", "check_size", "find_installation", 
 # no job runs. More than the machine has is for trying things out.
 CPUS = (1, 10_000)
 MEMORY = (128, 100_000_000)
-
-_INSTALL_HINT = (
-    "install HTCondor ('apt install condor', 'dnf install condor', or 'conda install -c "
-    "conda-forge htcondor'); the daemons are not part of the PyPI package"
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def find_installation() -> Installation:
     if master is None:
         raise PoolError(
             "condor_master is not on PATH, nor in the sbin of "
-            f"{', '.join(filter(None, prefixes))}; {_INSTALL_HINT}"
+            f"{', '.join(filter(None, prefixes))}; {installing.htcondor()}"
         )
     # Beside the name that was found, or beside the file behind a link.
     roots = dict.fromkeys(Path(p).parent.parent for p in (master, os.path.realpath(master)))
@@ -112,7 +108,7 @@ def find_installation() -> Installation:
         missing = "condor_shared_port" if libexec is None else "condor_status"
         raise PoolError(
             f"found {master}, but not its {missing} (looked below "
-            f"{', '.join(map(str, roots))}); {_INSTALL_HINT}"
+            f"{', '.join(map(str, roots))}); {installing.htcondor()}"
         )
     root = next(iter(roots))
     lib = next(
@@ -147,12 +143,14 @@ def _version(master: str) -> tuple[int, ...]:
             [master, "-version"], capture_output=True, text=True, timeout=30, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise PoolError(f"{master} -version does not run: {error}; {_INSTALL_HINT}") from error
+        raise PoolError(
+            f"{master} -version does not run: {error}; {installing.htcondor()}"
+        ) from error
     match = re.search(r"CondorVersion: (\d+)\.(\d+)\.(\d+)", said.stdout)
     if match is None:
         raise PoolError(
             f"'{master} -version' said {(said.stdout + said.stderr).strip()[:200]!r}, wanted "
-            f"'$CondorVersion: ...'; {_INSTALL_HINT}"
+            f"'$CondorVersion: ...'; {installing.htcondor()}"
         )
     return tuple(map(int, match.groups()))
 

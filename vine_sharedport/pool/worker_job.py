@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import shutil
+import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker import shim
 from vine_sharedport.worker.bundle import LAUNCHER, PACKAGE, launcher_path
 from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
-from vine_sharedport.worker.program import read_program
+from vine_sharedport.worker.program import find_program, read_program
 
 __all__ = [
     "PYTHON_ENV_VARIABLE",
@@ -201,17 +201,14 @@ def find_worker(
     """Return what the launcher shall start, and the file to send along, if there is one."""
     if worker is None:
         worker = "work_queue_worker" if hasattr(manager, "_work_queue") else "vine_worker"
-    found = shutil.which(worker)
-    if found is not None:
-        program = os.path.realpath(found)
-        return os.path.basename(program), program
-    if container_image is not None:
+    try:
+        program = os.path.realpath(find_program(worker, option="worker="))
+    except LaunchError:
+        if container_image is None:
+            raise
         log.info("the worker %s is not here; it has to be in %s", worker, container_image)
         return worker, None
-    raise LaunchError(
-        f"there is no worker program {worker!r} here to send along; give its path with "
-        "worker=, or put its directory on PATH"
-    )
+    return os.path.basename(program), program
 
 
 def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
@@ -257,15 +254,22 @@ def _check_python_env(path: str) -> str:
         good = tarfile.is_tarfile(path)
     except OSError as error:
         raise LaunchError(
-            f"cannot read the Python environment {path}: {error.strerror}; make it with "
-            "poncho_package_create or conda-pack"
+            f"cannot read the Python environment {path}: {error.strerror}; {_pack(path)}"
         ) from error
     if not good:
         raise LaunchError(
             f"the Python environment {path} is no tar archive (plain, or compressed by gzip, "
-            "bzip2 or xz); make it with poncho_package_create, or 'conda-pack -o env.tar.gz'"
+            f"bzip2 or xz); {_pack(path)}"
         )
     return path
+
+
+def _pack(path: str) -> str:
+    """Return how to make the tarball of a Python environment."""
+    return (
+        "make it where your conda environment is active, with 'conda install -y -c conda-forge "
+        f"conda-pack' and 'conda-pack --force -o {shlex.quote(path)}'"
+    )
 
 
 def _check_inputs(paths: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.worker import shim
 from vine_sharedport.worker.launch import parse_address
+from vine_sharedport.worker.program import find_program
 
 __all__ = [
     "ADDRESS",
@@ -107,12 +108,7 @@ def write_bundle(
         files[SECRET] = (read_secret_file(secret_file), 0o600)
     program = None
     if worker is not None:
-        found = shutil.which(worker)
-        if found is None:
-            raise LaunchError(
-                f"there is no worker program {worker!r}; give its path, or put its directory "
-                "on PATH"
-            )
+        found = find_program(worker, option="--worker")
         program = os.path.basename(os.path.realpath(found))
         if program in (LAUNCHER, PACKAGE, ADDRESS, SECRET, shim.LIBRARY):
             raise LaunchError(f"a worker program cannot be called {program}; rename it")

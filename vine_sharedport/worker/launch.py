@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -27,6 +26,7 @@ from vine_sharedport.link.relay import Relay, no_thread
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
+from vine_sharedport.worker.program import find_program
 
 __all__ = [
     "ADDRESS_VARIABLE",
@@ -123,12 +123,7 @@ def run_worker(
     sinful = parse_address(address)
     if not plan(sinful, private_network=network):  # nor would an hour's patience find one
         raise SinfulError(_no_port(address))
-    program = shutil.which(worker)
-    if program is None:
-        raise LaunchError(
-            f"there is no worker program {worker!r}; give its path with --worker, "
-            "or put the directory of vine_worker on PATH"
-        )
+    program = find_program(worker, option="--worker")
     secret = None if secret_file is None else read_secret_file(secret_file)
     limit = max(1.0, _time_limit(options) if connect_timeout is None else connect_timeout)
     dial = partial(

@@ -6,14 +6,20 @@ import importlib
 import logging
 import os
 import re
+import shutil
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from vine_sharedport.errors import LaunchError, MissingDependencyError
+from vine_sharedport.installing import cctools, command
 
-__all__ = ["Program", "read_program"]
+__all__ = ["Program", "find_program", "read_program"]
 
 log = logging.getLogger(__name__)
+
+# TaskVine's and Work Queue's.
+_STOCK_WORKERS = ("vine_worker", "work_queue_worker")
 
 # HTCondor's names (``Arch``) for ELF's machines; ``sysapi_translate_arch`` in
 # src/condor_sysapi/arch.cpp passes on what ``uname -m`` says of all others.
@@ -83,6 +89,28 @@ class Program:
         if self.glibc is not None:
             libc += f" {self.glibc[0]}.{self.glibc[1]} or later"
         return f"needs {self.arch} and " + ", ".join((libc, *self.libraries))
+
+
+def find_program(worker: str, *, option: str) -> str:
+    """Return the path of a worker's program, on PATH or beside this Python.
+
+    Args:
+        worker: A path, or a name.
+        option: What the caller gives another path with, for the message.
+
+    Raises:
+        LaunchError: It is not there.
+    """
+    # An environment's Python may be called by its path, without "activate".
+    beside = os.path.dirname(sys.executable)
+    found = shutil.which(worker) or shutil.which(worker, path=beside)
+    if found is None:
+        where = "" if os.path.dirname(worker) else f" on PATH or in {beside}"
+        step = f"{cctools()}, or " if worker in _STOCK_WORKERS else ""
+        raise LaunchError(
+            f"there is no worker program {worker!r}{where}; {step}give its path with {option}"
+        )
+    return found
 
 
 def read_program(path: str) -> Program | None:
@@ -171,6 +199,6 @@ def _load(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingDependencyError(
-            "the module elftools is not installed; install the package 'pyelftools' "
-            "('pip install pyelftools')"
+            f"the module elftools is not installed for {sys.executable}; install it with "
+            f"'{command(pip='pyelftools', debian='python3-pyelftools', conda='pyelftools')}'"
         ) from error

@@ -1,0 +1,156 @@
+"""What is missing is named with a command that brings it: the one for this Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vine_sharedport import installing
+from vine_sharedport.errors import LaunchError
+from vine_sharedport.worker.program import find_program
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = f"{sys.base_exec_prefix}/bin/python3.{sys.version_info[1]}"
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+# ndcctools, without a look at the rest of TaskVine.
+USE = "import vine_sharedport, warnings; warnings.simplefilter('ignore'); vine_sharedport.Task"
+
+
+def run(*command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def system_has(module: str) -> bool:
+    """Whether the Python that environments are made of has it, such as Debian's."""
+    return run(BASE, "-c", f"import {module}").returncode == 0
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """Return the Python of an environment that sees nothing of the system's."""
+    subprocess.run([BASE, "-m", "venv", "--without-pip", tmp_path / "my venv"], check=True)
+    return tmp_path / "my venv/bin/python"
+
+
+@pytest.mark.skipif(not system_has("ndcctools.taskvine"), reason="the system has no ndcctools")
+@pytest.mark.parametrize("as_command", [False, True], ids=["imported", "run"])
+def test_what_an_environment_hides_comes_by_the_command_that_is_printed(
+    python: Path, tmp_path: Path, as_command: bool
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import ndcctools.taskvine" if as_command else USE)
+    prefix = ("-m", "vine_sharedport", "run") if as_command else ()
+    said = run(python, *prefix, program)
+    assert said.returncode == 1
+    message = said.stderr.splitlines()[-1]
+    assert "does not find ndcctools" in message
+    assert "hides" in message
+    assert "install" not in message
+    if as_command:  # the user's program is not to blame
+        assert len(said.stderr.splitlines()) == 1
+        assert len(message) < 4 * 100
+    (step,) = re.findall(r" by '(.*)'$", message)
+    assert "--system-site-packages" in step
+    done = run("sh", "-c", step)
+    assert done.returncode == 0, done.stderr
+    again = run(python, *prefix, program)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.skipif(not system_has("htcondor2"), reason="the system has no htcondor2")
+def test_the_bindings_that_belong_to_the_systems_daemons_are_preferred(python: Path) -> None:
+    use = "from vine_sharedport.pool import _htcondor; _htcondor.load()"
+    said = run(python, "-c", use, CONDOR_CONFIG="ONLY_ENV").stderr.splitlines()[-1]
+    assert "MissingDependencyError" in said
+    assert "does not find htcondor2" in said
+    (step,) = re.findall(r" by '(.*)'$", said)
+    assert run("sh", "-c", step).returncode == 0
+    done = run(python, "-c", use, CONDOR_CONFIG="ONLY_ENV")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        USE,
+        "from vine_sharedport.work_queue import PythonTask",
+        "import vine_sharedport.work_queue as wq; wq.PythonTask(print)",
+    ],
+)
+def test_a_missing_cloudpickle_is_told_with_the_command_for_it(use: str) -> None:
+    pytest.importorskip("ndcctools")
+    said = run(sys.executable, "-c", f"import sys; sys.modules['cloudpickle'] = None; {use}")
+    message = said.stderr.splitlines()[-1]
+    assert message.startswith("vine_sharedport.errors.MissingDependencyError: ")
+    assert "needs the Python package cloudpickle" in message
+    step = installing.command(
+        pip="cloudpickle", debian="python3-cloudpickle", conda="cloudpickle"
+    )
+    assert message.endswith(f"install it with '{step}'")
+
+
+def test_bindings_for_another_python_are_told_from_missing_ones(tmp_path: Path) -> None:
+    package = tmp_path / "ndcctools" / "taskvine"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").write_text("from . import _cvine")
+    (package / "_cvine.cpython-38-x86_64-linux-gnu.so").touch()
+    said = run(sys.executable, "-c", USE, PYTHONPATH=f"{ROOT}:{tmp_path}").stderr
+    assert f"{tmp_path}/ndcctools is for Python 3.8, and {sys.executable} is 3." in said
+    assert "python3.8 -m venv --system-site-packages" in said
+    assert "not find" not in said
+
+
+def test_a_command_is_that_of_the_python_it_is_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"pip": "from-pypi", "debian": "from-debian", "conda": "from-conda"}
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+    monkeypatch.setattr(installing.sysconfig, "get_path", lambda name: str(tmp_path))
+    programs = {"conda", "apt-get"}
+    monkeypatch.setattr(
+        installing.shutil, "which", lambda name: name if name in programs else None
+    )
+    lists = ["/var/lib/apt/lists/host_Packages"]
+    monkeypatch.setattr(installing.glob, "glob", lambda pattern: lists)
+    # An environment is its owner's, whatever it is made of.
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    assert installing.command(**names) == f"{sys.executable} -m pip install from-pypi"
+    # Debian's own Python takes nothing from pip.
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert installing.command(**names) == "apt-get install -y from-debian"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "-m venv --system-site-packages ~/vine && " in installing.command(**names)
+    programs.add("sudo")
+    assert installing.command(**names) == "sudo apt-get install -y from-debian"
+    lists.clear()  # as in a new container
+    update = "sudo apt-get update && sudo apt-get install -y from-debian"
+    assert installing.command(**names) == update
+    # conda looks after the whole environment.
+    (tmp_path / "conda-meta").mkdir()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    conda = f"conda install -y -p {tmp_path} -c conda-forge "
+    assert installing.command(**names) == conda + "from-conda"
+    assert f"'{conda}ndcctools'" in installing.cctools()
+
+
+def test_a_worker_beside_this_python_needs_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(
+        LaunchError, match=r"'vine_worker' on PATH or in .*install it.*--worker"
+    ):
+        find_program("vine_worker", option="--worker")
+    (tmp_path / "vine_worker").touch(0o755)
+    assert find_program("vine_worker", option="--worker") == str(tmp_path / "vine_worker")
