@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.cli_parser import Parser
 from vine_sharedport.errors import (
     EndpointError,
     GateError,
@@ -41,12 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     _open_standard_files()
     parser = _make_parser()
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        hint = getattr(options, "hint", "")
-        getattr(options, "parser", parser).error(
-            f"unrecognized arguments: {' '.join(unknown)}{hint}"
-        )
+    options = parser.parse_args(arguments)
     _log_to_stderr(logging.DEBUG if options.verbose else logging.INFO)
     try:
         status = int(options.run(options))
@@ -104,7 +100,7 @@ def _log_to_stderr(level: int) -> None:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="vine_sharedport",
         description="TaskVine and Work Queue workers reach their manager through HTCondor's "
         "shared port.",
@@ -174,7 +170,7 @@ def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(
         run=_run_worker,
         parser=parser,
-        hint="; the worker's own options follow --, as in: "
+        hint="The worker's own options follow --, as in: "
         "vine_sharedport worker -- --cores 4 --timeout 600",
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import errno
 import glob
 import json
@@ -17,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from vine_sharedport.cli_parser import Parser, nearest
 from vine_sharedport.errors import LaunchError
 
 __all__ = ["add_factory"]
@@ -69,12 +69,12 @@ def _run(options: argparse.Namespace) -> int:
 # --- the factory itself
 
 
-def _make_parser(program: str) -> argparse.ArgumentParser:
+def _make_parser(program: str) -> Parser:
     import dataclasses
 
     from vine_sharedport.factory.options import ALIASES, REFUSED, Kind, Options
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description="Keep as many workers in HTCondor as the tasks of a manager need; the "
         "workers come back to it through the shared port. Runs until the manager has ended, "
@@ -143,12 +143,9 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
     parser = _make_parser(program)
     word = arguments[0] if arguments else "-"
     if not word.startswith("-") and not re.match(r".+:\d+(:|$)", ":".join(arguments[:2])):
-        near = difflib.get_close_matches(word, _VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_VERBS)}."
-        parser.error(
-            f"there is no subcommand {word!r}; {hint} A manager is named by -M NAME, or by "
-            "HOST PORT beside --address"
-        )
+        meant = nearest(word, _VERBS)
+        hint = f"did you mean {meant}?" if meant else f"a manager is named by -M {word}"
+        parser.refuse(f"there is no verb {word!r}; {hint}")
     options = parser.parse_args(arguments)
     values = {
         name: value
@@ -216,7 +213,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     from vine_sharedport.factory import files, process
     from vine_sharedport.factory.options import Options, read_config
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program, description="Run the factory of a directory that has its configuration."
     )
     parser.add_argument("directory", metavar="DIR")
@@ -338,7 +335,7 @@ def _status(program: str, arguments: Sequence[str]) -> int:
     from vine_sharedport.factory import files
     from vine_sharedport.factory.report import format_prometheus
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description="Show where a factory's workers are, and what is wrong. Exit status 1 if "
         "it does not run.",
@@ -418,7 +415,7 @@ def _watch_plainly(directory: str, interval: float) -> int:
 def _list(program: str, arguments: Sequence[str]) -> int:
     from vine_sharedport.factory import files
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program, description="List the factories in and below the present directory."
     )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
@@ -447,7 +444,7 @@ def _list(program: str, arguments: Sequence[str]) -> int:
 def _stop(program: str, arguments: Sequence[str]) -> int:
     from vine_sharedport.factory import files, process
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program, description="End a factory, and wait until its jobs are gone."
     )
     parser.add_argument("directory", nargs="?", metavar="DIR")

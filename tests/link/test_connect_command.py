@@ -273,7 +273,7 @@ def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:
         (["<127.0.0.1:1?sock=a%20b>"], 2, "is no manager's"),
         (["<127.0.0.1:1?sock=a>", "--timeout", "x"], 2, "'x' is no length of time"),
         (["<127.0.0.1:1?sock=a>", "--secret-file", "/none"], 1, "cannot read the secret file"),
-        (["<127.0.0.1:1?sock=a>", "--cores"], 2, "unrecognized arguments: --cores"),
+        (["<127.0.0.1:1?sock=a>", "--cores"], 2, "there is no option --cores"),
     ],
 )
 def test_command_says_what_is_wrong(arguments: list[str], status: int, message: str) -> None:
