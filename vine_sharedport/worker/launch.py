@@ -123,13 +123,13 @@ def run_worker(
     sinful = parse_address(address)
     if not plan(sinful, private_network=network):  # nor would an hour's patience find one
         raise SinfulError(_no_port(address))
+    secret = None if secret_file is None else read_secret_file(secret_file)
     program = shutil.which(worker)
     if program is None:
         raise LaunchError(
             f"there is no worker program {worker!r}; give its path with --worker, "
             "or put the directory of vine_worker on PATH"
         )
-    secret = None if secret_file is None else read_secret_file(secret_file)
     limit = max(1.0, _time_limit(options) if connect_timeout is None else connect_timeout)
     dial = partial(
         connect,
