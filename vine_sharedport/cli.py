@@ -24,6 +24,7 @@ from vine_sharedport.errors import (
     LaunchError,
     SharedPortError,
     SinfulError,
+    WrongSecretError,
 )
 
 __all__ = ["main"]
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 _USAGE_ERROR = 2
 _FAILURE = 1
+
+# Seconds for the gate's greeting, where nothing depends on it but a warning.
+_ASK_GATE_TIMEOUT = 3.0
+
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # What write(2) says of a reader that is gone and of a file system that takes no more.
@@ -236,9 +241,33 @@ def _write_bundle(options: argparse.Namespace) -> int:
             secret_file=options.secret_file,
             worker=options.worker,
             options=options.options,
-        )
+        ),
+        flush=True,
     )
+    if options.secret_file is None:
+        _warn_without_secret(options.address)
     return 0
+
+
+def _warn_without_secret(address: str) -> None:
+    """Warn if the manager asks for a secret, or if it cannot be asked from here."""
+    from vine_sharedport.link.dial import connect
+
+    try:
+        connect(address, timeout=_ASK_GATE_TIMEOUT, confirm=True).close()
+        return  # no gate has greeted
+    except WrongSecretError:
+        known = "the manager asks for its secret: without it the bundle's workers are refused"
+    except (SharedPortError, OSError):
+        known = (
+            "the bundle has no secret, and the manager was not reached to ask whether it needs "
+            "one: unless it has gate=False, the bundle's workers are refused"
+        )
+    log.warning(
+        "%s; write it again with --secret-file and the file that "
+        "manager.shared_port.secret_file tells",
+        known,
+    )
 
 
 def _add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
