@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import logging
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from hypothesis import settings
@@ -59,6 +61,17 @@ def short_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="vsp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def main() -> Iterator[Callable[..., int]]:
+    """Return the command as a function; what it does to the logging ends with the test."""
+    from vine_sharedport import cli
+
+    logger = logging.getLogger("vine_sharedport")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield lambda *arguments: cli.main(arguments)
+    logger.handlers[:], logger.level, logger.propagate = before
 
 
 def missing_for_daemon_tests() -> str | None:

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from vine_sharedport.cli_doctor import add_doctor
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.cli_parser import Parser
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import (
     EndpointError,
@@ -26,6 +27,7 @@ from vine_sharedport.errors import (
     MissingDependencyError,
     SharedPortError,
     SinfulError,
+    WrongSecretError,
 )
 
 __all__ = ["main"]
@@ -34,6 +36,10 @@ log = logging.getLogger(__name__)
 
 _USAGE_ERROR = 2
 _FAILURE = 1
+
+# Seconds for the gate's greeting, where nothing depends on it but a warning.
+_ASK_GATE_TIMEOUT = 3.0
+
 _BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # What write(2) says of a reader that is gone and of a file system that takes no more.
@@ -44,12 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     _open_standard_files()
     parser = _make_parser()
-    options, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        hint = getattr(options, "hint", "")
-        getattr(options, "parser", parser).error(
-            f"unrecognized arguments: {' '.join(unknown)}{hint}"
-        )
+    options = parser.parse_args(arguments)
     _log_to_stderr(logging.DEBUG if options.verbose else logging.INFO)
     try:
         status = int(options.run(options))
@@ -107,7 +108,7 @@ def _log_to_stderr(level: int) -> None:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="vine_sharedport",
         description="TaskVine and Work Queue workers reach their manager through HTCondor's "
         "shared port.",
@@ -178,7 +179,7 @@ def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(
         run=_run_worker,
         parser=parser,
-        hint="; the worker's own options follow --, as in: "
+        hint="The worker's own options follow --, as in: "
         "vine_sharedport worker -- --cores 4 --timeout 600",
     )
 
@@ -244,9 +245,33 @@ def _write_bundle(options: argparse.Namespace) -> int:
             secret_file=options.secret_file,
             worker=options.worker,
             options=options.options,
-        )
+        ),
+        flush=True,
     )
+    if options.secret_file is None:
+        _warn_without_secret(options.address)
     return 0
+
+
+def _warn_without_secret(address: str) -> None:
+    """Warn if the manager asks for a secret, or if it cannot be asked from here."""
+    from vine_sharedport.link.dial import connect
+
+    try:
+        connect(address, timeout=_ASK_GATE_TIMEOUT, confirm=True).close()
+        return  # no gate has greeted
+    except WrongSecretError:
+        known = "the manager asks for its secret: without it the bundle's workers are refused"
+    except (SharedPortError, OSError):
+        known = (
+            "the bundle has no secret, and the manager was not reached to ask whether it needs "
+            "one: unless it has gate=False, the bundle's workers are refused"
+        )
+    log.warning(
+        "%s; write it again with --secret-file and the file that "
+        "manager.shared_port.secret_file tells",
+        known,
+    )
 
 
 def _add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

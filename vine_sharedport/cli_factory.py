@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import errno
-import glob
 import json
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from typing import Any
 
+from vine_sharedport.cli_parser import Parser, nearest
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import LaunchError
 
@@ -70,18 +69,18 @@ def _run(options: argparse.Namespace) -> int:
 # --- the factory itself
 
 
-def _make_parser(program: str) -> argparse.ArgumentParser:
+def _make_parser(program: str) -> Parser:
     import dataclasses
 
     from vine_sharedport.factory.options import ALIASES, REFUSED, Kind, Options
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description="Keep as many workers in HTCondor as the tasks of a manager need; the "
         "workers come back to it through the shared port. Runs until the manager has ended, "
         "or until SIGTERM or Ctrl-C, and removes its jobs then.",
         usage=f"{program} [OPTION...] -M NAME | --address SINFUL [--secret-file FILE]\n"
-        f"       {program} status|stop|list [DIR] [--help]",
+        f"       {program} status|stop [NAME|DIR] | list [--help]",
         epilog="docs/factory.md tells what each option does, and how it differs from "
         "vine_factory's.",
         allow_abbrev=False,
@@ -145,12 +144,9 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
     parser = _make_parser(program)
     word = arguments[0] if arguments else "-"
     if not word.startswith("-") and not re.match(r".+:\d+(:|$)", ":".join(arguments[:2])):
-        near = difflib.get_close_matches(word, _VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_VERBS)}."
-        parser.error(
-            f"there is no subcommand {word!r}; {hint} A manager is named by -M NAME, or by "
-            "HOST PORT beside --address"
-        )
+        meant = nearest(word, _VERBS)
+        hint = f"did you mean {meant}?" if meant else f"a manager is named by -M {word}"
+        parser.refuse(f"there is no verb {word!r}; {hint}")
     options = parser.parse_args(arguments)
     values = {
         name: value
@@ -220,7 +216,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     from vine_sharedport.factory import files, process
     from vine_sharedport.factory.options import Options, read_config
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program, description="Run the factory of a directory that has its configuration."
     )
     parser.add_argument("directory", metavar="DIR")
@@ -239,6 +235,11 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     try:
         resolved = read_config(os.path.join(options.directory, files.CONFIG))
     except LaunchError as error:
+        if not os.path.exists(os.path.join(options.directory, files.LOCK)):
+            raise LaunchError(
+                f"{options.directory} is no factory's directory: it has no {files.CONFIG}; "
+                "see 'vine_sharedport factory list'"
+            ) from error
         resolved = Options()  # there may be jobs to see to all the same
         print(f"{program}: {error}", file=sys.stderr)
     choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
@@ -297,61 +298,19 @@ def _add_handlers(options: Any, path: str | None) -> None:
 # --- looking at one
 
 
-def _find_directory(given: str | None) -> str:
-    """Return the directory of the factory that is meant."""
-    from vine_sharedport.factory import files
-
-    if given is not None:
-        return os.path.abspath(given)
-    found = _directories()
-    running = [path for path in found if files.is_running(path)]
-    chosen = running or found
-    if len(chosen) == 1:
-        return chosen[0]
-    if not chosen:
-        raise LaunchError(
-            f"there is no factory in or below {os.getcwd()}; give its directory, which it "
-            "named when it started"
-        )
-    raise LaunchError(
-        f"there are {len(chosen)} factories in or below {os.getcwd()}; give the directory of "
-        f"one: {', '.join(chosen)}"
-    )
-
-
-def _directories() -> list[str]:
-    """Return the directories of factories near here, the last one first."""
-    from vine_sharedport.factory.files import STATUS
-
-    patterns = [
-        STATUS,
-        f"*/{STATUS}",
-        f"*/*/vine-logs/*/{STATUS}",
-        f"work-queue-run-info/*/{STATUS}",
-        f"work-queue-run-info/*/*/{STATUS}",
-        os.path.expanduser(f"~/vine_sharedport/*/{STATUS}"),
-    ]
-    # TaskVine's link most-recent leads to one of the others.
-    found = {os.path.realpath(path) for pattern in patterns for path in glob.glob(pattern)}
-    times = {}
-    for path in found:
-        with contextlib.suppress(OSError):
-            times[os.path.dirname(path)] = os.stat(path).st_mtime
-    return sorted(times, key=lambda path: -times[path])
-
-
 def _status(program: str, arguments: Sequence[str]) -> int:
-    from vine_sharedport.factory import files
+    from vine_sharedport.factory import near
     from vine_sharedport.factory.report import format_prometheus
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program,
         description="Show where a factory's workers are, and what is wrong. Exit status 1 if "
         "it does not run.",
     )
     parser.add_argument(
-        "directory", nargs="?", metavar="DIR",
-        help="the factory's directory (default: the only one in or below the present one)",
+        "factory", nargs="?", metavar="NAME|DIR",
+        help="its name, its manager's or its directory (default: the newest one that runs in "
+        "or below the present directory, or else that ran)",
     )  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object")
@@ -363,105 +322,83 @@ def _status(program: str, arguments: Sequence[str]) -> int:
         "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="for --watch"
     )
     options = parser.parse_args(arguments)
-    directory = _find_directory(options.directory)
+    found, *others = near.choose(options.factory)
+    gone = found.state == "killed"
     if options.watch:
-        return _watch(directory, max(0.1, options.interval))
-    # In this order: what is read after the end is the last that it has written.
-    running = files.is_running(directory)
-    snapshot = files.read_status(directory)
-    if options.json:
-        print(json.dumps(snapshot.as_dict()))
+        from vine_sharedport.cli_factory_view import watch
+
+        if others:
+            print(near.describe_others(others), file=sys.stderr)
+        gone = not watch(found.directory, max(0.1, options.interval))
+    elif options.json:
+        print(json.dumps(found.snapshot.as_dict()))
     elif options.prometheus:
-        print(format_prometheus(snapshot), end="")
+        print(format_prometheus(found.snapshot), end="")
     else:
-        print(snapshot)
-        if snapshot.state != "ended" and not running:
-            print(
-                "The factory's process is gone; start it again in the same directory, and it "
-                f"finds its jobs: vine_sharedport factory run {directory}"
-            )
-    return 0 if running else _FAILURE
-
-
-def _watch(directory: str, interval: float) -> int:
-    """Show the status again and again, until the factory has ended."""
-    from vine_sharedport.factory import files
-
-    if not sys.stdout.isatty():  # to a file or a pipe 'rich' writes at the end alone
-        return _watch_plainly(directory, interval)
-    try:
-        from rich.live import Live
-    except ImportError:
-        return _watch_plainly(directory, interval)
-    from vine_sharedport.cli_factory_view import make_view
-
-    snapshot = files.read_status(directory)
-    with Live(make_view(snapshot), auto_refresh=False, screen=False) as live:
-        while True:
-            snapshot = files.read_status(directory)
-            live.update(make_view(snapshot), refresh=True)
-            if snapshot.state == "ended" or not files.is_running(directory):
-                return 0
-            time.sleep(interval)
-
-
-def _watch_plainly(directory: str, interval: float) -> int:
-    """Print the status whenever there is something new in it."""
-    from vine_sharedport.factory import files
-
-    last = ""
-    while True:
-        snapshot = files.read_status(directory)
-        text = str(snapshot)
-        if text != last:
-            print(f"{text}\n", flush=True)
-            last = text
-        if snapshot.state == "ended" or not files.is_running(directory):
-            return 0
-        time.sleep(interval)
+        print(found.snapshot)
+    if gone and not (options.json or options.prometheus):
+        print(
+            "The factory's process is gone; start it again in the same directory, and it "
+            f"finds its jobs: vine_sharedport factory run {shlex.quote(found.directory)}"
+        )
+    if options.watch:
+        return _FAILURE if gone else 0
+    if others:
+        sys.stdout.flush()
+        print(near.describe_others(others), file=sys.stderr)
+    return 0 if found.running else _FAILURE
 
 
 def _list(program: str, arguments: Sequence[str]) -> int:
-    from vine_sharedport.factory import files
+    from vine_sharedport.factory import near
+    from vine_sharedport.factory.report import format_age
 
-    parser = argparse.ArgumentParser(
-        prog=program, description="List the factories in and below the present directory."
+    parser = Parser(
+        prog=program,
+        description="List the factories in and below the present directory: those that run "
+        "first, and the newest of each first.",
     )
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
     options = parser.parse_args(arguments)
-    found = []
-    for directory in _directories():
-        with contextlib.suppress(LaunchError):
-            found.append((files.read_status(directory), files.is_running(directory)))
+    found = near.find_factories()
     if options.json:
-        print(
-            json.dumps([{**s.as_dict(), "is_running": bool(running)} for s, running in found])
-        )
+        print(json.dumps([one.as_dict() for one in found]))
         return 0
-    for snapshot, running in found:
-        state = snapshot.state if running or snapshot.state == "ended" else "killed"
-        workers = snapshot.workers
-        print(
-            f"{snapshot.directory}: {state}, {workers.idle} idle, {workers.running} running, "
-            f"{workers.held} held, {workers.ended} ended"
-        )
+    lines = [("NAME", "MANAGER", "STATE", "AGE", "WORKERS", "DIRECTORY")]
+    here = os.path.join(os.path.realpath(os.getcwd()), "")
+    for one in found:
+        workers = one.snapshot.workers
+        held = f", {workers.held} held" if workers.held else ""
+        lines.append((
+            one.name, one.manager, one.state, format_age(one.age),
+            f"{workers.idle} idle, {workers.running} running{held}" if one.running else "-",
+            one.directory[len(here) :] if one.directory.startswith(here) else one.directory,
+        ))  # fmt: skip
     if not found:
         print(f"There is no factory in or below {os.getcwd()}.", file=sys.stderr)
+        return 0
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
     return 0
 
 
 def _stop(program: str, arguments: Sequence[str]) -> int:
-    from vine_sharedport.factory import files, process
+    from vine_sharedport.factory import near, process
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program, description="End a factory, and wait until its jobs are gone."
     )
-    parser.add_argument("directory", nargs="?", metavar="DIR")
+    parser.add_argument(
+        "factory", nargs="?", metavar="NAME|DIR",
+        help="its name, its manager's or its directory (default: the only one that runs in or "
+        "below the present directory)",
+    )  # fmt: skip
     parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS")
     options = parser.parse_args(arguments)
-    directory = _find_directory(options.directory)
-    files.read_status(directory)
-    if not files.is_running(directory):
+    found = near.choose_running(options.factory)
+    directory = found.directory
+    if not found.running:
         print(f"No factory runs in {directory}.")
         return 0
     if process.terminate(directory, timeout=options.timeout):

@@ -85,6 +85,7 @@ def test_it_serves_a_manager_and_tells_of_it_and_is_stopped(
             manager.submit(vine.Task("sleep 0.1"))
         assert len(finish(manager)) == 20
         drive(manager, lambda: read(str(directory)).workers.connected == 2)  # type: ignore
+        drive(manager, lambda: read(str(directory)).manager.tasks_done == 20)  # type: ignore
         found = call(tmp_path, "status", "--json")
         assert found.returncode == 0, found.stderr
         status = json.loads(found.stdout)
@@ -96,9 +97,10 @@ def test_it_serves_a_manager_and_tells_of_it_and_is_stopped(
         assert "vine_sharedport_factory_workers{" in shown
         assert "vine_sharedport_factory_workers{" in metrics.read_text()
         assert metrics.stat().st_mode & 0o777 == 0o644, "another user's exporter reads it"
-        assert "running, 0 idle, 2 running" in call(tmp_path, "list").stdout
+        assert "0 idle, 2 running" in call(tmp_path, "list").stdout
         (listed,) = json.loads(call(tmp_path, "list", "--json").stdout)
         assert listed["is_running"] is True
+        assert "each 1 core, 100 MB, 100 MB of disk" in call(tmp_path, "status").stdout
         stopped = call(tmp_path, "stop")
         assert stopped.returncode == 0, stopped.stderr
         assert "has ended" in stopped.stdout
@@ -136,7 +138,7 @@ def test_bare_verbs_find_the_one_factory_that_a_program_has_started(
         found = call(tmp_path, "status", "--json")
         assert found.returncode == 0, found.stderr
         assert json.loads(found.stdout)["pid"] == workers.status().pid
-        assert len(call(tmp_path, "list").stdout.splitlines()) == 1
+        assert len(call(tmp_path, "list").stdout.splitlines()) == 2, "with the heading"
         stopped = call(tmp_path, "stop")
         assert stopped.returncode == 0, stopped.stderr
         assert workers.status().state == "ended"
@@ -286,19 +288,18 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
     ("arguments", "status", "message"),
     [
         (["-T", "condor"], 2, "give the manager"),
-        (["stauts"], 2, "there is no subcommand 'stauts'; did you mean status?"),
-        (["stpo", "nowhere", "--json"], 2, "there is no subcommand 'stpo'; did you mean stop?"),
-        (["xyz"], 2, "there is no subcommand 'xyz'; there are status, stop, list, run. A"),
+        (["stpo", "nowhere", "--json"], 2, "there is no verb 'stpo'; did you mean stop?"),
+        (["xyz"], 2, "there is no verb 'xyz'; a manager is named by -M xyz"),
         (["host", "9123"], 2, "give the manager"),
         (["-T", "slurm", "-M", "x"], 2, "vine_factory with the launcher"),
-        (["-M", "x", "--max-worker", "3"], 2, "unrecognized arguments: --max-worker"),
+        (["-M", "x", "--max-worker", "3"], 2, "did you mean --max-workers?"),
         (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
         (["-M", "x", "--amazon-config", "f"], 1, "amazon_config is refused"),
         (["-M", "a name"], 1, "nor is it the name of a shared port"),
         (["-M", "x", "-C", "none.json"], 1, "cannot read the factory's configuration"),
         (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 1, "no preset 'none'"),
         (["status"], 1, "there is no factory in or below"),
-        (["stop", "nowhere"], 1, "there is no factory's status in"),
+        (["stop", "nowhere"], 1, "there is no factory 'nowhere', nor any other, in or below"),
         (["stop", "nowhere", "--timeout", "nan"], 2, "'nan' is no number of seconds"),
         (["status", "nowhere", "--interval", "inf"], 2, "'inf' is no number of seconds"),
     ],

@@ -266,6 +266,37 @@ def test_an_unedited_program_gets_a_shared_port(
             process.kill()
 
 
+def test_the_next_command_that_run_prints_brings_workers_from_anywhere(
+    system: System, tmp_path: Path
+) -> None:
+    program, elsewhere = tmp_path / "program.py", tmp_path / "elsewhere"
+    program.write_text(textwrap.dedent(PROGRAMS[system.name]) + textwrap.dedent(REST))
+    elsewhere.mkdir()
+    environment = dict(os.environ, PYTHONPATH=str(helpers.ROOT), PYTHONWARNINGS="ignore")
+    with (tmp_path / "errors").open("w") as errors, subprocess.Popen(
+        [sys.executable, "-m", "vine_sharedport", "run", str(program)],
+        stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, cwd=tmp_path,
+    ) as process:  # fmt: skip
+        try:
+            link = _Known(*_line_of(process, "AT")[-2:])
+            said = (tmp_path / "errors").read_text().splitlines()
+            (at,) = [n for n, line in enumerate(said) if "has its shared port" in line]
+            command = said[at + 1]
+            assert link.address in command
+            assert link.secret_file in command
+            with subprocess.Popen(
+                ["sh", "-c", f"exec {command}"], cwd=elsewhere, env=environment,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            ) as factory:  # fmt: skip
+                try:
+                    assert _line_of(process, "END") == ["done", "0"]
+                finally:
+                    factory.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
 def _line_of(process: subprocess.Popen[str], mark: str) -> list[str]:
     """Return the words of the next line with this mark; newer versions print more."""
     assert process.stdout is not None

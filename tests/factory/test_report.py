@@ -15,6 +15,7 @@ from vine_sharedport.factory.report import (
     Problem,
     Snapshot,
     WorkerCounts,
+    WorkerSize,
     format_age,
     format_html,
     format_prometheus,
@@ -32,6 +33,7 @@ SNAPSHOT = Snapshot(
     manager=ManagerReport(
         address="<192.0.2.7:9618?sock=vine_42>", reachable=True,
         tasks_waiting=5, tasks_running=3, workers=5, by_shared_port=3, by_tcp=2,
+        name="sweep", tasks_done=12,
     ),
     min_workers=1,
     max_workers=9,
@@ -51,6 +53,8 @@ SNAPSHOT = Snapshot(
         Problem("memory", NASTY, "give more", ("12.1",)),
         Problem("disk", "too small", "give more", ("9.0", "9.1"), repaired=True),
     ),
+    started=700.0,
+    each=WorkerSize(cores=2, memory=800),
 )  # fmt: skip
 
 
@@ -64,11 +68,13 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
     assert list(values) == [
         "time", "factory", "pid", "state", "message", "directory", "manager", "min_workers",
         "max_workers", "needed", "submitted", "workers", "jobs", "problems",
+        "started", "each",
     ]  # fmt: skip
     assert set(values["manager"]) == {
         "address", "host", "port", "reachable", "error", "tasks_waiting", "tasks_running",
-        "workers", "by_shared_port", "by_tcp",
+        "workers", "by_shared_port", "by_tcp", "name", "tasks_done",
     }  # fmt: skip
+    assert set(values["each"]) == {"cores", "memory", "disk", "gpus", "autosize"}
     assert set(values["workers"]) == {
         "idle", "running", "connected", "not_connected", "held", "ended",
         "failed", "evicted", "others",
@@ -97,6 +103,7 @@ def test_a_newer_versions_keys_are_passed_over_and_other_files_refused() -> None
         ("time", "x"), ("time", None), ("time", float("nan")), ("time", 10**400),
         ("pid", "zz"), ("pid", True), ("pid", -1), ("pid", 0), ("pid", 1 << 40),
         ("state", 3), ("message", ["m"]), ("min_workers", "1"), ("max_workers", None),
+        ("each", {"cores": "2"}), ("each", 3), ("started", "x"),
         ("needed", []), ("submitted", 1.5), ("manager", {"tasks_waiting": "5"}),
         ("manager", {"address": 5}), ("manager", {"reachable": "yes"}), ("manager", "m"),
         ("workers", {"idle": "2"}), ("workers", {"idle": False}), ("jobs", {"a": 1}),
@@ -120,7 +127,11 @@ def test_a_whole_number_is_a_time_too() -> None:
 def test_text_says_what_is_wrong_and_what_to_do() -> None:
     text = format_text(SNAPSHOT, now=1000.0)
     assert text.startswith("factory ffffffff running: submitted 2 workers")
-    assert "3 running, 5 workers (3 by the shared port, 2 by TCP)" in text
+    assert "manager    sweep at <192.0.2.7:9618?sock=vine_42>" in text
+    assert (
+        "5 tasks waiting, 3 running, 12 done, 5 workers (3 by the shared port, 2 by TCP)"
+        in text
+    )
     assert "4, 3 of them connected" in text
     assert "problem (memory): say" in text
     assert "remedy: give more" in text
@@ -128,10 +139,31 @@ def test_text_says_what_is_wrong_and_what_to_do() -> None:
     assert "12.0 running for 1m, on node7: not connected after 60 s" in text
     assert "11.0 ended for 1m40s, status 75: not reached - x" in text
     assert "11.1" not in text, "nothing to say about it"
-    assert "as of" not in text
-    assert "(as of 2m ago)" in format_text(SNAPSHOT, now=1120.0)
-    ended = dataclasses.replace(SNAPSHOT, state="ended")
-    assert "as of" not in format_text(ended, now=9999.0)
+    assert "limits     1 to 9 workers, each 2 cores, 800 MB\n" in text
+
+
+@pytest.mark.parametrize(
+    ("now", "text"), [(999.0, "0 s ago"), (1000.5, "0 s ago"), (1059.0, "59 s ago"),
+                      (1061.0, "1m1s ago"), (8200.0, "2h ago")],
+)  # fmt: skip
+def test_each_form_tells_its_own_age(now: float, text: str) -> None:
+    for snapshot in (SNAPSHOT, dataclasses.replace(SNAPSHOT, state="ended")):
+        assert f"  as of      {text}\n" in format_text(snapshot, now=now)
+        assert f">{text}</td>" in format_html(snapshot, now=now)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (WorkerSize(), "1 core"),
+        (WorkerSize(cores=1, memory=100, disk=50, gpus=0), "1 core, 100 MB, 50 MB of disk"),
+        (WorkerSize(cores=8, gpus=1), "8 cores, 1 GPU"),
+        (WorkerSize(gpus=2), "1 core, 2 GPUs"),
+        (WorkerSize(cores=8, autosize=True), "its whole slot"),
+    ],
+)  # fmt: skip
+def test_what_a_worker_gets_is_told_in_words(size: WorkerSize, text: str) -> None:
+    assert str(size) == text
 
 
 def test_an_unreachable_manager_is_told_with_the_reason() -> None:
@@ -207,6 +239,7 @@ def test_prometheus_has_the_same_numbers() -> None:
     assert value("jobs_submitted_total") == 11
     assert value("jobs_failed_total") == 2
     assert value("manager_tasks", 'state="waiting"') == 5
+    assert value("manager_tasks_done_total") == 12
     assert value("problems", 'cause="disk"') == 2
     assert value("running") == 1
     ended = format_prometheus(dataclasses.replace(SNAPSHOT, state="ended"))

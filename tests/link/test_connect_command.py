@@ -24,11 +24,13 @@ from ..fake_shared_port import FakeSharedPort
 from . import helpers
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, noun: str = "connect", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     kept = {name: value for name, value in os.environ.items() if "VINE_SHARED" not in name}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "vine_sharedport", "connect", *arguments],
+        [sys.executable, "-W", "error", "-m", "vine_sharedport", noun, *arguments],
         capture_output=True, text=True, timeout=30, check=False, cwd=helpers.ROOT,
         env={**kept, "PYTHONPATH": str(helpers.ROOT), **environment},
     )  # fmt: skip
@@ -273,7 +275,7 @@ def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:
         (["<127.0.0.1:1?sock=a%20b>"], 2, "is no manager's"),
         (["<127.0.0.1:1?sock=a>", "--timeout", "x"], 2, "'x' is no length of time"),
         (["<127.0.0.1:1?sock=a>", "--secret-file", "/none"], 1, "cannot read the secret file"),
-        (["<127.0.0.1:1?sock=a>", "--cores"], 2, "unrecognized arguments: --cores"),
+        (["<127.0.0.1:1?sock=a>", "--cores"], 2, "there is no option --cores"),
     ],
 )
 def test_command_says_what_is_wrong(arguments: list[str], status: int, message: str) -> None:
@@ -295,3 +297,65 @@ def test_private_address_is_explained() -> None:
     assert "PrivAddr is first, as this machine is in its network 'cluster'" in words(
         found.explained()
     )
+
+
+# ---- a bundle without a secret ----
+
+
+@contextlib.contextmanager
+def kept(directory: Path, secret: bytes | None) -> Iterator[None]:
+    """Serve vine_1, and keep whoever comes, as a manager does."""
+    with contextlib.ExitStack() as stack:
+        endpoint = stack.enter_context(Endpoint("vine_1", str(directory), secret=secret))
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.wait(0.01):
+                for client in endpoint.poll():
+                    stack.enter_context(client)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(ended.set)
+        yield
+
+
+def bundle(directory: Path, address: str, *options: str) -> subprocess.CompletedProcess[str]:
+    arguments = ["--address", address, "--bundle", str(directory / "bundle"), *options]
+    return run(*arguments, noun="worker")
+
+
+def test_a_bundle_without_a_secret_warns_if_the_manager_asks_for_one(
+    fake: FakeSharedPort, short_directory: Path, secret_file: str
+) -> None:
+    secret = Path(secret_file).read_bytes()
+    with kept(short_directory, secret):
+        result = bundle(short_directory, fake.address("vine_1"))
+        assert result.returncode == 0, result.stderr
+        assert "the manager asks for its secret: without it the bundle's" in result.stderr
+        assert "write it again with --secret-file" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert "Who has its secret" not in result.stdout
+        given = bundle(short_directory, fake.address("vine_1"), "--secret-file", secret_file)
+        assert (given.returncode, given.stderr) == (0, "")
+        assert "Who has its secret" in given.stdout
+
+
+def test_a_bundle_for_a_manager_without_a_gate_warns_of_nothing(
+    fake: FakeSharedPort, short_directory: Path
+) -> None:
+    with kept(short_directory, None):
+        result = bundle(short_directory, fake.address("vine_1"))
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_bundle_for_a_manager_that_is_not_reached_says_so_and_is_written(
+    short_directory: Path,
+) -> None:
+    result = bundle(short_directory, "<127.0.0.1:1?sock=vine_1>")
+    assert result.returncode == 0
+    assert "was not reached to ask whether it needs one: unless it has gate=False" in (
+        result.stderr
+    )
+    assert (short_directory / "bundle" / "launcher.sh").exists()

@@ -30,7 +30,7 @@ ALLOWED = {
 }
 CLI = {
     *("__init__", "__main__", "cli", "cli_doctor", "cli_factory", "cli_factory_view"),
-    *("cli_manager", "cli_pool"),
+    *("cli_manager", "cli_parser", "cli_pool"),
 }
 FOREIGN = {"ndcctools": "manager", "htcondor2": "pool", "classad2": "pool"}
 # What computes; nothing that opens, waits or logs.

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory.report import Snapshot
+from vine_sharedport.link.user_files import reason_of
 
 __all__ = [
     "CONFIG",
@@ -326,4 +327,6 @@ def read_status(directory: str) -> Snapshot:
             "factory named when it started, or see 'vine_sharedport factory list'"
         ) from error
     except (OSError, ValueError, RecursionError, AttributeError) as error:
-        raise LaunchError(f"cannot read the factory's status {path}: {error}") from error
+        raise LaunchError(
+            f"cannot read the factory's status {path}: {reason_of(error)}"
+        ) from error

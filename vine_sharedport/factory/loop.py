@@ -35,6 +35,7 @@ from vine_sharedport.factory.report import (
     Problem,
     Snapshot,
     WorkerCounts,
+    WorkerSize,
     format_prometheus,
 )
 from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
@@ -111,6 +112,7 @@ class Loop:
         self._routes: dict[str, str] = {}
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
+        self._started = time.time()
         self._left_behind = True  # there may be jobs of a factory that was killed
         self._place = place
         self._elsewhere = place_elsewhere(kept, where)
@@ -453,6 +455,7 @@ class Loop:
 
     def _snapshot(self, state: str) -> Snapshot:
         now = time.time()
+        options = self.options
         counts = self._queue.table.counts()
         totals = self._account.totals()
         return Snapshot(
@@ -463,8 +466,8 @@ class Loop:
             message=self._message,
             directory=self.directory,
             manager=self._manager_report(),
-            min_workers=self.options.min_workers,
-            max_workers=self.options.max_workers,
+            min_workers=options.min_workers,
+            max_workers=options.max_workers,
             needed=self._needed,
             submitted=totals["submitted"],
             workers=WorkerCounts(
@@ -480,6 +483,14 @@ class Loop:
             ),
             jobs=tuple(self._account.reports(now)),
             problems=tuple(self._problems()),
+            started=self._started,
+            each=WorkerSize(
+                cores=options.cores,
+                memory=options.memory,
+                disk=options.disk,
+                gpus=options.gpus,
+                autosize=options.autosize,
+            ),
         )
 
     def _manager_report(self) -> ManagerReport:
@@ -496,7 +507,14 @@ class Loop:
             workers=len(view.workers),
             by_shared_port=ways[SHARED_PORT] if is_known else None,
             by_tcp=ways[TCP] if is_known else None,
+            name=self._manager_name(status),
+            tasks_done=_number(status, "tasks_done"),
         )
+
+    def _manager_name(self, status: Mapping[str, Any]) -> str | None:
+        """Return what the manager calls itself, or else the name that it is known by here."""
+        said = status.get("project")
+        return said if said and isinstance(said, str) else self.options.manager_name
 
     def _problems(self) -> list[Problem]:
         found = []

@@ -33,6 +33,7 @@ from vine_sharedport.factory.values import (
     to_words,
     to_wrapper,
 )
+from vine_sharedport.link.user_files import reason_of
 
 __all__ = [
     "ALIASES",
@@ -409,7 +410,8 @@ def read_config(path: str, *, base: Options | None = None, running: bool = False
         return parse_config(data.decode(), base=base, running=running)
     except (OSError, UnicodeDecodeError) as error:
         raise LaunchError(
-            f"cannot read the factory's configuration file {path}: {error}"
+            f"cannot read the factory's configuration file {path}: {reason_of(error)}; give "
+            "the path of a JSON file"
         ) from error
     except LaunchError as error:
         raise type(error)(f"{path}: {error}") from error

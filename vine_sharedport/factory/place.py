@@ -16,6 +16,7 @@ from typing import Any
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory.files import write_atomically
 from vine_sharedport.factory.where import Where
+from vine_sharedport.link.user_files import reason_of
 
 __all__ = ["Place"]
 
@@ -75,6 +76,6 @@ class Place:
             return None
         except (OSError, ValueError, KeyError, TypeError, LaunchError) as error:
             raise LaunchError(
-                f"cannot read {path}, which says where the factory's jobs are: {error}; remove "
-                "them by condor_rm, then the factory's directory"
+                f"cannot read {path}, which says where the factory's jobs are: "
+                f"{reason_of(error)}; remove them by condor_rm, then the factory's directory"
             ) from error

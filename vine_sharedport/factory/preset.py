@@ -21,6 +21,7 @@ from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import options
 from vine_sharedport.factory.project import find_project
 from vine_sharedport.factory.where import Where
+from vine_sharedport.link.user_files import reason_of
 
 __all__ = ["DETECT", "Preset", "load_preset", "preset_names", "user_directory"]
 
@@ -107,7 +108,10 @@ def load_preset(name: str) -> Preset:
         with path.open("rb") as file:
             text = file.read(_MAX_SIZE).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise LaunchError(f"cannot read the preset {path}: {error}") from error
+        raise LaunchError(
+            f"cannot read the preset {path}: {reason_of(error)}; give the path of a "
+            f"file, or the name of a preset: {', '.join(preset_names())}"
+        ) from error
     return _parse(name, str(path), text)
 
 

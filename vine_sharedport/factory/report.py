@@ -17,6 +17,8 @@ __all__ = [
     "Problem",
     "Snapshot",
     "WorkerCounts",
+    "WorkerSize",
+    "describe_age",
     "format_html",
     "format_prometheus",
     "format_text",
@@ -45,6 +47,8 @@ class ManagerReport:
         by_shared_port: Those of them that came through the shared port; None if that is not
             known, as from another host than the manager's.
         by_tcp: Those that came by the manager's own TCP port; None likewise.
+        name: What it calls itself; None without a name, or before its first answer.
+        tasks_done: Tasks that have come back.
     """
 
     address: str | None = None
@@ -57,6 +61,41 @@ class ManagerReport:
     workers: int = 0
     by_shared_port: int | None = None
     by_tcp: int | None = None
+    name: str | None = None
+    tasks_done: int = 0
+
+
+@dataclass(frozen=True)
+class WorkerSize:
+    """What a worker gets, by the options of these names; None: what HTCondor gives.
+
+    Attributes:
+        cores: Its cores.
+        memory: Megabytes.
+        disk: Megabytes.
+        gpus: Its GPUs.
+        autosize: Its whole slot, if that is more.
+    """
+
+    cores: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+    gpus: int | None = None
+    autosize: bool = False
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        if self.autosize:
+            return "its whole slot"
+        cores = self.cores or 1
+        parts = [f"{cores} core{'s' if cores > 1 else ''}"]
+        if self.memory is not None:
+            parts.append(f"{self.memory} MB")
+        if self.disk is not None:
+            parts.append(f"{self.disk} MB of disk")
+        if self.gpus:
+            parts.append(f"{self.gpus} GPU{'s' if self.gpus > 1 else ''}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -151,6 +190,8 @@ class Snapshot:
         workers: Where they are.
         jobs: One by one: all that have not ended, and those that ended last.
         problems: What is wrong.
+        started: When it was started; seconds since 1970, 0 if that is not known.
+        each: What a worker gets.
     """
 
     time: float
@@ -167,6 +208,8 @@ class Snapshot:
     workers: WorkerCounts = field(default_factory=WorkerCounts)
     jobs: tuple[JobReport, ...] = ()
     problems: tuple[Problem, ...] = ()
+    started: float = 0.0
+    each: WorkerSize = field(default_factory=WorkerSize)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``json.dumps``."""
@@ -183,6 +226,7 @@ class Snapshot:
             known = _known(cls, values)
             known["manager"] = ManagerReport(**_known(ManagerReport, known.get("manager", {})))
             known["workers"] = WorkerCounts(**_known(WorkerCounts, known.get("workers", {})))
+            known["each"] = WorkerSize(**_known(WorkerSize, known.get("each", {})))
             known["jobs"] = tuple(
                 JobReport(**_known(JobReport, job)) for job in known.get("jobs", ())
             )
@@ -238,22 +282,24 @@ def headline(snapshot: Snapshot) -> str:
     return f"{text}: {snapshot.message}" if snapshot.message else text
 
 
-def rows(snapshot: Snapshot) -> list[tuple[str, str]]:
+def rows(snapshot: Snapshot, now: float) -> list[tuple[str, str]]:
     """Return what there is to say in the order of a worker's way, name and text."""
-    always = ("manager", "", "limits", "needed", "idle", "running")
+    always = ("as of", "manager", "", "limits", "needed", "idle", "running")
     workers, manager = snapshot.workers, snapshot.manager
     place = manager.address or f"{manager.host}:{manager.port}"
     if manager.reachable:
         told = (
             f"{manager.tasks_waiting} tasks waiting, {manager.tasks_running} running, "
-            f"{manager.workers} workers{_ways(manager)}"
+            f"{manager.tasks_done} done, {manager.workers} workers{_ways(manager)}"
         )
     else:
         told = f"no answer: {manager.error}" if manager.error else "not asked yet"
+    limits = f"{snapshot.min_workers} to {snapshot.max_workers} workers, each {snapshot.each}"
     found = [
-        ("manager", place),
+        ("as of", describe_age(now - snapshot.time)),
+        ("manager", " at ".join(filter(None, (manager.name, place)))),
         ("", told),
-        ("limits", f"{snapshot.min_workers} to {snapshot.max_workers}"),
+        ("limits", limits),
         ("needed", str(snapshot.needed)),
         ("submitted", str(snapshot.submitted)),
         ("idle", str(workers.idle)),
@@ -307,13 +353,16 @@ def format_age(seconds: float) -> str:
     return f"{whole}s"
 
 
+def describe_age(seconds: float) -> str:
+    """Return how long ago something was, in words."""
+    return f"{max(0, int(seconds))} s ago" if seconds < 60 else f"{format_age(seconds)} ago"
+
+
 def format_text(snapshot: Snapshot, *, now: float | None = None) -> str:
     """Return it for a terminal, in lines."""
     now = time.time() if now is None else now
     lines = [headline(snapshot)]
-    if snapshot.state != "ended" and now - snapshot.time > 60:
-        lines.append(f"(as of {format_age(now - snapshot.time)} ago)")
-    lines += [f"  {name:<10} {text}" for name, text in rows(snapshot)]
+    lines += [f"  {name:<10} {text}" for name, text in rows(snapshot, now)]
     for problem in snapshot.problems:
         lines.append(_problem_line(problem))
         lines.append(f"  {'repaired' if problem.repaired else 'remedy'}: {problem.remedy}")
@@ -336,7 +385,7 @@ def format_html(snapshot: Snapshot, *, now: float | None = None) -> str:
     body = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th>"
         f"<td style='text-align:left'>{escape(text)}</td></tr>"
-        for name, text in rows(snapshot)
+        for name, text in rows(snapshot, now)
     )
     parts = [f"<b>{escape(headline(snapshot))}</b>", f"<table>{body}</table>"]
     if snapshot.problems:
@@ -386,6 +435,8 @@ def format_prometheus(snapshot: Snapshot) -> str:
         ("manager_tasks", "gauge", "The manager's tasks, by state.",
          [({"state": "waiting"}, manager.tasks_waiting),
           ({"state": "running"}, manager.tasks_running)]),
+        ("manager_tasks_done_total", "counter", "The manager's tasks that have come back.",
+         [({}, manager.tasks_done)]),
         ("manager_workers", "gauge", "Workers that are connected to the manager.",
          [({}, manager.workers)]),
         ("manager_workers_by_way", "gauge", "Workers that are connected, by how they came.",

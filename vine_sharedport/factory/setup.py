@@ -17,6 +17,8 @@ from vine_sharedport.errors import EndpointError, LaunchError, SharedPortError
 from vine_sharedport.factory import files, target
 from vine_sharedport.factory.description import describe, preset_of
 from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
@@ -47,6 +49,7 @@ def resolve(given: dict[str, Any]) -> Options:
     if given.get("address") is not None:
         given.pop("manager_name", None)  # which would be followed to another place
     options = Options.make(given)
+    _check_files(options)
     if options.config_file is not None:
         given["config_file"] = os.path.abspath(options.config_file)
         options = read_config(given["config_file"], base=Options.make(given))
@@ -74,6 +77,18 @@ def resolve(given: dict[str, Any]) -> Options:
     if options.python_env is not None and "://" not in options.python_env:
         paths["python_env"] = os.path.abspath(options.python_env)
     return Options.make(paths, base=options)
+
+
+def _check_files(options: Options) -> None:
+    """Refuse files that cannot be used, before anything is looked for by the options."""
+    if options.secret_file is not None:
+        read_secret_file(options.secret_file)
+    for name in ("password", "python_env"):
+        path = getattr(options, name)
+        if path is not None and "://" not in path:
+            check_file(path, f"{name} file")
+    for path in options.wrapper_input:
+        check_file(path, "wrapper_input file")
 
 
 def follow_name(directory: str) -> bool:

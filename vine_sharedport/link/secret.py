@@ -21,6 +21,8 @@ _REMEDY = (
     "rejoin; on a worker's side copy it there again"
 )
 
+_WHICH = "give the path of the one that manager.shared_port.secret_file tells, or of a copy"
+
 
 def make_secret_file(path: str, *, keep: bool = False) -> bytes:
     """Write a new secret, readable by its owner alone, and return it.
@@ -66,12 +68,15 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
         # Not to wait for a writer, should it be a pipe.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise GateError(f"cannot read the secret file {path}: {error.strerror}") from error
+        raise GateError(
+            f"cannot read the secret file {path}: {error.strerror}; {_WHICH}"
+        ) from error
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, fd)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise GateError(f"the secret file {path} is no regular file")
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise GateError(f"the secret file {path} is {kind}; {_WHICH}")
         if private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
             raise GateError(
                 f"the secret file {path} has owner {status.st_uid} and mode "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.htcondor_shared_link import Link, relay_to
-from vine_sharedport.link.secret import make_secret_file
+from vine_sharedport.link.secret import make_secret_file, read_secret_file
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.pool.discovery import discover
 
@@ -33,6 +34,8 @@ def expose(
         LaunchError: Nothing listens on the port.
         DiscoveryError: HTCondor's shared port cannot be used.
     """
+    if settings.gate and secret_file:
+        _check_secret_file(os.path.abspath(secret_file))
     location = discover(socket_dir=settings.socket_dir, address=settings.address)
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -63,3 +66,16 @@ def expose(
         if ours:
             with suppress(FileNotFoundError):
                 os.unlink(path)
+
+
+def _check_secret_file(path: str) -> None:
+    """Refuse a file that is no secret, or cannot be made, before HTCondor is asked."""
+    if os.path.lexists(path):
+        read_secret_file(path, private=True)
+        return
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        raise LaunchError(
+            f"cannot write the secret file {path}: there is no directory {above}; "
+            f"mkdir -p {shlex.quote(above)}"
+        )

@@ -9,7 +9,7 @@ import inspect
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Callable
 
 from vine_sharedport import htcondor_shared_link
 from vine_sharedport.errors import HookError
@@ -24,6 +24,9 @@ from vine_sharedport.pool.discovery import SharedPortLocation, discover
 __all__ = ["extend"]
 
 log = logging.getLogger(__name__)
+
+on_link: Callable[[Any, Link, System], None] | None = None
+"""Called with each manager that has got its shared port, for ``vine_sharedport run``."""
 
 
 def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
@@ -66,6 +69,8 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
         try:
             link = self._shared_port_link = _open_link(self, system, settings, location)
             _tell_where(self, link, location)
+            if on_link is not None:
+                on_link(self, link, system)
             if init_fn is not None:
                 init_fn(self)
         except BaseException:

@@ -8,17 +8,22 @@ processes, as Parsl does for its manager, hand it on: a ``sitecustomize`` on
 
 from __future__ import annotations
 
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import json
 import os
 import runpy
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.link.user_files import check_file
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import missing
 
@@ -29,7 +34,7 @@ _MODULES = ("ndcctools.taskvine", "ndcctools.work_queue")
 
 
 class NoProgramError(LaunchError):
-    """There is no such program."""
+    """There is no such program, or it cannot be read."""
 
 
 def run_program(
@@ -51,11 +56,16 @@ def run_program(
     if module:
         sys.path[0] = os.getcwd()
         if importlib.util.find_spec(program.split(".")[0]) is None:
-            raise NoProgramError(f"there is no module {program}")
-    elif os.path.isfile(program):
-        sys.path[0] = os.path.dirname(os.path.abspath(program))
+            raise NoProgramError(
+                f"there is no module {program} in {os.getcwd()} or on Python's path; give its "
+                "name, or the program's file without -m"
+            )
     else:
-        raise NoProgramError(f"there is no program file {program}")
+        try:
+            check_file(program, "program")
+        except LaunchError as error:
+            raise NoProgramError(str(error)) from error
+        sys.path[0] = os.path.dirname(os.path.abspath(program))
     os.environ[_VARIABLE] = json.dumps(settings.__dict__)
     site = os.path.join(os.path.dirname(__file__), "site")
     path = os.environ.get("PYTHONPATH")
@@ -87,6 +97,27 @@ def install(settings: SharedPort) -> None:
             finder.extend(sys.modules[name])
 
 
+def _tell_next_step(manager: Any, link: Any, system: Any) -> None:
+    """Print the command that starts workers; on stderr, for stdout is the program's own."""
+    ours = ["vine_sharedport"]
+    if shutil.which(ours[0]) is None:
+        ours = [sys.executable, "-m", *ours]
+    words = [*ours, "factory", "--address", str(link.address)]
+    if link.secret_file is not None:
+        words += ["--secret-file", os.path.abspath(link.secret_file)]
+    if system.name == "Work Queue":
+        words += ["--system", "work_queue"]
+    if getattr(manager, "_using_ssl", False):
+        words.append("--ssl")
+    name = f" {manager.name}" if getattr(manager, "name", None) else ""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it is the program's, too
+        sys.stderr.write(
+            f"vine_sharedport: the manager{name} has its shared port. Workers for it, from "
+            f"another shell:\n  {shlex.join(words)}\n"
+        )
+        sys.stderr.flush()
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     """Extends the modules' classes once they have been imported."""
 
@@ -109,9 +140,11 @@ class _Finder(importlib.abc.MetaPathFinder):
             return
         self._extended.add(module.__name__)
         # Not earlier: these import the modules themselves.
+        from vine_sharedport.manager import extension
         from vine_sharedport.manager.extension import extend
         from vine_sharedport.manager.systems import TASKVINE, WORK_QUEUE
 
+        extension.on_link = _tell_next_step
         if module.__name__ == "ndcctools.taskvine":
             extend(module.Manager, TASKVINE, self._settings)
         else:

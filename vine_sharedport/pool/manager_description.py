@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool import _manager_main
 from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
 from vine_sharedport.pool.description import (
@@ -25,6 +26,7 @@ from vine_sharedport.pool.description import (
 __all__ = [
     "GRACE",
     "ManagerProgram",
+    "check_program",
     "checked_name",
     "decode_program",
     "describe_manager",
@@ -115,8 +117,7 @@ def describe_manager(manager: ManagerProgram) -> str:
     name = checked_name(manager.name or name_of(program))
     if not sys.executable:
         raise LaunchError("sys.executable is empty: call this from a python3 that has a file")
-    if not manager.module and not os.path.isfile(program):
-        raise LaunchError(f"there is no program file {program} in {os.getcwd()}")
+    check_program(manager)
     if grace < 0:
         raise LaunchError(f"cannot wait {grace:g} s for a program's end; give 0 or more")
     environment = _environment(manager.env)
@@ -161,6 +162,16 @@ def describe_manager(manager: ManagerProgram) -> str:
             'it again if that is wanted"'
         )
     return format_description(described)
+
+
+def check_program(manager: ManagerProgram) -> None:
+    """Refuse a program whose file is not there or cannot be read.
+
+    Raises:
+        LaunchError: It cannot.
+    """
+    if not manager.module:
+        check_file(manager.program, "program")
 
 
 def _environment(further: Sequence[str]) -> dict[str, str]:

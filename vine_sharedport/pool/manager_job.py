@@ -19,6 +19,7 @@ from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _htcondor
 from vine_sharedport.pool.manager_description import (
     ManagerProgram,
+    check_program,
     checked_name,
     describe_manager,
     name_of,
@@ -55,6 +56,7 @@ def submit_manager(manager: ManagerProgram) -> ManagerJob:
             such jobs.
         DiscoveryError: HTCondor is not configured here.
     """
+    check_program(manager)  # the user's own mistake comes before HTCondor's
     taken = {job.name for job in _query(f"{_ANY} && {_mine()}")}
     name = manager.name or _free_name(name_of(manager.program), taken)
     if name in taken:

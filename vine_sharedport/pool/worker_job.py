@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import platform
@@ -12,6 +13,7 @@ from typing import Any
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.candidates import plan
+from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool.description import (
     format_description,
     quote_arguments,
@@ -93,7 +95,6 @@ def describe_workers(
     described: dict[str, str | int] = {"universe": "vanilla"}
     if program is not None:
         inputs.append(program)
-        described.update(_needs_of(program, library))
     cores = 1 if cores is None else cores
     for what, value in (("cores", cores), ("memory", memory), ("disk", disk)):
         if value is not None and value < 1:
@@ -128,6 +129,8 @@ def describe_workers(
         described.update(_describe_container(container_image, commands))
     elif command_names(commands) & {"container_image", "docker_image"}:
         described.update(_TRAVELLING_EXECUTABLE)
+    if program is not None:
+        described.update(_needs_of(program, library))
     logs = os.path.join(quote_path(directory), "$(Cluster).$(Process)")
     described.update(
         {
@@ -216,7 +219,7 @@ def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
     program = read_program(path)
     if program is None:
         return {}
-    log.info("the worker %s %s", path, program)
+    _tell_needs(path, str(program))
     if program.left_behind:
         log.warning(
             "the worker %s finds %s in a directory of its own here (%s), which does not "
@@ -243,6 +246,11 @@ def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
         # the requirements name one.
         return {"requirements": f'(TARGET.Arch == "{program.arch}")'}
     return {}
+
+
+@functools.cache  # once for a process: a factory describes them twice at its start
+def _tell_needs(path: str, needs: str) -> None:
+    log.info("the worker %s %s", path, needs)
 
 
 def _check_python_env(path: str) -> str:
@@ -284,8 +292,8 @@ def _check_inputs(paths: Sequence[str]) -> None:
             )
         seen[name] = path
         # The package is written when the jobs are submitted.
-        if name != PACKAGE and "://" not in path and not os.access(path, os.R_OK):
-            raise LaunchError(f"the file {path} is not there, or cannot be read")
+        if name != PACKAGE and "://" not in path:
+            check_file(path, "file")
 
 
 def _describe_container(

@@ -199,7 +199,8 @@ def _commands(
     words = " ".join(shlex.quote(word) for word in (worker, *options))
     by_hand = f"{shlex.quote(os.path.join(directory, LAUNCHER))} {words}"
     parts = [
-        f"The bundle is {directory}. Who has its secret can work for the manager.",
+        f"The bundle is {directory}."
+        + (" Who has its secret can work for the manager." if SECRET in names else ""),
         f"By hand, where this directory or a copy of it is:\n  {by_hand}",
         "By the factory, beside the manager; PORT is the manager's own TCP port (m.port):\n"
         + _factory(directory, names, program, options),

@@ -123,8 +123,8 @@ def run_worker(
     sinful = parse_address(address)
     if not plan(sinful, private_network=network):  # nor would an hour's patience find one
         raise SinfulError(_no_port(address))
-    program = find_program(worker, option="--worker")
     secret = None if secret_file is None else read_secret_file(secret_file)
+    program = find_program(worker, option="--worker")
     limit = max(1.0, _time_limit(options) if connect_timeout is None else connect_timeout)
     dial = partial(
         connect,

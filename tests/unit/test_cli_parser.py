@@ -1,0 +1,80 @@
+"""What the command says to what it does not know: the nearest name, once, in a line or two."""
+
+from __future__ import annotations
+
+import pytest
+
+from vine_sharedport import cli
+from vine_sharedport.cli_parser import Parser, nearest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("pol start", "vine_sharedport: there is no noun 'pol'; did you mean pool?"),
+        ("pool strat", "vine_sharedport pool: there is no verb 'strat'; did you mean start?"),
+        ("manager sumbit a.py", "there is no verb 'sumbit'; did you mean submit?"),
+        ("factory stauts", "there is no verb 'stauts'; did you mean status?"),
+        ("--vrebose pool start", "no option --vrebose; did you mean --verbose?"),
+        ("pool start --memroy 5", "no option --memroy; did you mean --memory?"),
+        ("pool status --jsno", "no option --jsno; did you mean --json?"),
+        ("pool stop --dir=x --directroy=y", "--directroy; did you mean --directory?"),
+        ("manager submit --nmae x a.py", "no option --nmae; did you mean --name?"),
+        ("manager status --jsno", "no option --jsno; did you mean --json?"),
+        ("manager log x --folow", "no option --folow; did you mean --follow?"),
+        ("manager remove x --wiat", "no option --wiat; did you mean --wait?"),
+        ("run --shared-port-nmae x a.py", "did you mean --shared-port-name?"),
+        ("connect --explian '<a>'", "no option --explian; did you mean --explain?"),
+        ("expose --prot 9", "no option --prot; did you mean --port?"),
+        ("expose -port 9", "no option -port; did you mean --port?"),
+        ("factory --core 2", "no option --core; did you mean --cores?"),
+        ("factory -M x --max-wokers=3", "--max-wokers; did you mean --max-workers?"),
+        ("factory status --wach", "no option --wach; did you mean --watch?"),
+        ("factory list --jsno", "no option --jsno; did you mean --json?"),
+        ("factory stop --timeuot 3", "no option --timeuot; did you mean --timeout?"),
+        ("worker --secretfile x", "--secretfile; did you mean --secret-file? The worker's own"),
+        ("worker --cores 4", "no option --cores. The worker's own options follow --, as in: "),
+        ("pool start --verbose", "--verbose comes first: vine_sharedport --verbose pool start"),
+        ("", "vine_sharedport: give a noun: worker, connect, run, "),
+        ("pool", "vine_sharedport pool: give a verb: start, status, stop"),
+        ("pool frobnicate", "there is no verb 'frobnicate'; there are start, status, stop"),
+        ("pool start now", "unrecognized arguments: now"),
+        ("run", "the following arguments are required: PROGRAM"),
+    ],
+)
+def test_what_is_unknown_is_answered_by_the_nearest_name(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments.split())
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert len(err.splitlines()) <= 2
+    assert "usage:" not in err
+    assert err.count("did you mean") <= 1, "Python 3.14 can say it too"
+
+
+def test_a_programs_own_options_are_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    options = cli._make_parser().parse_args(["run", "a.py", "--shared-port-nmae", "x"])
+    assert options.arguments == ["--shared-port-nmae", "x"]
+
+
+def test_each_parser_of_the_command_is_of_this_kind() -> None:
+    parsers = [cli._make_parser()]
+    for parser in parsers:
+        assert isinstance(parser, Parser), parser.prog
+        for action in parser._actions:
+            if isinstance(action.choices, dict):
+                parsers += action.choices.values()
+    assert len(parsers) > 12
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [("--core", ["--cores", "--cycle"], "--cores"), ("--cores", ["--worker"], None),
+     ("STATUS", ["status"], "status"), ("", ["a"], None)],
+)  # fmt: skip
+def test_the_nearest_name_is_near(word: str, known: list[str], meant: str | None) -> None:
+    assert nearest(word, known) == meant

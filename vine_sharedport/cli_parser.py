@@ -1,0 +1,92 @@
+"""The parser of every noun and verb: what is wrong in a line or two, with the nearest name."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+__all__ = ["Parser", "nearest"]
+
+_USAGE_ERROR = 2
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the name that was probably meant; None if none is like it.
+
+    Dashes do not count: with them, any two short options are alike.
+    """
+    names = {name.lstrip("-").lower(): name for name in known}
+    found = difflib.get_close_matches(word.lstrip("-").lower(), names, n=1)
+    return names[found[0]] if found else None
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, whose errors say what was meant and do not repeat the usage.
+
+    ``hint``, as a default (``set_defaults``), is what to add where an option is unknown.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Python 3.14 can guess too, for some errors and in its own words; 3.15 does by itself.
+        self.suggest_on_error = False
+        self._given: list[str] = []
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of others
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse; what is unknown is told by the parser that it was given to."""
+        self._given = list(args or ())
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self._refuse_unknown(unknown)
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and where to read more; exit with status 2."""
+        if message.startswith("the following arguments are required"):
+            options = [word for word in self._given if self._is_unknown(word)]
+            if options:  # the one that is missing is there, misspelt
+                self._refuse_unknown(options)
+            for action in self._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    names = ", ".join(action.choices)
+                    message = f"give a {str(action.metavar).lower()}: {names}"
+        self.refuse(f"{message}\nSee: {self.prog} --help")
+
+    def refuse(self, message: str) -> NoReturn:
+        """Print a message that tells the next step itself; exit with status 2."""
+        self.exit(_USAGE_ERROR, f"{self.prog}: {message}\n")
+
+    def _is_unknown(self, word: str) -> bool:
+        """Whether a word is like a long option and is none."""
+        name = word.partition("=")[0]
+        return re.match(r"--?[A-Za-z]{2}", name) is not None and not any(
+            known.startswith(name) for known in self._option_string_actions
+        )
+
+    def _refuse_unknown(self, words: Sequence[str]) -> NoReturn:
+        option = next((word for word in words if word.startswith("-")), None)
+        if option is None:
+            self.error(f"unrecognized arguments: {' '.join(words)}")
+        name = option.partition("=")[0]
+        command, _, verb = self.prog.partition(" ")
+        if name == "--verbose":
+            self.refuse(f"--verbose comes first: {command} --verbose {verb} ...")
+        meant = nearest(name, self._option_string_actions)
+        hint = self.get_default("hint")
+        if meant is None and hint is None:
+            self.error(f"there is no option {name}")
+        guess = "." if meant is None else f"; did you mean {meant}?"
+        self.refuse(f"there is no option {name}{guess}{'' if hint is None else f' {hint}'}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(name) for name in action.choices]
+        meant = nearest(str(value), known)
+        hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
+        self.refuse(f"there is no {str(action.metavar).lower()} {value!r}; {hint}")
