@@ -77,6 +77,69 @@ def test_a_second_burst_after_a_pause_gets_new_workers(manager: Any) -> None:
     assert peak(workers.directory) == 2
 
 
+def everything_submitted(manager: Any) -> set[tuple[int, int]]:
+    """Return what all jobs of a manager asked for, in the queue and in the history."""
+    import htcondor2
+
+    schedd = htcondor2.Schedd()
+    mark = f'VineSharedPort =?= "{manager.shared_port.sock_id}"'
+    names = ["RequestCpus", "RequestMemory"]
+    ads = [*schedd.query(mark, names), *schedd.history(mark, names, -1)]
+    return {(ad["RequestCpus"], ad["RequestMemory"]) for ad in ads}
+
+
+def test_options_that_are_set_inside_of_with_hold_for_the_first_jobs(manager: Any) -> None:
+    # As stock, and as swift as a program can be: no option is there when it starts.
+    with vine.Factory("condor", manager=manager) as workers:
+        workers.max_workers = 3
+        workers.cores = 2
+        workers.memory = 800
+        for _ in range(8):
+            manager.submit(vine.Task("true"))
+        assert len(finish(manager)) == 8
+        assert everything_submitted(manager) == {(2, 800)}
+        assert workers.status().submitted == 3
+    helpers.wait_until(lambda: not queued(manager.shared_port.sock_id))
+    assert everything_submitted(manager) == {(2, 800)}
+
+
+def test_options_for_a_manager_of_another_program_have_a_second_to_come(manager: Any) -> None:
+    link = manager.shared_port
+    with contextlib.ExitStack() as stack:
+        # Its own program waits for tasks all the time.
+        other = stack.enter_context(subprocess.Popen(
+            [sys.executable, "-c", ANOTHER, str(link.address), link.secret_file],
+            env={**os.environ, "PYTHONPATH": str(helpers.ROOT)}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ))  # fmt: skip
+        for _ in range(8):
+            manager.submit(vine.Task("true"))
+        assert len(finish(manager)) == 8
+        assert everything_submitted(manager) == {(2, 800)}
+        began, submitted = map(float, other.communicate("\n", timeout=60)[0].split())
+        assert submitted - began < 3, "not much more than a second"
+
+
+ANOTHER = """
+import os, sys, time
+import vine_sharedport as vine
+address, secret = sys.argv[1:]
+with vine.Factory("condor", address=address, secret_file=secret, min_workers=3) as workers:
+    while not workers.status().manager.reachable:
+        time.sleep(0.01)
+    workers.max_workers = 3
+    time.sleep(0.5)
+    workers.cores = 2
+    time.sleep(0.5)
+    workers.memory = 800
+    began = time.time()
+    while not workers.status().submitted:
+        time.sleep(0.01)
+    print(began, time.time(), flush=True)
+    sys.stdin.readline()
+"""
+
+
 def test_options_that_change_while_it_runs_take_effect(manager: Any) -> None:
     with factory(manager, max_workers=1) as workers:
         for _ in range(6):

@@ -51,14 +51,14 @@ STOCK = [
     "factory-binary", "log-file",
 ]  # fmt: skip
 OURS = [
-    "max_idle", "repair", "cycle", "preset", "schedd", "pool", "spool", "grid",
+    "max_idle", "repair", "cycle", "settle", "preset", "schedd", "pool", "spool", "grid",
     "container_image", "commands", "directory", "address", "secret_file", "system",
 ]  # fmt: skip
 DEFAULTS = {
     "min_workers": 5, "max_workers": 100, "workers_per_cycle": 5, "timeout": 300,
     "factory_timeout": 0, "tasks_per_worker": None, "capacity": False, "autosize": False,
     "cores": None, "memory": None, "disk": None, "gpus": None, "max_idle": None,
-    "repair": False, "cycle": 5.0,
+    "repair": False, "cycle": 5.0, "settle": 0,
 }  # fmt: skip
 
 

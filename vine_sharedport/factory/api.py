@@ -38,6 +38,9 @@ _LAST_MOMENT = 2.0
 # What has killed all its processes may be about to end this program, too.
 _REVIVE_AFTER = 2.0
 _LAST_LINES = 15
+# Seconds for options that are set one after the other when it runs already. A manager of this
+# program makes that unnecessary: it answers no factory before the program waits for tasks.
+_SETTLE = 1
 
 _GONE = "the factory's process is gone, its jobs may be there"
 
@@ -75,11 +78,16 @@ def _stop_at_exit(factory: weakref.ref[Factory]) -> None:
 class Factory:
     """HTCondor workers that come, stay as long as they are needed, and are accounted for.
 
-    Every option is an attribute, under the stock factory's names; those that may change
-    while it runs take effect within a second::
+    Every option is an attribute, under the stock factory's names. Set them before it starts;
+    those that may change while it runs take effect within a second::
 
-        with vine.Factory("condor", manager=m) as workers:
-            workers.max_workers = 200
+        workers = vine.Factory("condor", manager=m)
+        workers.max_workers = 200
+        with workers:
+            ...
+
+    What is set inside of ``with`` and before the manager's first ``wait()`` still counts for
+    the first jobs.
 
     The factory is a process of its own. It ends, and removes its jobs, when the context
     closes, this program ends (by whatever), or the manager does.
@@ -119,6 +127,7 @@ class Factory:
         self._base_directory: str | None = None
         self._cwd: str | None = None  # where the manager's name is looked for
         self._given: dict[str, Any] = {}
+        self._has_manager = manager is not None
         if manager is not None:
             self._given.update(target.values_of_manager(manager))
             self._base_directory = run_directory(manager)
@@ -233,7 +242,8 @@ class Factory:
             return self
         if self._process is not None and os.getpid() == self._pid:
             _wait(self._process, time.monotonic() + _LAST_MOMENT)
-        options = setup.resolve(self._given)
+        settle = 0 if self._has_manager else _SETTLE
+        options = setup.resolve({"settle": settle, **self._given})
         directory = self._choose_directory(options)
         with contextlib.suppress(OSError):  # it was removed
             self._cwd = os.getcwd()

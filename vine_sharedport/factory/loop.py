@@ -111,6 +111,7 @@ class Loop:
         self._routes: dict[str, str] = {}
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
+        self._settled = self._began + self.options.settle  # before that nothing is submitted
         self._left_behind = True  # there may be jobs of a factory that was killed
         self._place = place
         self._elsewhere = place_elsewhere(kept, where)
@@ -201,6 +202,9 @@ class Loop:
         # One for the whole cycle: the thread may hear of workers that the log, read by now,
         # does not show running, and they would count as others'.
         view = self._view = self._watch.view
+        # After the manager's answer, and before anything is done about it: the manager answers
+        # inside its program's wait() alone, so what that has set before wait() is there now.
+        self._follow_options()
         now = time.monotonic()
         doubt = self._strangers > 0 and self._queue.others.counts()["idle"] > 0
         self._queue.follow(doubt=doubt)
@@ -251,6 +255,8 @@ class Loop:
         if now - view.answered > _STALE_AFTER:
             return "the manager does not answer: nothing is submitted"
         assert view.status is not None
+        if now < self._settled:
+            return "options were set a moment ago: others may follow"
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
         replacing = self._replace_outdated()
@@ -379,14 +385,25 @@ class Loop:
 
     def _pause(self, check: Callable[[], None]) -> None:
         """Wait for news, at most a cycle."""
-        until = time.monotonic() + self.options.cycle
+        now = time.monotonic()
+        until = now + self.options.cycle
+        if now < self._settled:
+            until = min(until, self._settled)
         while time.monotonic() < until:
             if self._watch.news.wait(_TICK):
                 time.sleep(0.05)  # two factories that take turns
                 return
             check()
-            if self._reason_to_end() is not None or self._live.follow():
+            if self._reason_to_end() is not None or self._follow_options():
                 return
+
+    def _follow_options(self) -> bool:
+        """Read the options again if they have changed; return whether they have."""
+        changed = self._live.follow()
+        now = time.monotonic()
+        if changed and now < self._settled:
+            self._settled = now + self.options.settle
+        return changed
 
     def _reason_to_end(self) -> str | None:
         if self._stop is not None:

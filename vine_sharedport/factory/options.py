@@ -190,6 +190,9 @@ class Options:
     # The stock factory's 30 s are the pace of the catalog server that it asks. We ask the
     # manager itself, which answers in some milliseconds, and read the job log ourselves.
     cycle: float = _live(to_seconds, "Seconds between two looks at the manager.", 5.0)
+    settle: int = _fixed(
+        to_integer(0, "seconds"), "Seconds without a new option before the first submission.", 0
+    )
     timeout: int = _live(
         to_integer(1, "seconds"), "Seconds after which a worker without tasks ends.", 300
     )
