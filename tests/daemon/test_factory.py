@@ -328,12 +328,20 @@ def test_a_worker_that_runs_and_does_not_connect_tells_why_while_it_tries(
 
 
 def test_the_context_leaves_no_job_and_tells_so(manager: Any) -> None:
-    with factory(manager, min_workers=2, max_workers=2) as workers:
+    with factory(manager, min_workers=2, max_workers=2, cycle=3) as workers:
         drive(manager, lambda: workers.status().workers.connected == 2)
         mark = workers.status().factory
         assert "connected" in workers._repr_html_()
+        for _ in range(4):
+            manager.submit(vine.Task("sleep 1"))
+        drive(manager, lambda: workers.status().manager.tasks_running)
+        finish(manager)  # sooner than the factory asks again
     assert not queued(mark)
-    assert workers.status().state == "ended"
+    # The manager's last word was of tasks that are done by now.
+    snapshot = workers.status()
+    assert (snapshot.state, snapshot.message) == ("ended", "its program has ended")
+    assert (snapshot.manager.tasks_running, snapshot.needed) == (0, 0)
+    assert "task" not in str(snapshot)
     assert workers.status().workers.running == 0
     assert not files.is_running(workers.directory)
     workers.stop()  # again

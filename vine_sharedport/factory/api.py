@@ -56,8 +56,8 @@ def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
 
 
 def _tell_to_end(running: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM, also to one that is suspended."""
-    running.terminate()
+    """Say that the program ends, also to one that is suspended."""
+    running.send_signal(process.PROGRAM_ENDED)
     running.send_signal(signal.SIGCONT)
 
 
@@ -316,7 +316,7 @@ class Factory:
                 _forget(failed)
         elif failed.returncode < 0:  # its other process may go on
             with contextlib.suppress(LaunchError):
-                process.terminate(self.directory, timeout=_FAILED_START_TIMEOUT)
+                self._terminate(_FAILED_START_TIMEOUT)
 
     def _last_lines(self, directory: str) -> str:
         path = self._options.log_file or os.path.join(directory, files.LOG)
@@ -362,9 +362,7 @@ class Factory:
             return True
         for _ in range(_END_ATTEMPTS):
             # Killed, and the other process goes on?
-            if not process.terminate(
-                self.directory, timeout=max(1.0, deadline - time.monotonic())
-            ):
+            if not self._terminate(max(1.0, deadline - time.monotonic())):
                 return False
             if self._has_ended():
                 return True
@@ -382,6 +380,10 @@ class Factory:
             "the factory was killed, and its jobs could not be removed; it says:\n"
             f"{self._last_lines(self.directory)}"
         )
+
+    def _terminate(self, timeout: float) -> bool:
+        """Tell whatever process it has by now to end; return whether it has, in time."""
+        return process.terminate(self.directory, timeout=timeout, how=process.PROGRAM_ENDED)
 
     def _revive(self) -> bool:
         """Start the process again if it was killed, and the other one with it.
@@ -504,7 +506,7 @@ class Factory:
                 _tell_to_end(running)
                 _forget(running)
             elif running.returncode < 0:  # another one has taken over
-                process.terminate(self.directory, timeout=0.0)
+                self._terminate(0.0)
 
     def _repr_html_(self) -> str:
         """Return the present state for a notebook."""

@@ -175,7 +175,7 @@ class Loop:
                 self.directory, self.id, self._elsewhere, self._place
             )
         if ending:
-            self._message = "told to remove the jobs that are left"
+            self._message = self._stop or "told to remove the jobs that are left"
         elif self._stop is not None:
             self._message = self._stop
         else:
@@ -409,7 +409,7 @@ class Loop:
         if self._stop is not None:
             return self._stop
         if self._owner is not None and not is_alive(self._owner):
-            return f"the program that started it (process {self._owner.pid}) has ended"
+            return "its program has ended"
         now = time.monotonic()
         view = self._watch.view
         patience = _GONE_AFTER if self._owner is None else _GONE_AFTER_WITH_OWNER
@@ -479,10 +479,14 @@ class Loop:
             state=state,
             message=self._message,
             directory=self.directory,
-            manager=self._manager_report(),
-            min_workers=self.options.min_workers,
+            # What the manager said last is old by then: the end of its work is what it does
+            # not tell any more.
+            manager=self._manager_report()
+            if state == "running"
+            else ManagerReport(address=self.options.address),
+            min_workers=self.options.least_workers,
             max_workers=self.options.max_workers,
-            needed=self._needed,
+            needed=self._needed if state == "running" else 0,
             submitted=totals["submitted"],
             workers=WorkerCounts(
                 idle=counts["idle"],

@@ -248,8 +248,10 @@ def rows(snapshot: Snapshot) -> list[tuple[str, str]]:
             f"{manager.tasks_waiting} tasks waiting, {manager.tasks_running} running, "
             f"{manager.workers} workers{_ways(manager)}"
         )
-    else:
+    elif snapshot.state == "running":
         told = f"no answer: {manager.error}" if manager.error else "not asked yet"
+    else:
+        told = "not asked any more"
     found = [
         ("manager", place),
         ("", told),
