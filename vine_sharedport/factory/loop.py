@@ -25,7 +25,7 @@ from vine_sharedport.factory.elsewhere import place_elsewhere, remove_elsewhere
 from vine_sharedport.factory.jobs import worker_address
 from vine_sharedport.factory.live_options import LiveOptions
 from vine_sharedport.factory.mend import Mender
-from vine_sharedport.factory.options import Options, remarks
+from vine_sharedport.factory.options import Options, contradiction, remarks
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.factory.removal import Removal
@@ -525,6 +525,11 @@ class Loop:
             found.append(self._elsewhere_problem)
         if self._live.error is not None:
             found.append(Problem("configuration", self._live.error, "correct the file"))
+        wrong = contradiction(self.options)
+        if wrong is not None:
+            explanation, remedy = wrong
+            explanation += f": {self.options.max_workers} holds for both"
+            found.append(Problem("configuration", explanation, remedy))
         if self._submit_error is not None:
             found.append(Problem("submission", self._submit_error, "see the message"))
         if self._queue.error is not None:

@@ -16,7 +16,12 @@ from typing import Any
 from vine_sharedport.errors import EndpointError, LaunchError, SharedPortError
 from vine_sharedport.factory import files, target
 from vine_sharedport.factory.description import describe, preset_of
-from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.factory.options import (
+    Options,
+    contradiction,
+    read_config,
+    write_config,
+)
 from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
@@ -54,6 +59,10 @@ def resolve(given: dict[str, Any]) -> Options:
         options = Options.make(given, base=Options.make(dict(preset.factory)))
         if options.config_file is not None:
             options = read_config(options.config_file, base=options)
+    # Here and not when they are set, one after the other.
+    wrong = contradiction(options, is_given=_says_minimum(given, options.config_file))
+    if wrong is not None:
+        raise LaunchError("; ".join(wrong))
     if options.address is None and options.manager_name is not None:
         found = target.values_of_name(options.manager_name, options.system)
         options = Options.make(
@@ -71,6 +80,14 @@ def resolve(given: dict[str, Any]) -> Options:
     if options.python_env is not None and "://" not in options.python_env:
         paths["python_env"] = os.path.abspath(options.python_env)
     return Options.make(paths, base=options)
+
+
+def _says_minimum(given: dict[str, Any], config_file: str | None) -> bool:
+    """Whether a user has given ``min_workers``, be it its default."""
+    if given.get("min_workers") is not None:
+        return True
+    none = Options(min_workers=0)
+    return config_file is not None and read_config(config_file, base=none).min_workers > 0
 
 
 def follow_name(directory: str) -> bool:
