@@ -234,6 +234,19 @@ def test_a_held_job_is_told_with_its_reason_within_one_cycle_and_not_replaced(
         assert workers.status().problems == ()
 
 
+def test_a_hold_from_the_submission_is_told_and_its_remedy_works(manager: Any) -> None:
+    with factory(manager, min_workers=2, max_workers=2, batch_options="hold = true") as workers:
+        drive(manager, lambda: workers.status().workers.held == 2)
+        assert workers.status().workers.idle == 0
+        (problem,) = workers.status().problems
+        assert (problem.cause, len(problem.jobs)) == ("submitted_on_hold", 2)
+        command = problem.remedy.partition(";")[0].split()
+        assert command[0] == "condor_release"
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=30)
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        assert (workers.status().submitted, workers.status().problems) == (2, ())
+
+
 def test_a_held_job_is_mended_where_that_is_allowed_but_not_for_ever(manager: Any) -> None:
     # A site's words for too little memory, as long as less than 140 MB are asked for.
     commands = {

@@ -403,7 +403,7 @@ def test_an_attribute_that_the_file_fixes_cannot_be_set(config: Path) -> None:
     ],
 )
 def test_a_minimum_above_the_maximum_is_refused_when_the_factory_starts(
-    config: Path, options: dict[str, int], in_file: dict[str, Any]
+    config: Path, options: dict[str, int], in_file: dict[str, object]
 ) -> None:
     config.write_text(json.dumps(in_file))
     workers = Factory("condor", address=ADDRESS, config_file=str(config))

@@ -348,12 +348,11 @@ def field_name(name: str) -> str:
 
 def remarks(options: Options) -> list[str]:
     """Return what a user should know of options that are accepted and yet do little."""
-    found = [
+    return [
         f"the option {name} has no effect: {reason}"
         for name, reason in REASONS.items()
         if getattr(options, name)
     ]
-    return found
 
 
 def contradiction(options: Options, *, is_given: bool = False) -> tuple[str, str] | None:

@@ -83,7 +83,8 @@ def _signals() -> tuple[signal.Signals, ...]:
 
 def _reason(number: int) -> str:
     """Return why a factory ends that was told so by a signal."""
-    return _REASONS.get(number) or f"told to end by {signal.Signals(number).name}"
+    told = signal.Signals(number)
+    return _REASONS.get(told) or f"told to end by {told.name}"
 
 
 class _Left(BaseException):
@@ -193,9 +194,7 @@ def spawn(
             ) from error
 
 
-def terminate(
-    directory: str, *, timeout: float, how: signal.Signals = signal.SIGTERM
-) -> bool:
+def terminate(directory: str, *, timeout: float, how: signal.Signals = signal.SIGTERM) -> bool:
     """Tell the factory of a directory to end; return whether it has, in time.
 
     Args:
