@@ -256,7 +256,7 @@ class Loop:
             return "the manager does not answer: nothing is submitted"
         assert view.status is not None
         if now < self._settled:
-            return "options were set a moment ago: others may follow"
+            return "waiting a moment for options that may still be set"
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
         replacing = self._replace_outdated()
