@@ -401,7 +401,7 @@ def _stop(program: str, arguments: Sequence[str]) -> int:
     if not found.running:
         print(f"No factory runs in {directory}.")
         return 0
-    if process.terminate(directory, timeout=options.timeout):
+    if process.terminate(directory, timeout=options.timeout, how=process.STOPPED):
         print(f"The factory in {directory} has ended.")
         return 0
     print(

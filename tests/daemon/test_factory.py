@@ -77,6 +77,69 @@ def test_a_second_burst_after_a_pause_gets_new_workers(manager: Any) -> None:
     assert peak(workers.directory) == 2
 
 
+def everything_submitted(manager: Any) -> set[tuple[int, int]]:
+    """Return what all jobs of a manager asked for, in the queue and in the history."""
+    import htcondor2
+
+    schedd = htcondor2.Schedd()
+    mark = f'VineSharedPort =?= "{manager.shared_port.sock_id}"'
+    names = ["RequestCpus", "RequestMemory"]
+    ads = [*schedd.query(mark, names), *schedd.history(mark, names, -1)]
+    return {(ad["RequestCpus"], ad["RequestMemory"]) for ad in ads}
+
+
+def test_options_that_are_set_inside_of_with_hold_for_the_first_jobs(manager: Any) -> None:
+    # As stock, and as swift as a program can be: no option is there when it starts.
+    with vine.Factory("condor", manager=manager) as workers:
+        workers.max_workers = 3
+        workers.cores = 2
+        workers.memory = 800
+        for _ in range(8):
+            manager.submit(vine.Task("true"))
+        assert len(finish(manager)) == 8
+        assert everything_submitted(manager) == {(2, 800)}
+        assert workers.status().submitted == 3
+    helpers.wait_until(lambda: not queued(manager.shared_port.sock_id))
+    assert everything_submitted(manager) == {(2, 800)}
+
+
+def test_options_for_a_manager_of_another_program_have_a_second_to_come(manager: Any) -> None:
+    link = manager.shared_port
+    with contextlib.ExitStack() as stack:
+        # Its own program waits for tasks all the time.
+        other = stack.enter_context(subprocess.Popen(
+            [sys.executable, "-c", ANOTHER, str(link.address), link.secret_file],
+            env={**os.environ, "PYTHONPATH": str(helpers.ROOT)}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ))  # fmt: skip
+        for _ in range(8):
+            manager.submit(vine.Task("true"))
+        assert len(finish(manager)) == 8
+        assert everything_submitted(manager) == {(2, 800)}
+        began, submitted = map(float, other.communicate("\n", timeout=60)[0].split())
+        assert submitted - began < 3, "not much more than a second"
+
+
+ANOTHER = """
+import os, sys, time
+import vine_sharedport as vine
+address, secret = sys.argv[1:]
+with vine.Factory("condor", address=address, secret_file=secret, min_workers=3) as workers:
+    while not workers.status().manager.reachable:
+        time.sleep(0.01)
+    workers.max_workers = 3
+    time.sleep(0.5)
+    workers.cores = 2
+    time.sleep(0.5)
+    workers.memory = 800
+    began = time.time()
+    while not workers.status().submitted:
+        time.sleep(0.01)
+    print(began, time.time(), flush=True)
+    sys.stdin.readline()
+"""
+
+
 def test_options_that_change_while_it_runs_take_effect(manager: Any) -> None:
     with factory(manager, max_workers=1) as workers:
         for _ in range(6):
@@ -169,6 +232,19 @@ def test_a_held_job_is_told_with_its_reason_within_one_cycle_and_not_replaced(
         htcondor2.Schedd().act(htcondor2.JobAction.Release, [job.id])
         drive(manager, lambda: workers.status().workers.connected == 1)
         assert workers.status().problems == ()
+
+
+def test_a_hold_from_the_submission_is_told_and_its_remedy_works(manager: Any) -> None:
+    with factory(manager, min_workers=2, max_workers=2, batch_options="hold = true") as workers:
+        drive(manager, lambda: workers.status().workers.held == 2)
+        assert workers.status().workers.idle == 0
+        (problem,) = workers.status().problems
+        assert (problem.cause, len(problem.jobs)) == ("submitted_on_hold", 2)
+        command = problem.remedy.partition(";")[0].split()
+        assert command[0] == "condor_release"
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=30)
+        drive(manager, lambda: workers.status().workers.connected == 2)
+        assert (workers.status().submitted, workers.status().problems) == (2, ())
 
 
 def test_a_held_job_is_mended_where_that_is_allowed_but_not_for_ever(manager: Any) -> None:
@@ -265,12 +341,20 @@ def test_a_worker_that_runs_and_does_not_connect_tells_why_while_it_tries(
 
 
 def test_the_context_leaves_no_job_and_tells_so(manager: Any) -> None:
-    with factory(manager, min_workers=2, max_workers=2) as workers:
+    with factory(manager, min_workers=2, max_workers=2, cycle=3) as workers:
         drive(manager, lambda: workers.status().workers.connected == 2)
         mark = workers.status().factory
         assert "connected" in workers._repr_html_()
+        for _ in range(4):
+            manager.submit(vine.Task("sleep 1"))
+        drive(manager, lambda: workers.status().manager.tasks_running)
+        finish(manager)  # sooner than the factory asks again
     assert not queued(mark)
-    assert workers.status().state == "ended"
+    # The manager's last word was of tasks that are done by now.
+    snapshot = workers.status()
+    assert (snapshot.state, snapshot.message) == ("ended", "its program has ended")
+    assert (snapshot.manager.tasks_running, snapshot.needed) == (0, 0)
+    assert "task" not in str(snapshot)
     assert workers.status().workers.running == 0
     assert not files.is_running(workers.directory)
     workers.stop()  # again

@@ -106,13 +106,19 @@ def test_it_serves_a_manager_and_tells_of_it_and_is_stopped(
         assert "has ended" in stopped.stdout
         assert process.wait(20) == 0
         assert not queued(status["factory"])
-    assert call(tmp_path, "status").returncode == 1
+    ended = call(tmp_path, "status")
+    assert ended.returncode == 1
+    assert "ended: stopped by 'vine_sharedport factory stop'\n" in ended.stdout
     assert "No factory runs" in call(tmp_path, "stop").stdout
     assert "submitted cluster" in (directory / "factory.log").read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_it_and_its_jobs(manager: Any, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGHUP, "SIGHUP")]
+)
+def test_a_signal_ends_it_and_its_jobs(
+    manager: Any, tmp_path: Path, number: int, name: str
+) -> None:
     arguments = [*FLAGS, "-w", "1", *place(manager), "-S", "there"]
     with running(tmp_path, *arguments) as process:
         directory = str(tmp_path / "there")
@@ -125,7 +131,7 @@ def test_a_signal_ends_it_and_its_jobs(manager: Any, tmp_path: Path, number: int
     last = read(directory)
     assert last is not None
     assert last.state == "ended"
-    assert "told to end" in last.message
+    assert last.message == f"told to end by {name}"
 
 
 def test_bare_verbs_find_the_one_factory_that_a_program_has_started(

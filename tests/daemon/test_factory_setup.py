@@ -152,9 +152,15 @@ def test_an_attribute_tells_what_holds_while_it_runs(make_manager: Any, tmp_path
         workers.min_workers = 9  # it is max_workers that holds
         drive(manager, lambda: workers.status().workers.connected == 1)
         assert (workers.status().submitted, workers.status().max_workers) == (1, 1)
+        (problem,) = workers.status().problems
+        assert problem.explanation == (
+            "min_workers is 9, but max_workers is 1: 1 holds for both"
+        )
         config.write_text("{}")
         workers.max_workers = 3
         drive(manager, lambda: workers.status().workers.connected == 3)
+        workers.min_workers = 3
+        drive(manager, lambda: not workers.status().problems)
 
 
 def test_of_two_that_start_at_once_one_has_the_directory_and_its_own_configuration(

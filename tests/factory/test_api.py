@@ -177,6 +177,6 @@ def test_a_process_that_is_suspended_ends_when_it_is_told() -> None:
             running.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, running.pid, os.WSTOPPED | os.WNOWAIT)
             api._tell_to_end(running)
-            assert running.wait(20) == -signal.SIGTERM
+            assert running.wait(20) == -process.PROGRAM_ENDED
         finally:
             running.kill()

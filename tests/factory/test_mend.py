@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,21 @@ def test_attempts_that_fail_half_way_are_not_made_for_ever(
     mender._queue.error = None
     mender.look(repair=True)
     assert mender._queue.error is None
+
+
+def test_the_way_to_release_jobs_names_them_and_their_schedd(
+    mender: Mender, schedd: FakeSchedd
+) -> None:
+    schedd.ads[0].update(HoldReasonCode=15)
+    mender._queue.table.update(schedd.ads, asked=time.time() + 2)
+    mender._queue._where = Where(schedd="a", pool="b")
+    mender.look(repair=False)
+    (problem,) = mender.problems()
+    assert problem.remedy.startswith("condor_release -name a -pool b 7; ")
+
+
+def test_a_job_that_has_gone_is_no_problem_any_more(mender: Mender) -> None:
+    mender.look(repair=False)
+    assert mender.problems()
+    mender._queue.table.update([], asked=time.time() + 2)
+    assert mender.problems() == []

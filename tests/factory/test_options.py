@@ -27,6 +27,7 @@ from vine_sharedport.factory.options import (
     Kind,
     OptionError,
     Options,
+    contradiction,
     field_name,
     format_config,
     parse_config,
@@ -51,14 +52,14 @@ STOCK = [
     "factory-binary", "log-file",
 ]  # fmt: skip
 OURS = [
-    "max_idle", "repair", "cycle", "preset", "schedd", "pool", "spool", "grid",
+    "max_idle", "repair", "cycle", "settle", "preset", "schedd", "pool", "spool", "grid",
     "container_image", "commands", "directory", "address", "secret_file", "system",
 ]  # fmt: skip
 DEFAULTS = {
     "min_workers": 5, "max_workers": 100, "workers_per_cycle": 5, "timeout": 300,
     "factory_timeout": 0, "tasks_per_worker": None, "capacity": False, "autosize": False,
     "cores": None, "memory": None, "disk": None, "gpus": None, "max_idle": None,
-    "repair": False, "cycle": 5.0,
+    "repair": False, "cycle": 5.0, "settle": 0,
 }  # fmt: skip
 
 
@@ -281,13 +282,17 @@ def test_tls_sni_implies_tls() -> None:
     assert made(tls_sni="a.example").ssl is True
 
 
-def test_the_maximum_wins_over_the_minimum_in_whatever_order() -> None:
-    """As in vine_factory, whose default minimum would refuse max_workers = 2."""
+def test_the_default_minimum_gives_way_to_any_maximum() -> None:
+    """As in vine_factory's file; its command line refuses max_workers = 2 alone."""
     options = made(max_workers=2)
     assert options.least_workers == 2
-    assert remarks(options) == []
-    (said,) = remarks(made(min_workers=9, max_workers=2))
-    assert "min_workers is 9" in said
+    assert contradiction(options) is None
+    assert contradiction(options, is_given=True) is not None
+    assert contradiction(made(min_workers=9, max_workers=9)) is None
+    explanation, remedy = contradiction(made(min_workers=9, max_workers=2)) or ("", "")
+    assert explanation == "min_workers is 9, but max_workers is 2"
+    assert "give min_workers=2" in remedy
+    assert made(min_workers=9, max_workers=2).least_workers == 2, "the maximum holds"
 
 
 def test_an_option_without_effect_says_so() -> None:

@@ -75,6 +75,7 @@ class Loop:
             file.write("x")
     def stop(self, reason):
         self.stopped = True
+        print(reason, flush=True)
     def leave(self):
         self._watch.close()
     def run(self, *, check, ending):
@@ -180,7 +181,50 @@ sys.exit(process.run(sys.argv[1]))
 """,
         tmp_path,
     )
-    assert (found.returncode, found.stdout, found.stderr) == (0, "2 True\n", "")
+    said = 2 * "told to end by SIGTERM\n" + "2 True\n"
+    assert (found.returncode, found.stdout, found.stderr) == (0, said, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (process.PROGRAM_ENDED, "its program has ended"),
+        (process.STOPPED, "stopped by 'vine_sharedport factory stop'"),
+        (signal.SIGINT, "told to end by Ctrl-C"),
+        (signal.SIGHUP, "told to end by SIGHUP"),
+        (signal.SIGTERM, "told to end by SIGTERM"),
+    ],
+)
+@pytest.mark.parametrize("when", ["at work", "beginning"])
+def test_the_end_is_told_by_who_wanted_it(
+    tmp_path: Path, number: int, reason: str, when: str
+) -> None:
+    tell = f"os.kill(os.getppid(), {int(number)})"
+    found = run(
+        f"""
+def finish(loop, check):
+    if {when == "at work"}:
+        {tell}
+    until = time.monotonic() + 20
+    while not loop.stopped:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+if {when == "beginning"}:
+    # In the moment of its birth, before it can be told.
+    work = process._Supervisor._work
+    def told(self, *args, **more):
+        {tell}
+        time.sleep(0.3)
+        work(self, *args, **more)
+    process._Supervisor._work = told
+setup.follow_name = lambda directory: False
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+sys.exit(process.run(sys.argv[1]))
+""",
+        tmp_path,
+    )
+    assert (found.returncode, found.stdout) == (0, f"{reason}\n")
+    assert found.stderr.count("\n") == (number == signal.SIGINT), found.stderr
 
 
 def test_the_process_has_the_working_directory_it_is_given_if_that_is_there(

@@ -392,6 +392,40 @@ def test_an_attribute_that_the_file_fixes_cannot_be_set(config: Path) -> None:
     assert setup.resolve(workers._given).max_workers == 50
 
 
+@pytest.mark.parametrize(
+    ("options", "in_file"),
+    [
+        ({"min_workers": 9, "max_workers": 2}, {}),
+        ({"min_workers": 5, "max_workers": 2}, {}),  # the default, but given
+        ({"max_workers": 2}, {"min-workers": 5}),
+        ({"min_workers": 12}, {"max-workers": 10}),
+        ({}, {"min-workers": "101"}),  # more than the default
+    ],
+)
+def test_a_minimum_above_the_maximum_is_refused_when_the_factory_starts(
+    config: Path, options: dict[str, int], in_file: dict[str, object]
+) -> None:
+    config.write_text(json.dumps(in_file))
+    workers = Factory("condor", address=ADDRESS, config_file=str(config))
+    for name, value in options.items():
+        setattr(workers, name, value)  # one after the other: nothing is wrong yet
+    wanted = r"min_workers is \d+, but max_workers is (\d+); give min_workers=\1 .*workers=\d+"
+    for refused in (workers.start, workers.submit_description):
+        with pytest.raises(LaunchError, match=wanted):
+            refused()
+    if "max-workers" not in in_file:
+        workers.max_workers = 200
+    else:
+        workers.min_workers = 1
+    setup.resolve(workers._given)
+
+
+def test_the_default_minimum_is_none_that_somebody_gave(config: Path) -> None:
+    config.write_text("{}")
+    workers = Factory("condor", address=ADDRESS, max_workers=2, config_file=str(config))
+    assert setup.resolve(workers._given).least_workers == 2
+
+
 # --- a manager that comes later
 
 

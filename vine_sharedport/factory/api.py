@@ -38,6 +38,9 @@ _LAST_MOMENT = 2.0
 # What has killed all its processes may be about to end this program, too.
 _REVIVE_AFTER = 2.0
 _LAST_LINES = 15
+# Seconds for options that are set one after the other when it runs already. A manager of this
+# program makes that unnecessary: it answers no factory before the program waits for tasks.
+_SETTLE = 1
 
 _GONE = "the factory's process is gone, its jobs may be there"
 
@@ -53,8 +56,8 @@ def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
 
 
 def _tell_to_end(running: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM, also to one that is suspended."""
-    running.terminate()
+    """Say that the program ends, also to one that is suspended."""
+    running.send_signal(process.PROGRAM_ENDED)
     running.send_signal(signal.SIGCONT)
 
 
@@ -75,11 +78,16 @@ def _stop_at_exit(factory: weakref.ref[Factory]) -> None:
 class Factory:
     """HTCondor workers that come, stay as long as they are needed, and are accounted for.
 
-    Every option is an attribute, under the stock factory's names; those that may change
-    while it runs take effect within a second::
+    Every option is an attribute, under the stock factory's names. Set them before it starts;
+    those that may change while it runs take effect within a second::
 
-        with vine.Factory("condor", manager=m) as workers:
-            workers.max_workers = 200
+        workers = vine.Factory("condor", manager=m)
+        workers.max_workers = 200
+        with workers:
+            ...
+
+    What is set inside of ``with`` and before the manager's first ``wait()`` still counts for
+    the first jobs.
 
     The factory is a process of its own. It ends, and removes its jobs, when the context
     closes, this program ends (by whatever), or the manager does.
@@ -119,6 +127,7 @@ class Factory:
         self._base_directory: str | None = None
         self._cwd: str | None = None  # where the manager's name is looked for
         self._given: dict[str, Any] = {}
+        self._has_manager = manager is not None
         if manager is not None:
             self._given.update(target.values_of_manager(manager))
             self._base_directory = run_directory(manager)
@@ -233,7 +242,8 @@ class Factory:
             return self
         if self._process is not None and os.getpid() == self._pid:
             _wait(self._process, time.monotonic() + _LAST_MOMENT)
-        options = setup.resolve(self._given)
+        settle = 0 if self._has_manager else _SETTLE
+        options = setup.resolve({"settle": settle, **self._given})
         directory = self._choose_directory(options)
         with contextlib.suppress(OSError):  # it was removed
             self._cwd = os.getcwd()
@@ -306,7 +316,7 @@ class Factory:
                 _forget(failed)
         elif failed.returncode < 0:  # its other process may go on
             with contextlib.suppress(LaunchError):
-                process.terminate(self.directory, timeout=_FAILED_START_TIMEOUT)
+                self._terminate(_FAILED_START_TIMEOUT)
 
     def _last_lines(self, directory: str) -> str:
         path = self._options.log_file or os.path.join(directory, files.LOG)
@@ -352,9 +362,7 @@ class Factory:
             return True
         for _ in range(_END_ATTEMPTS):
             # Killed, and the other process goes on?
-            if not process.terminate(
-                self.directory, timeout=max(1.0, deadline - time.monotonic())
-            ):
+            if not self._terminate(max(1.0, deadline - time.monotonic())):
                 return False
             if self._has_ended():
                 return True
@@ -372,6 +380,10 @@ class Factory:
             "the factory was killed, and its jobs could not be removed; it says:\n"
             f"{self._last_lines(self.directory)}"
         )
+
+    def _terminate(self, timeout: float) -> bool:
+        """Tell whatever process it has by now to end; return whether it has, in time."""
+        return process.terminate(self.directory, timeout=timeout, how=process.PROGRAM_ENDED)
 
     def _revive(self) -> bool:
         """Start the process again if it was killed, and the other one with it.
@@ -494,7 +506,7 @@ class Factory:
                 _tell_to_end(running)
                 _forget(running)
             elif running.returncode < 0:  # another one has taken over
-                process.terminate(self.directory, timeout=0.0)
+                self._terminate(0.0)
 
     def _repr_html_(self) -> str:
         """Return the present state for a notebook."""

@@ -255,7 +255,7 @@ def _by_user(hold: _Hold) -> Cause:
     return Cause(
         "user",
         f"somebody held the job (condor_hold); {hold.quoted}",
-        "release it with 'condor_release' when it may go on; the factory leaves it alone",
+        f"when it may go on: {_release(hold)}; the factory leaves it alone",
     )
 
 
@@ -321,12 +321,18 @@ def _spooling(_: _Hold) -> Cause:
     )
 
 
-def _on_hold(_: _Hold) -> Cause:
+def _on_hold(hold: _Hold) -> Cause:
     return Cause(
         "submitted_on_hold",
         "the job was submitted on hold (hold = true)",
-        "release it with 'condor_release', or take the command out",
+        f"{_release(hold)}; to have no more of them start the factory without that command "
+        "(commands, batch_options, preset)",
     )
+
+
+def _release(hold: _Hold) -> str:
+    """Return the command that releases the job, and others that were submitted with it."""
+    return f"condor_release {hold.ad.get('ClusterId', 'JOB')}"
 
 
 def _unknown(hold: _Hold) -> Cause:

@@ -25,7 +25,7 @@ from vine_sharedport.factory.elsewhere import place_elsewhere, remove_elsewhere
 from vine_sharedport.factory.jobs import worker_address
 from vine_sharedport.factory.live_options import LiveOptions
 from vine_sharedport.factory.mend import Mender
-from vine_sharedport.factory.options import Options, remarks
+from vine_sharedport.factory.options import Options, contradiction, remarks
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.factory.removal import Removal
@@ -113,6 +113,7 @@ class Loop:
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
         self._started = time.time()
+        self._settled = self._began + self.options.settle  # before that nothing is submitted
         self._left_behind = True  # there may be jobs of a factory that was killed
         self._place = place
         self._elsewhere = place_elsewhere(kept, where)
@@ -176,7 +177,7 @@ class Loop:
                 self.directory, self.id, self._elsewhere, self._place
             )
         if ending:
-            self._message = "told to remove the jobs that are left"
+            self._message = self._stop or "told to remove the jobs that are left"
         elif self._stop is not None:
             self._message = self._stop
         else:
@@ -203,6 +204,9 @@ class Loop:
         # One for the whole cycle: the thread may hear of workers that the log, read by now,
         # does not show running, and they would count as others'.
         view = self._view = self._watch.view
+        # After the manager's answer, and before anything is done about it: the manager answers
+        # inside its program's wait() alone, so what that has set before wait() is there now.
+        self._follow_options()
         now = time.monotonic()
         doubt = self._strangers > 0 and self._queue.others.counts()["idle"] > 0
         self._queue.follow(doubt=doubt)
@@ -253,6 +257,8 @@ class Loop:
         if now - view.answered > _STALE_AFTER:
             return "the manager does not answer: nothing is submitted"
         assert view.status is not None
+        if now < self._settled:
+            return "waiting a moment for options that may still be set"
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
         replacing = self._replace_outdated()
@@ -381,20 +387,31 @@ class Loop:
 
     def _pause(self, check: Callable[[], None]) -> None:
         """Wait for news, at most a cycle."""
-        until = time.monotonic() + self.options.cycle
+        now = time.monotonic()
+        until = now + self.options.cycle
+        if now < self._settled:
+            until = min(until, self._settled)
         while time.monotonic() < until:
             if self._watch.news.wait(_TICK):
                 time.sleep(0.05)  # two factories that take turns
                 return
             check()
-            if self._reason_to_end() is not None or self._live.follow():
+            if self._reason_to_end() is not None or self._follow_options():
                 return
+
+    def _follow_options(self) -> bool:
+        """Read the options again if they have changed; return whether they have."""
+        changed = self._live.follow()
+        now = time.monotonic()
+        if changed and now < self._settled:
+            self._settled = now + self.options.settle
+        return changed
 
     def _reason_to_end(self) -> str | None:
         if self._stop is not None:
             return self._stop
         if self._owner is not None and not is_alive(self._owner):
-            return f"the program that started it (process {self._owner.pid}) has ended"
+            return "its program has ended"
         now = time.monotonic()
         view = self._watch.view
         patience = _GONE_AFTER if self._owner is None else _GONE_AFTER_WITH_OWNER
@@ -465,10 +482,14 @@ class Loop:
             state=state,
             message=self._message,
             directory=self.directory,
-            manager=self._manager_report(),
-            min_workers=options.min_workers,
-            max_workers=options.max_workers,
-            needed=self._needed,
+            # What the manager said last is old by then: the end of its work is what it does
+            # not tell any more.
+            manager=self._manager_report()
+            if state == "running"
+            else ManagerReport(address=self.options.address),
+            min_workers=self.options.least_workers,
+            max_workers=self.options.max_workers,
+            needed=self._needed if state == "running" else 0,
             submitted=totals["submitted"],
             workers=WorkerCounts(
                 idle=counts["idle"],
@@ -522,6 +543,11 @@ class Loop:
             found.append(self._elsewhere_problem)
         if self._live.error is not None:
             found.append(Problem("configuration", self._live.error, "correct the file"))
+        wrong = contradiction(self.options)
+        if wrong is not None:
+            explanation, remedy = wrong
+            explanation += f": {self.options.max_workers} holds for both"
+            found.append(Problem("configuration", explanation, remedy))
         if self._submit_error is not None:
             found.append(Problem("submission", self._submit_error, "see the message"))
         if self._queue.error is not None:

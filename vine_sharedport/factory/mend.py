@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 
@@ -57,9 +58,12 @@ class Mender:
         if not wanted:
             return
         ads = self._queue.ads_of(wanted)
+        release = f"condor_release{self._queue.tool_options}"
         for job in wanted:
             ad = ads.get(job.id, {})
             cause = explain_hold(job.hold_code, job.hold_subcode, job.hold_reason, ad)
+            remedy = cause.remedy.replace("condor_release ", f"{release} ")
+            cause = dataclasses.replace(cause, remedy=remedy)
             done: bool | None = False
             if repair and cause.repair is not None and ad:
                 done = self._queue.repair(job, ad, cause.repair, f"repaired: {cause.name}")
@@ -84,6 +88,8 @@ class Mender:
         """Return what there is to tell, the same things together."""
         alike: dict[tuple[str, str, str, bool], list[str]] = {}
         for id, case in self._found.items():
+            if not case.job.left:  # since the last look, as when the factory ends
+                continue
             cause = case.cause
             key = (cause.name, cause.explanation, cause.remedy, case.repaired)
             alike.setdefault(key, []).append(id)

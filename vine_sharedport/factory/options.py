@@ -43,6 +43,7 @@ __all__ = [
     "Kind",
     "OptionError",
     "Options",
+    "contradiction",
     "field_name",
     "format_config",
     "parse_config",
@@ -191,6 +192,9 @@ class Options:
     # The stock factory's 30 s are the pace of the catalog server that it asks. We ask the
     # manager itself, which answers in some milliseconds, and read the job log ourselves.
     cycle: float = _live(to_seconds, "Seconds between two looks at the manager.", 5.0)
+    settle: int = _fixed(
+        to_integer(0, "seconds"), "Seconds without a new option before the first submission.", 0
+    )
     timeout: int = _live(
         to_integer(1, "seconds"), "Seconds after which a worker without tasks ends.", 300
     )
@@ -345,17 +349,31 @@ def field_name(name: str) -> str:
 
 def remarks(options: Options) -> list[str]:
     """Return what a user should know of options that are accepted and yet do little."""
-    found = [
+    return [
         f"the option {name} has no effect: {reason}"
         for name, reason in REASONS.items()
         if getattr(options, name)
     ]
-    if options.min_workers > options.max_workers and options.min_workers != Options.min_workers:
-        found.append(
-            f"min_workers is {options.min_workers}, more than max_workers: "
-            f"{options.max_workers} holds for both"
-        )
-    return found
+
+
+def contradiction(options: Options, *, is_given: bool = False) -> tuple[str, str] | None:
+    """Return how ``min_workers`` and ``max_workers`` contradict each other, and the remedy.
+
+    The default of ``min_workers`` gives way to any ``max_workers``, as in vine_factory's
+    configuration file.
+
+    Args:
+        options: The options.
+        is_given: It is no default even where it has its value.
+    """
+    least, most = options.min_workers, options.max_workers
+    if least <= most or not (is_given or least != Options.min_workers):
+        return None
+    return (
+        f"min_workers is {least}, but max_workers is {most}",
+        f"give min_workers={most} (--min-workers {most}) or max_workers={least} "
+        f"(--max-workers {least})",
+    )
 
 
 def format_config(options: Options) -> str:

@@ -27,7 +27,9 @@ from vine_sharedport.pool._guardian import Process, find_process
 from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
 
 __all__ = [
+    "PROGRAM_ENDED",
     "REFUSED",
+    "STOPPED",
     "command",
     "environment",
     "format_process",
@@ -53,14 +55,37 @@ _FORK_PAUSE = 2.0
 # What a shell gives for Ctrl-C.
 _INTERRUPTED = 128 + signal.SIGINT
 
+PROGRAM_ENDED = signal.SIGUSR1
+"""By which its program ends a factory: the status tells that from somebody's SIGTERM."""
+
+STOPPED = signal.SIGUSR2
+"""By which ``factory stop`` does."""
+
+# To the process that works: in the terminal was typed Ctrl-C. SIGINT tells it more.
+_CTRL_C = signal.SIGQUIT
+
+_REASONS = {
+    PROGRAM_ENDED: "its program has ended",
+    STOPPED: "stopped by 'vine_sharedport factory stop'",
+    _CTRL_C: "told to end by Ctrl-C",
+}
+
 
 def _signals() -> tuple[signal.Signals, ...]:
     """Return those that end a factory: not what its starter ignores, as nohup does."""
     others = (signal.SIGINT, signal.SIGHUP)
     return (
         signal.SIGTERM,
+        PROGRAM_ENDED,
+        STOPPED,
         *(number for number in others if signal.getsignal(number) != signal.SIG_IGN),
     )
+
+
+def _reason(number: int) -> str:
+    """Return why a factory ends that was told so by a signal."""
+    told = signal.Signals(number)
+    return _REASONS.get(told) or f"told to end by {told.name}"
 
 
 class _Left(BaseException):
@@ -175,8 +200,13 @@ def spawn(
             ) from error
 
 
-def terminate(directory: str, *, timeout: float) -> bool:
+def terminate(directory: str, *, timeout: float, how: signal.Signals = signal.SIGTERM) -> bool:
     """Tell the factory of a directory to end; return whether it has, in time.
+
+    Args:
+        directory: Its directory.
+        timeout: Seconds to wait for its end.
+        how: ``PROGRAM_ENDED`` or ``STOPPED``, for what its status says of the end.
 
     Raises:
         LaunchError: There is none, or it is another user's.
@@ -184,15 +214,15 @@ def terminate(directory: str, *, timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     told: set[int] = set()
     while files.is_running(directory):
-        _tell_to_end(directory, told)
+        _tell_to_end(directory, told, how)
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
     return True
 
 
-def _tell_to_end(directory: str, told: set[int]) -> None:
-    """Send SIGTERM once to the process that the status names."""
+def _tell_to_end(directory: str, told: set[int], how: signal.Signals) -> None:
+    """Send a signal once to the process that the status names."""
     try:
         pid = files.read_status(directory).pid
     except LaunchError:
@@ -201,7 +231,7 @@ def _tell_to_end(directory: str, told: set[int]) -> None:
     if pid in told:
         return
     try:
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, how)
         os.kill(pid, signal.SIGCONT)  # one that is suspended, as by ^Z, sees no other signal
         told.add(pid)
     except ProcessLookupError:
@@ -264,8 +294,10 @@ class _Supervisor:
         self._owner = owner
         self._prometheus_file = prometheus_file
         self._signals = _signals()
+        self._passed = {*self._signals, _CTRL_C}  # what the other process gets
         self._child = 0
         self._ending = ending
+        self._told = 0  # the signal that told it to end
         self._lock = lock
         self._interrupts = 0
 
@@ -314,6 +346,8 @@ class _Supervisor:
     def _pass_on(self, number: int, _: Any) -> None:
         """Tell the one who works to end."""
         self._ending = True
+        passed = _CTRL_C if number == signal.SIGINT else number
+        self._told = self._told or passed
         if number == signal.SIGINT:
             self._interrupts += 1
             if self._interrupts == 1:
@@ -331,15 +365,15 @@ class _Supervisor:
                 raise _Left
         if self._child:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child, signal.SIGTERM)
-                if number == signal.SIGTERM:
+                os.kill(self._child, passed)
+                if number not in (signal.SIGINT, signal.SIGHUP):
                     os.kill(self._child, signal.SIGCONT)
 
     def _run_child(self, *, ending: bool) -> int:
         alive, ours = os.pipe()  # its end says that we are gone
         supervisor = os.getpid()
         # A signal that comes before we know the child's number must not be lost.
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._passed)
         try:
             try:
                 self._child = os.fork()
@@ -352,7 +386,7 @@ class _Supervisor:
                 self._work(alive, supervisor, ending=ending or self._ending)
             os.close(alive)
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._passed)
         try:
             _, status = os.waitpid(self._child, 0)
         finally:
@@ -390,9 +424,10 @@ class _Supervisor:
                 self._ending = True
                 if number == signal.SIGINT:  # left to us: the terminal is for others now
                     _leave_terminal()
-                loop.stop(f"told to end by {signal.Signals(number).name}")
+                self._told = self._told or number
+                loop.stop(_reason(number))
 
-            for number in self._signals:
+            for number in self._passed:
                 signal.signal(number, end)
             while True:
                 remove_former(self._directory)
@@ -407,9 +442,9 @@ class _Supervisor:
                     log.error("%s", error)
                     status = REFUSED
                     return
-                if self._ending:  # told between two of them
-                    loop.stop("told to end")
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+                if self._told:  # between two of them
+                    loop.stop(_reason(self._told))
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, self._passed)
                 # Anew in this process: the supervisor may be gone, and would start no other.
                 try:
                     loop.run(check=check, ending=ending)
@@ -436,7 +471,7 @@ class _Supervisor:
         )
         # Only now: no other program that is started here gets it.
         os.set_inheritable(self._lock, True)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._passed)
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
         os.execve(argv[0], argv, environment())

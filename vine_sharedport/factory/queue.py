@@ -80,6 +80,7 @@ class Queue:
         if self._where.has_log and place.log is not None:
             self._log = EventLog(os.path.join(directory, place.log))
         self._asked = 0.0
+        self._submitted: float | None = None  # when, of jobs that the queue has not shown yet
         self._renewed = time.monotonic()
         self._changed: list[Job] = []
 
@@ -124,7 +125,9 @@ class Queue:
             pause = 0.0
         elif doubt:
             pause = _DOUBT_INTERVAL
-        if not self.is_known or time.monotonic() - self._asked >= pause:
+        # A hold that is there from the submission has no event. Times are whole seconds.
+        new = self._submitted is not None and int(time.time()) > self._submitted
+        if new or not self.is_known or time.monotonic() - self._asked >= pause:
             self.ask()
 
     def ask(self) -> bool:
@@ -149,6 +152,8 @@ class Queue:
             self.others.update(theirs, asked=asked)
             self.others.forget(asked)
             self.is_known, self._asked = True, time.monotonic()
+            if self._submitted is not None and int(asked) > self._submitted:
+                self._submitted = None
             self.error = None
         return self.is_known
 
@@ -198,7 +203,7 @@ class Queue:
         self.is_known = False
         cluster = self._schedd.submit(description.text, count, spool=description.where.spool)
         self.is_known = True
-        now = time.time()
+        now = self._submitted = time.time()
         # The log may tell later, and they must not be submitted once more meanwhile.
         self.table.apply(Event("SUBMIT", cluster, proc, now) for proc in range(count))
         return cluster

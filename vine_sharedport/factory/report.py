@@ -292,8 +292,10 @@ def rows(snapshot: Snapshot, now: float) -> list[tuple[str, str]]:
             f"{manager.tasks_waiting} tasks waiting, {manager.tasks_running} running, "
             f"{manager.tasks_done} done, {manager.workers} workers{_ways(manager)}"
         )
-    else:
+    elif snapshot.state == "running":
         told = f"no answer: {manager.error}" if manager.error else "not asked yet"
+    else:
+        told = "not asked any more"
     limits = f"{snapshot.min_workers} to {snapshot.max_workers} workers, each {snapshot.each}"
     found = [
         ("as of", describe_age(now - snapshot.time)),

@@ -16,7 +16,12 @@ from typing import Any
 from vine_sharedport.errors import EndpointError, LaunchError, SharedPortError
 from vine_sharedport.factory import files, target
 from vine_sharedport.factory.description import describe, preset_of
-from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.factory.options import (
+    Options,
+    contradiction,
+    read_config,
+    write_config,
+)
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool.own_pool import use_own_pool
@@ -58,6 +63,10 @@ def resolve(given: dict[str, Any]) -> Options:
         options = Options.make(given, base=Options.make(dict(preset.factory)))
         if options.config_file is not None:
             options = read_config(options.config_file, base=options)
+    # Here and not when they are set, one after the other.
+    wrong = contradiction(options, is_given=_says_minimum(given, options.config_file))
+    if wrong is not None:
+        raise LaunchError("; ".join(wrong))
     if options.schedd is None and options.pool is None:
         use_own_pool()
     if options.address is None and options.manager_name is not None:
@@ -89,6 +98,14 @@ def _check_files(options: Options) -> None:
             check_file(path, f"{name} file")
     for path in options.wrapper_input:
         check_file(path, "wrapper_input file")
+
+
+def _says_minimum(given: dict[str, Any], config_file: str | None) -> bool:
+    """Whether a user has given ``min_workers``, be it its default."""
+    if given.get("min_workers") is not None:
+        return True
+    none = Options(min_workers=0)
+    return config_file is not None and read_config(config_file, base=none).min_workers > 0
 
 
 def follow_name(directory: str) -> bool:
