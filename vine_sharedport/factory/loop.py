@@ -428,7 +428,7 @@ class Loop:
 
     def _end(self) -> None:
         """Remove the jobs, and wait until they are gone."""
-        reason = self._message
+        reason, self._needed = self._message, 0
         log.info("ending: %s", reason)
         removal = Removal(self._queue, reason)
         while not removal.is_over:
@@ -482,14 +482,10 @@ class Loop:
             state=state,
             message=self._message,
             directory=self.directory,
-            # What the manager said last is old by then: the end of its work is what it does
-            # not tell any more.
-            manager=self._manager_report()
-            if state == "running"
-            else ManagerReport(address=self.options.address),
+            manager=self._manager_report(state),
             min_workers=self.options.least_workers,
             max_workers=self.options.max_workers,
-            needed=self._needed if state == "running" else 0,
+            needed=self._needed,
             submitted=totals["submitted"],
             workers=WorkerCounts(
                 idle=counts["idle"],
@@ -514,8 +510,11 @@ class Loop:
             ),
         )
 
-    def _manager_report(self) -> ManagerReport:
+    def _manager_report(self, state: str) -> ManagerReport:
         view = self._watch.view
+        if state != "running":
+            # The last numbers are older than the end of its work, which it tells nobody.
+            return ManagerReport(address=self.options.address)
         status = view.status or {}
         ways = Counter(self._routes.values())
         is_known = bool(ways) or not view.workers
