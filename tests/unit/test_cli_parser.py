@@ -35,7 +35,7 @@ from vine_sharedport.cli_parser import Parser, nearest
         ("worker --secretfile x", "--secretfile; did you mean --secret-file? The worker's own"),
         ("worker --cores 4", "no option --cores. The worker's own options follow --, as in: "),
         ("pool start --verbose", "--verbose comes first: vine_sharedport --verbose pool start"),
-        ("", "vine_sharedport: give a noun: worker, connect, run, "),
+        ("", "vine_sharedport: give a noun: doctor, worker, connect, run, "),
         ("pool", "vine_sharedport pool: give a verb: start, status, stop"),
         ("pool frobnicate", "there is no verb 'frobnicate'; there are start, status, stop"),
         ("pool start now", "unrecognized arguments: now"),

@@ -514,7 +514,8 @@ class Loop:
         view = self._watch.view
         if state != "running":
             # The last numbers are older than the end of its work, which it tells nobody.
-            return ManagerReport(address=self.options.address)
+            name = self._manager_name(view.status or {})
+            return ManagerReport(address=self.options.address, name=name)
         status = view.status or {}
         ways = Counter(self._routes.values())
         is_known = bool(ways) or not view.workers
