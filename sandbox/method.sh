@@ -6,7 +6,7 @@
 #                    /proc, and the kernel then lets nobody mount another one
 #   proot            nothing but ptrace: docker's own seccomp profile forbids namespaces
 #   native           no sandbox: the machine has HTCondor and ndcctools itself
-# shellcheck disable=SC2154  # sandbox/run sets here
+# shellcheck disable=SC2154  # sandbox/run sets here and checkout
 
 # namespaces_work METHOD: try it, with bubblewrap itself, or before it is installed with unshare.
 namespaces_work() {
@@ -75,7 +75,10 @@ method_works() {
     case $1 in
         bubblewrap*) namespaces_work "$1" ;;
         proot) proot_works ;;
-        native) ((EUID != 0)) && (check_native) 2>/dev/null ;; # HTCondor runs no jobs of root
+        native) # HTCondor runs no jobs of root
+            ((EUID != 0)) && PATH=$PATH:/usr/sbin:/sbin PYTHONPATH=$checkout \
+                python3 "$here/native.py" python >/dev/null 2>&1
+            ;;
     esac
 }
 
