@@ -167,7 +167,7 @@ def test_a_wrapper_is_the_jobs_program_and_the_launcher_travels(
         ({"extra_options": "'open"}, "extra_options is"),
         ({"worker_binary": "/none"}, "there is no worker program '/none'"),
         ({"preset": "nowhere"}, "there is no preset 'nowhere'"),
-        ({"wrapper_input": "/none"}, "/none is not there"),
+        ({"wrapper_input": "/none"}, "/none: there is no such file"),
     ],
 )
 def test_what_cannot_be_submitted_is_refused(
