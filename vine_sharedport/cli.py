@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _open_standard_files()
     parser = _make_parser()
     options = parser.parse_args(arguments)
-    _log_to_stderr(logging.DEBUG if options.verbose else logging.INFO)
+    _log_to_stderr(logging.DEBUG if options.verbose else getattr(options, "log", logging.INFO))
     try:
         status = int(options.run(options))
         sys.stdout.flush()
@@ -339,6 +339,7 @@ def _add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         description="A personal HTCondor pool on this machine, with a shared port, for trying "
         "things out where there is no HTCondor. Needs HTCondor's programs and no rights.",
     )
+    parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     start = verbs.add_parser("start", help="start one; it runs until 'pool stop'")
     start.add_argument(

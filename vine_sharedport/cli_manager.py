@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
@@ -22,6 +23,7 @@ def add_manager(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "(universe = local), where long processes of users do not belong on the login node. "
         "The job goes on when the terminal closes.",
     )
+    parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_submit(verbs)
     status = verbs.add_parser(

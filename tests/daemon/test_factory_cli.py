@@ -268,6 +268,7 @@ def test_a_manager_is_found_by_the_name_of_its_shared_port(
         manager.submit(vine.Task("echo found"))
         (task,) = finish(manager)
         assert task.output == "found\n"
+        assert "  manager    sweep at <" in call(tmp_path, "status", "sweep").stdout
     wait_until_gone("sweep")
 
 

@@ -302,6 +302,16 @@ def test_an_unchanged_program_gets_a_shared_port_by_run(pool: Any, here: Path) -
     assert printed(job) == "SOCK st-1\n", Path(job.error).read_text()
 
 
+def test_what_submit_has_done_is_said_once(here: Path) -> None:
+    program = write(here, "stays.py", STAYS)
+    result = subprocess.run(
+        [sys.executable, "-m", "vine_sharedport", "manager", "submit", program],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "The manager stays is submitted as job " in result.stdout
+
+
 def test_it_goes_on_when_the_submitters_terminal_closes(here: Path) -> None:
     write(here, "stays.py", STAYS)
     program = (

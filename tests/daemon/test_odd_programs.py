@@ -104,11 +104,17 @@ def test_run_leaves_the_programs_logging_and_status_alone(pool: Any, tmp_path: P
     assert "hello" in (tmp_path / "user.log").read_text()
 
 
-@pytest.mark.parametrize("arguments", [["nosuch.py"], ["."], ["-m", "nosuch"]])
-def test_run_names_a_program_that_is_not_there(tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["nosuch.py"], "there is no such file"), (["."], "it is a directory"),
+     (["-m", "nosuch"], "there is no module nosuch in ")],
+)  # fmt: skip
+def test_run_names_a_program_that_is_not_there(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
     result = _python("-m", "vine_sharedport", "run", *arguments, cwd=tmp_path)
     assert result.returncode == 1
-    assert "there is no" in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -134,7 +140,7 @@ def test_a_path_with_a_comma_is_refused_before_anything_is_submitted(
         ({"cores": 0}, "cores=0"),
         ({"count": 0}, "cannot submit 0 workers"),
         ({"count": "3"}, "cannot submit '3' workers"),
-        ({"password_file": "/nonexistent"}, "/nonexistent is not there"),
+        ({"password_file": "/nonexistent"}, "/nonexistent: there is no such file"),
         ({"worker": "nosuch"}, "no worker program 'nosuch'"),
     ],
 )

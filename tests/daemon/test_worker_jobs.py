@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.pool import worker_job
 from vine_sharedport.pool.event_log import EventLog
 from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.submit import describe_workers
@@ -209,6 +210,7 @@ def test_a_worker_of_the_image_alone_is_named_and_not_sent(
 def test_no_warning_where_the_pools_machines_are_new_enough(
     manager: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    worker_job._tell_needs.cache_clear()
     with caplog.at_level("INFO"), vine.submit_workers(manager, 1):
         pass
     assert re.search(r"the worker \S*vine_worker needs \w+ and glibc 2\.\d+", caplog.text)

@@ -170,6 +170,11 @@ def test_an_unreachable_manager_is_told_with_the_reason() -> None:
     manager = dataclasses.replace(SNAPSHOT.manager, reachable=False, error="it hangs")
     text = format_text(dataclasses.replace(SNAPSHOT, manager=manager), now=1000.0)
     assert "no answer: it hangs" in text
+    refused = f"cannot ask the manager: cannot reach {manager.address}: Connection refused"
+    manager = dataclasses.replace(manager, error=refused)
+    told = format_text(dataclasses.replace(SNAPSHOT, manager=manager), now=1000.0)
+    assert "no answer: cannot ask the manager: Connection refused" in told
+    assert told.count(str(manager.address)) == 1
     assert "5 tasks" not in text
 
 

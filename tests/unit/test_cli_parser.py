@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import vine_sharedport.factory.api  # noqa: F401  # what ctypes opens stays open, and is no test's
 from vine_sharedport import cli
 from vine_sharedport.cli_parser import Parser, nearest
 

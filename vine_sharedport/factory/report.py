@@ -293,7 +293,9 @@ def rows(snapshot: Snapshot, now: float) -> list[tuple[str, str]]:
             f"{manager.tasks_done} done, {manager.workers} workers{_ways(manager)}"
         )
     elif snapshot.state == "running":
-        told = f"no answer: {manager.error}" if manager.error else "not asked yet"
+        # The line above has the address.
+        error = (manager.error or "").replace(f"cannot reach {manager.address}: ", "")
+        told = f"no answer: {error}" if error else "not asked yet"
     else:
         told = "not asked any more"
     limits = f"{snapshot.min_workers} to {snapshot.max_workers} workers, each {snapshot.each}"

@@ -90,14 +90,14 @@ def resolve(given: dict[str, Any]) -> Options:
 
 def _check_files(options: Options) -> None:
     """Refuse files that cannot be used, before anything is looked for by the options."""
-    if options.secret_file is not None:
-        read_secret_file(options.secret_file)
     for name in ("password", "python_env"):
         path = getattr(options, name)
         if path is not None and "://" not in path:
             check_file(path, f"{name} file")
     for path in options.wrapper_input:
         check_file(path, "wrapper_input file")
+    if options.secret_file is not None:  # last: it may warn of its mode
+        read_secret_file(options.secret_file)
 
 
 def _says_minimum(given: dict[str, Any], config_file: str | None) -> bool:

@@ -34,7 +34,7 @@ _ADVICE = [
     ),
     (
         SECRET_WANTED[:30],
-        f"{_REACHED}, and the manager. Give the secret by --secret-file.",
+        f"{_REACHED}, and the manager: nothing but the secret is missing.",
     ),
     (
         SILENT_GATE[:40],

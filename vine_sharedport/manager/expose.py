@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.htcondor_shared_link import Link, relay_to
 from vine_sharedport.link.secret import make_secret_file, read_secret_file
+from vine_sharedport.link.user_files import reason_of
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.pool.discovery import discover
 
@@ -41,7 +42,8 @@ def expose(
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError as error:
         raise LaunchError(
-            f"nothing listens on TCP port {port} of this host ({error}); start the server first"
+            f"nothing listens on TCP port {port} of this host ({reason_of(error)}); start "
+            "the server first"
         ) from error
     sock_id = settings.sock_id()
     default = os.path.abspath(f"{sock_id}.secret")

@@ -25,7 +25,7 @@ from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker import shim
 from vine_sharedport.worker.bundle import LAUNCHER, PACKAGE, launcher_path
 from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
-from vine_sharedport.worker.program import find_program, read_program
+from vine_sharedport.worker.program import Program, find_program, read_program
 
 __all__ = [
     "PYTHON_ENV_VARIABLE",
@@ -219,7 +219,17 @@ def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
     program = read_program(path)
     if program is None:
         return {}
-    _tell_needs(path, str(program))
+    _tell_needs(path, program, library)
+    if program.arch is not None and program.arch.lower() != platform.machine().lower():
+        # condor_submit asks for the architecture of the machine that it runs on, unless
+        # the requirements name one.
+        return {"requirements": f'(TARGET.Arch == "{program.arch}")'}
+    return {}
+
+
+@functools.cache  # once for a process: a factory describes its jobs again and again
+def _tell_needs(path: str, program: Program, library: str | None) -> None:
+    log.info("the worker %s %s", path, program)
     if program.left_behind:
         log.warning(
             "the worker %s finds %s in a directory of its own here (%s), which does not "
@@ -241,16 +251,6 @@ def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
                 library,
                 own.arch,
             )
-    if program.arch is not None and program.arch.lower() != platform.machine().lower():
-        # condor_submit asks for the architecture of the machine that it runs on, unless
-        # the requirements name one.
-        return {"requirements": f'(TARGET.Arch == "{program.arch}")'}
-    return {}
-
-
-@functools.cache  # once for a process: a factory describes them twice at its start
-def _tell_needs(path: str, needs: str) -> None:
-    log.info("the worker %s %s", path, needs)
 
 
 def _check_python_env(path: str) -> str:

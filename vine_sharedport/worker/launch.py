@@ -199,7 +199,8 @@ def _relay_host() -> str:
 def _tell(reason: SharedPortError, worker: str) -> int:
     """Log what has ended the worker, and return the exit status for it."""
     if isinstance(reason, WrongSecretError):
-        log.error("%s; asked twice, so %s was ended", reason, worker)
+        # The relay has told the reason when it was refused for the first time.
+        log.error("the manager was asked twice, so %s was ended", worker)
         return WRONG_SECRET
     log.error(
         "%s; so %s was ended. 'vine_sharedport connect --explain' shows what fails; to wait "
