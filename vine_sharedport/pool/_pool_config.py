@@ -83,7 +83,7 @@ def find_installation() -> Installation:
     if master is None:
         raise PoolError(
             "condor_master is not on PATH, nor in the sbin of "
-            f"{', '.join(filter(None, prefixes))}; {installing.htcondor()}"
+            f"{', '.join(filter(None, dict.fromkeys(prefixes)))}; {installing.htcondor()}"
         )
     # Beside the name that was found, or beside the file behind a link.
     roots = dict.fromkeys(Path(p).parent.parent for p in (master, os.path.realpath(master)))
