@@ -186,8 +186,8 @@ as_ordinary_user() {
     if [[ $method == proot ]]; then
         mkdir -p "$work/tmp"
         export TMPDIR=$work/tmp PROOT_TMP_DIR=$work/tmp
-        exec python3 "$here/contain.py" -- proot -r / -i 1000:1000 \
-            python3 "$here/contain.py" -- "$@"
+        exec python3 "$here/contain.py" -- proot -r / -i "$((EUID ? EUID : 1000)):1000" \
+            python3 "$here/contain.py" --for-proot -- "$@"
     fi
     [[ $method == bubblewrap ]] || proc=(--bind /proc /proc)
     exec bwrap --die-with-parent --unshare-user --uid 1000 --gid 1000 --ro-bind / / --dev /dev \

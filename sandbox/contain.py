@@ -5,22 +5,32 @@ ends them with SIGKILL when COMMAND has ended, as the kernel does with a PID nam
 same happens when our parent ends, however that happens, and on SIGUSR1. Other signals than
 that are COMMAND's affair: the caller ignores them, and so do we.
 
-Usage: python3 contain.py [--report FD] [--remove DIRECTORY] -- COMMAND...
+Usage: python3 contain.py [--report FD] [--remove DIRECTORY] [--for-proot] -- COMMAND...
 
 --report writes COMMAND's pid and exit status to FD, as bubblewrap's --json-status-fd does.
---remove removes DIRECTORY when all is over. The exit status is COMMAND's; a death by signal
+--remove removes DIRECTORY when all is over. --for-proot forbids COMMAND the system calls that
+proot 5.1 does not know, so that the C library uses older ones in their place. The exit status is COMMAND's; a death by signal
 N gives 128+N.
 """
 
 import argparse
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import signal
+import struct
 import sys
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+
+# With paths that proot would not translate, or, clone3, with a child that it would not see.
+# From 424 on all processors have the same numbers (asm-generic/unistd.h).
+UNKNOWN_TO_PROOT = {"clone3": 435, "openat2": 437, "faccessat2": 439, "fchmodat2": 452}
+UNKNOWN_TO_PROOT["statx"] = 332 if os.uname().machine == "x86_64" else 291
+UNKNOWN_TO_PROOT["renameat2"] = 316 if os.uname().machine == "x86_64" else 276
 
 
 class Told(Exception):
@@ -31,15 +41,14 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--report", type=int)
     parser.add_argument("--remove")
+    parser.add_argument("--for-proot", action="store_true")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     parent = os.getppid()
     name_process("contain.py")  # by which the caller tells us from COMMAND
     signal.signal(signal.SIGUSR1, tell)
-    libc = ctypes.CDLL(None, use_errno=True)
-    for what, value in ((PR_SET_CHILD_SUBREAPER, 1), (PR_SET_PDEATHSIG, signal.SIGUSR1)):
-        if libc.prctl(what, int(value), 0, 0, 0):
-            sys.exit(f"sandbox/run: prctl: {os.strerror(ctypes.get_errno())}")
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
     status = 128 + signal.SIGKILL
     try:
         if os.getppid() != parent:
@@ -63,6 +72,28 @@ def name_process(name):
         file.write(name)
 
 
+def prctl(what, value, address=None):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(what, ctypes.c_ulong(value), address, 0, 0):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "prctl")
+
+
+def forbid(numbers):
+    """Let these system calls fail with ENOSYS, here and in all children (seccomp(2))."""
+    # struct sock_filter: code, jump if true, jump if false, value (linux/filter.h)
+    load, equal, answer = 0x20, 0x15, 0x06
+    allow, error = 0x7FFF0000, 0x00050000
+    program = [(load, 0, 0, 0)]  # the number, in struct seccomp_data
+    for number in numbers:
+        program += [(equal, 0, 1, number), (answer, 0, 0, error | errno.ENOSYS)]
+    program.append((answer, 0, 0, allow))
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
+    array = struct.pack("@HP", len(program), ctypes.addressof(code))  # struct sock_fprog
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, array)
+
+
 def tell(number, frame):
     raise Told
 
@@ -74,9 +105,11 @@ def start(options):
     try:
         if options.report is not None:
             os.set_inheritable(options.report, False)
+        if options.for_proot:
+            forbid(UNKNOWN_TO_PROOT.values())
         os.execvp(options.command[0], options.command)
     except OSError as error:
-        print(f"sandbox/run: {options.command[0]}: {error.strerror}", file=sys.stderr)
+        print(f"sandbox/run: {error}", file=sys.stderr)
     os._exit(127)
 
 

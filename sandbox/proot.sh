@@ -8,8 +8,17 @@ begin_sandbox() {
     local site=("$1"/etc/python3.*)
     # Short, as paths of sockets must be.
     scratch=$(mktemp -d "${TMPDIR:-/tmp}/vs.XXXXXX")
-    arguments=(-r "$1" -i 1000:1000 -b /proc -b /dev -b /sys)
+    arguments=(-r "$1" -b /proc -b /dev -b /sys)
     variables=()
+    if ((EUID == 0)); then
+        arguments+=(-i 1000:1000)
+    else
+        # The kernel tells others the true one, as of a socket's peer.
+        mount_text "vine:x:$(id -u):$(id -g)::$HOME_INSIDE:/bin/bash
+$(grep -v ^vine: "$1/etc/passwd")" /etc/passwd
+        mount_text "vine:x:$(id -g):
+$(grep -v ^vine: "$1/etc/group")" /etc/group
+    fi
     mount_empty /dev/shm 1777
     # A child that shares its parent's memory until exec, as by vfork, can end the parent
     # under proot 5.1.
@@ -57,7 +66,7 @@ enter_sandbox() {
     export "${variables[@]}" "PROOT_TMP_DIR=$scratch"
     exec "${new_session[@]}" "$python" "$here/contain.py" --remove "$scratch" -- \
         "$proot" "${arguments[@]}" /usr/bin/env -u PROOT_TMP_DIR \
-        /usr/bin/python3 -I "$here/contain.py" "${report[@]}" "$@"
+        /usr/bin/python3 -I "$here/contain.py" --for-proot "${report[@]}" "$@"
 }
 
 end_sandbox() { rm -rf "$scratch"; }

@@ -271,6 +271,7 @@ def test_the_default_directory_is_the_same_again_unless_it_is_in_use(tmp_path: P
     assert default_directory(str(tmp_path), "sweep") == first
 
 
+@pytest.mark.true_uid
 def test_only_one_factory_of_a_manager_submits_at_a_time() -> None:
     name = f"test_{os.getpid()}"
     with files.manager_lock(name) as first:

@@ -259,6 +259,7 @@ def holding(manager: str, temporary: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.true_uid
 def test_one_factory_of_a_manager_submits_wherever_its_temporary_files_are(
     tmp_path: Path,
 ) -> None:
@@ -284,6 +285,7 @@ def secret(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.true_uid
 def test_the_name_of_a_managers_lock_cannot_be_told_without_its_secret(
     secret: str, tmp_path: Path
 ) -> None:
@@ -314,6 +316,7 @@ def squatting(name: str, *, backlog: int | None) -> Iterator[socket.socket]:
         yield other
 
 
+@pytest.mark.true_uid
 def test_a_name_whose_holder_tells_nothing_stops_nobody_for_long(
     secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +346,7 @@ def test_a_name_whose_holder_tells_nothing_stops_nobody_for_long(
         assert not may_submit()
 
 
+@pytest.mark.true_uid
 def test_what_another_user_has_taken_keeps_nobody_from_submitting(
     secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
