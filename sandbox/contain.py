@@ -9,8 +9,8 @@ Usage: python3 contain.py [--report FD] [--remove DIRECTORY] [--for-proot] -- CO
 
 --report writes COMMAND's pid and exit status to FD, as bubblewrap's --json-status-fd does.
 --remove removes DIRECTORY when all is over. --for-proot forbids COMMAND the system calls that
-proot 5.1 does not know, so that the C library uses older ones in their place. The exit status is COMMAND's; a death by signal
-N gives 128+N.
+proot 5.1 does not know, so that the C library uses older ones in their place. The exit status
+is COMMAND's; a death by signal N gives 128+N.
 """
 
 import argparse

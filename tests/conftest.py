@@ -80,7 +80,9 @@ def kernel_says_another_uid() -> str | None:
     """Return why other processes see another uid than we do: root's sandbox by proot."""
     ours, peer = socket.socketpair()
     with ours, peer:
-        said = struct.unpack("iII", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        said = struct.unpack("iII", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[
+            1
+        ]
     return None if said == os.getuid() else f"we are {os.getuid()}, and the kernel says {said}"
 
 
