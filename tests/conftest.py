@@ -80,9 +80,8 @@ def kernel_says_another_uid() -> str | None:
     """Return why other processes see another uid than we do: root's sandbox by proot."""
     ours, peer = socket.socketpair()
     with ours, peer:
-        said = struct.unpack("iII", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[
-            1
-        ]
+        peer_ids = ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    _, said, _ = struct.unpack("iII", peer_ids)  # struct ucred
     return None if said == os.getuid() else f"we are {os.getuid()}, and the kernel says {said}"
 
 
