@@ -414,6 +414,7 @@ def test_root_and_our_own_user_are_let_in(
         helpers.poll_one(endpoint).close()
 
 
+@pytest.mark.true_uid
 def test_credentials_are_the_kernels(endpoint: Endpoint) -> None:
     left, right = socket.socketpair()
     with left, right:

@@ -154,6 +154,7 @@ def test_socket_of_another_kind_is_left_alone(short_directory: Path) -> None:
         assert path.exists()
 
 
+@pytest.mark.true_uid
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may connect to every socket")
 def test_socket_that_we_may_not_use_is_left_alone(short_directory: Path) -> None:
     path = short_directory / "vine_1"
@@ -233,6 +234,7 @@ def test_directory_that_is_none_is_named(short_directory: Path) -> None:
         Endpoint("vine_1", str(path))
 
 
+@pytest.mark.true_uid
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_directory_that_is_not_writable_is_named(short_directory: Path) -> None:
     short_directory.chmod(0o500)

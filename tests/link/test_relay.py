@@ -592,6 +592,7 @@ def test_close_ends_a_connection_that_is_stuck_in_sending(far: Far) -> None:
             helpers.receive_all(server)
 
 
+@pytest.mark.true_uid
 @pytest.mark.parametrize("host", ["127.0.0.1", "::ffff:127.0.0.1"])
 def test_another_user_of_the_machine_is_refused(
     relay: Relay,

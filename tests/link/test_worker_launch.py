@@ -542,7 +542,7 @@ def test_text_that_is_no_address_is_a_sinful_error() -> None:
             "there is no option --cores. The worker's own options follow --, as in",
         ),
         (["worker", "--address"], 2, "expected one argument"),
-        ([], 2, "give a noun: worker, "),
+        ([], 2, "give a noun: doctor, worker, "),
     ],
 )
 def test_command_says_what_is_wrong(arguments: list[str], status: int, message: str) -> None:
