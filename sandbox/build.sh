@@ -76,8 +76,8 @@ require_tools() {
     if ! command -v apt-get >/dev/null; then
         fail "the sandbox cannot be made on this system" \
             "no apt-get: this is not Debian or a relative of it, and the sandbox is a Debian made by apt" \
-            "use Debian 12 or newer (a virtual machine, or a privileged container); or install" \
-            "HTCondor and ndcctools (conda-forge has both) and set VINE_SHAREDPORT_NATIVE=1"
+            "use Debian 12 or newer (a virtual machine or a container); or install HTCondor with its" \
+            "daemons and ndcctools and set VINE_SHAREDPORT_NATIVE=1"
     fi
     case $method in
         bubblewrap*) command -v bwrap >/dev/null || missing+=(bubblewrap) ;;

@@ -163,6 +163,7 @@ def test_a_forgotten_function_of_a_libc_fails_the_build(compiler: str, tmp_path:
         )
 
 
+@pytest.mark.true_uid
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
