@@ -295,7 +295,7 @@ def test_every_address_of_a_manager_is_read_as_python_reads_it(
 def driver(compiler: str, place: Path) -> str:
     """Return the driver with everything checked that gcc and clang can check."""
     if os.environ.get("VINE_SHAREDPORT_SANDBOX") == "proot":
-        missing("the address sanitizer does not start under proot, which maps memory of its own")
+        missing("the address sanitizer does not start under proot")
     output = str(place / "driver")
     command = [compiler, "-std=gnu11", "-O1", "-g", WITH_INSIDE, "-DVSP_WITH_LIBC"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC"]
