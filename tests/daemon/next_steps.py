@@ -1,8 +1,8 @@
 """A user's mistake, the message about it, and the next step that the message prints.
 
 ``Terminal.mistake`` makes the mistake by a shell, as a user does, and holds what every message
-promises; ``Message.next_step`` takes the command out of it, verbatim, and ``Terminal.paste`` runs
-that.
+promises; ``Message.next_step`` takes the command out of it, verbatim, and ``Terminal.paste``
+runs that.
 """
 
 from __future__ import annotations
