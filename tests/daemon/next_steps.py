@@ -129,9 +129,9 @@ class Terminal:
             os.killpg(process.pid, signal.SIGINT)
         try:
             text, _ = process.communicate(timeout=20)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            text, _ = process.communicate()
         return Message(text, None)
 
     def run(self, text: str, *, timeout: float = 60) -> Message:
