@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -27,7 +28,13 @@ class Parser(argparse.ArgumentParser):
     """argparse's, whose errors say what was meant and do not repeat the usage.
 
     ``hint``, as a default (``set_defaults``), is what to add where an option is unknown.
+
+    Attributes:
+        rest: Where to keep what follows ``--``, which is another program's; None if it is
+            ours as well.
     """
+
+    rest: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,9 +47,14 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         """Parse; what is unknown is told by the parser that it was given to."""
         self._given = list(args or ())
+        if self.rest is not None and args is not None:
+            at = self._given.index("--") if "--" in self._given else len(self._given)
+            args, rest = self._given[:at], self._given[at + 1 :]
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self._refuse_unknown(unknown)
+        if self.rest is not None:
+            setattr(found, self.rest, rest)
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -80,8 +92,31 @@ class Parser(argparse.ArgumentParser):
         hint = self.get_default("hint")
         if meant is None and hint is None:
             self.error(f"there is no option {name}")
+        if meant is None and self.rest is not None:
+            # Most likely the other program's: as it was meant, with those behind --.
+            at = self._given.index("--") if "--" in self._given else len(self._given)
+            ours, theirs = self._split(self._given[:at])
+            line = shlex.join([*self.prog.split(), *ours, "--", *theirs, *self._given[at + 1 :]])
+            self.refuse(f"there is no option {name}; the worker's own follow --:\n  {line}")
         guess = "." if meant is None else f"; did you mean {meant}?"
         self.refuse(f"there is no option {name}{guess}{'' if hint is None else f' {hint}'}")
+
+    def _split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return our options with their values, and the other words."""
+        ours: list[str] = []
+        others: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            action = self._option_string_actions.get(word.partition("=")[0])
+            if action is None:
+                others.append(word)
+                continue
+            ours.append(word)
+            if action.nargs is None and "=" not in word:
+                ours += rest[:1]
+                del rest[:1]
+        return ours, others
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:

@@ -54,7 +54,8 @@ class Relay:
         proven: A connection that ``dial`` returns is one to the manager, as with a gate.
             Otherwise only its first bytes tell.
         gave_up: Called once, from a thread, with what no patience helps against:
-            ``WrongSecretError``, twice, or ``DialTimeout`` when the time limit is over.
+            ``WrongSecretError`` (of a secret that was refused, the second) or
+            ``DialTimeout`` when the time limit is over.
             The client stays connected until ``close()``. None to go on for ever.
 
     Raises:
@@ -73,6 +74,7 @@ class Relay:
         self._proven = proven
         self._gave_up = gave_up
         self._backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE, time_limit)
+        self._told: str | None = None  # why no connection came about, the last time
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
         self._ended = threading.Event()
@@ -130,10 +132,10 @@ class Relay:
                 began = time.monotonic()
                 with far, self._registered(far):
                     if self._proven:
-                        self._backoff.succeeded()
+                        self._succeeded()
                         carry(near, far)
                     elif carry(near, far, failed=lambda why: self._fail(near, began, why)):
-                        self._backoff.succeeded()
+                        self._succeeded()
 
     def _reach(self, near: socket.socket) -> socket.socket | None:
         """Dial until somebody is there; None when ``near`` or our patience ends first."""
@@ -146,9 +148,9 @@ class Relay:
                 wrong_secrets += 1
                 if self._gave_up is None:
                     self._fail(near, began, str(error))
-                elif wrong_secrets == 1:
+                elif self._proven and wrong_secrets == 1:
                     # The manager may just be restarting, secret and all.
-                    log.warning("%s; looking once more", error)
+                    log.debug("%s; looking once more", error)
                     self._wait(near, _SECOND_LOOK)
                 else:
                     self._give_up(error, near)
@@ -164,13 +166,26 @@ class Relay:
         if self._closing.is_set() or self._ended.is_set():
             return
         pause = self._backoff.failed(began)
+        with self._lock:
+            is_new, self._told = reason != self._told, reason
         if pause is not None:
-            log.warning("%s; trying again in %.1f s", reason, pause)
+            left = self._backoff.left
+            log.warning(
+                "%s; trying again %s", reason if is_new else "still so",
+                f"in {pause:.1f} s" if left is None else f"for {left:.0f} s more",
+            )  # fmt: skip
             self._wait(near, pause)
         if pause is None or self._backoff.is_over:
             limit = self._backoff.limit
-            what = f"the manager was not reached within {limit:g} s; at last: {reason}"
+            # What the last attempt met was told then.
+            at_last = f"; at last: {reason}" if pause is None and is_new else ""
+            what = f"the manager was not reached within {limit:g} s{at_last}"
             self._give_up(DialTimeout(what), near)
+
+    def _succeeded(self) -> None:
+        self._backoff.succeeded()
+        with self._lock:
+            self._told = None
 
     def _wait(self, near: socket.socket, seconds: float | None) -> None:
         """Wait so long, or until the client has gone or ``close()`` has ended it."""
