@@ -181,10 +181,10 @@ def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument(
         "words", nargs="*", metavar="-- OPTION", help="the worker's own options, after --"
     )
-    parser.rest = "options"
     parser.set_defaults(
         run=_run_worker,
         parser=parser,
+        rest="options",
         hint="The worker's own options follow --, as in: "
         "vine_sharedport worker -- --cores 4 --timeout 600",
     )
@@ -252,8 +252,9 @@ def _use_words(options: argparse.Namespace) -> None:
 
     def line(run: Run) -> str:
         return worker_command(
-            str(run.address), run.secret_file, worker=run.worker, options=options.options
-        )
+            str(run.address), run.secret_file, worker=run.worker,
+            options=run.options(options.options),
+        )  # fmt: skip
 
     if options.address and words:
         what = f"{shlex.join(words)!r} is too much beside --address; leave it out"

@@ -27,14 +27,9 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 class Parser(argparse.ArgumentParser):
     """argparse's, whose errors say what was meant and do not repeat the usage.
 
-    ``hint``, as a default (``set_defaults``), is what to add where an option is unknown.
-
-    Attributes:
-        rest: Where to keep what follows ``--``, which is another program's; None if it is
-            ours as well.
+    Two defaults (``set_defaults``) are for it: ``hint`` is what to add where an option is
+    unknown, ``rest`` where to keep what follows ``--`` if that is another program's.
     """
-
-    rest: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,14 +42,14 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         """Parse; what is unknown is told by the parser that it was given to."""
         self._given = list(args or ())
-        if self.rest is not None and args is not None:
-            at = self._given.index("--") if "--" in self._given else len(self._given)
-            args, rest = self._given[:at], self._given[at + 1 :]
+        rest = self.get_default("rest")
+        if rest is not None:
+            args, theirs = self._at_dashes()
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self._refuse_unknown(unknown)
-        if self.rest is not None:
-            setattr(found, self.rest, rest)
+        if rest is not None:
+            setattr(found, rest, theirs)
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -92,14 +87,19 @@ class Parser(argparse.ArgumentParser):
         hint = self.get_default("hint")
         if meant is None and hint is None:
             self.error(f"there is no option {name}")
-        if meant is None and self.rest is not None:
+        if meant is None and self.get_default("rest") is not None:
             # Most likely the other program's: as it was meant, with those behind --.
-            at = self._given.index("--") if "--" in self._given else len(self._given)
-            ours, theirs = self._split(self._given[:at])
-            line = shlex.join([*self.prog.split(), *ours, "--", *theirs, *self._given[at + 1 :]])
+            before, behind = self._at_dashes()
+            ours, theirs = self._split(before)
+            line = shlex.join([*self.prog.split(), *ours, "--", *theirs, *behind])
             self.refuse(f"there is no option {name}; the worker's own follow --:\n  {line}")
         guess = "." if meant is None else f"; did you mean {meant}?"
         self.refuse(f"there is no option {name}{guess}{'' if hint is None else f' {hint}'}")
+
+    def _at_dashes(self) -> tuple[list[str], list[str]]:
+        """Return the words before and behind --."""
+        at = self._given.index("--") if "--" in self._given else len(self._given)
+        return self._given[:at], self._given[at + 1 :]
 
     def _split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return our options with their values, and the other words."""

@@ -61,7 +61,9 @@ def its_manager(name: str | None, line: Callable[[Run], str]) -> str:
             f"{PRINT_IT} into its program, for the whole command"
         )
     run = (called or found)[0]
-    which = f"your manager {run.name or run.sock_id} runs on this host"
+    which = run.name or run.sock_id
     if len(found) > 1 and not called:
-        which = f"{len(found)} managers of yours run on this host, {run.name or run.sock_id} last"
-    return f"{which}:\n  {line(run)}"
+        text = f"{len(found)} managers of yours run on this host, {which} was started last"
+    else:
+        text = f"your manager {which} runs on this host"
+    return f"{text}:\n  {line(run)}"

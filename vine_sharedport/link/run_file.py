@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
@@ -51,6 +51,10 @@ class Run:
     ssl: bool = False
     address: str | None = None
     worker: str = "vine_worker"
+
+    def options(self, others: Sequence[str] = ()) -> list[str]:
+        """Return the options that a worker of it needs, with these others."""
+        return [*(["--ssl"] if self.ssl and "--ssl" not in others else []), *others]
 
 
 def write_run_file(directory: str, run: Run) -> None:

@@ -18,6 +18,7 @@ from typing import Callable
 from vine_sharedport.errors import (
     EndpointError,
     GateError,
+    HandOffError,
     LaunchError,
     SharedPortError,
     SinfulError,
@@ -158,7 +159,13 @@ def run_worker(
         confirm=True,
     )
     ending = _Ending()
-    relay = Relay(dial, time_limit=limit, proven=secret is not None, gave_up=ending.give_up)
+    relay = Relay(
+        dial,
+        time_limit=limit,
+        proven=secret is not None,
+        gave_up=ending.give_up,
+        turned_away=_other_kind(os.path.basename(worker), partial(line, address, secret_file)),
+    )
     # Tasks are the worker's children and need not know where its manager is.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)
@@ -218,11 +225,29 @@ def _relay_host() -> str:
     return "::ffff:127.0.0.1" if os.environ.get("CCTOOLS_IP_MODE") == "IPV6" else "127.0.0.1"
 
 
-def _yours(line: Callable[..., str]) -> str:
+def _yours(line: partial[str]) -> str:
     """Return the next step where the address leads to no manager."""
+    options = line.keywords["options"]
     return its_manager(
-        None, lambda run: line(str(run.address), run.secret_file, worker=run.worker)
+        None,
+        lambda run: line(
+            str(run.address), run.secret_file, worker=run.worker, options=run.options(options)
+        ),
     )
+
+
+def _other_kind(worker: str, line: Callable[..., str]) -> str:
+    """Return what it means that the manager does not want such a worker."""
+    kinds = {
+        "vine_worker": ("work_queue_worker", "a Work Queue manager"),
+        "work_queue_worker": ("vine_worker", "a TaskVine manager"),
+    }
+    what = f"the manager wants no {worker} such as this"
+    tls = "if it has TLS, add --ssl to the worker's options"
+    if worker not in kinds:
+        return f"{what}; {tls}"
+    other, kind = kinds[worker]
+    return f"{what}; {tls}, and if it is {kind}, use its worker:\n  {line(worker=other)}"
 
 
 def _tell(
@@ -230,7 +255,7 @@ def _tell(
     worker: str,
     sinful: Sinful,
     secret_file: str | None,
-    line: Callable[..., str],
+    line: partial[str],
 ) -> int:
     """Log what has ended the worker and what to do; return the exit status for it."""
     address = str(sinful)
@@ -239,6 +264,9 @@ def _tell(
         step = its_secret(sinful.sock, partial(line, address))
         log.error("%s%s; so %s was ended; %s", cause(reason), which, worker, step)
         return WRONG_SECRET
+    if isinstance(reason, HandOffError):  # and the relay has said what to do
+        log.error("%s; so %s was ended", reason, worker)
+        return NOT_REACHED
     if has_successor(sinful):
         step = _yours(line)
     else:
