@@ -390,9 +390,9 @@ def _connect(options: argparse.Namespace) -> int:
         return 0 if found.works else _FAILURE
     print(found.explained() if options.explain else found)
     if isinstance(found.error, WrongSecretError):
-        print(f"- Next: {its_secret(address.sock, again)}")
+        print(f"Next: {its_secret(address.sock, again)}")
     elif not found.works and has_successor(address):
-        print(f"- Next: {its_manager(None, line)}")
+        print(f"Next: {its_manager(None, line)}")
     return 0 if found.works else _FAILURE
 
 
