@@ -137,7 +137,7 @@ _LACKING = {
     "worker --address {a} --secret-file other.secret": "another secret than this worker",
     "worker --address {a} --secret-file nope": "nope: No such file or directory",
     "worker --address {a} --secret-file ''": "path is empty, as by an empty variable",
-    "worker --address {a} --secret-file notes": "notes is no secret: it has 16 bytes",
+    "worker --address {a} --secret-file notes": "notes has 16 bytes, wanted 32",
     "worker --address '' --secret-file {s}": "the address is empty, as by an empty",
     "worker": "no address: give --address",
     "worker sweep": "'sweep' is no address of a manager",

@@ -89,8 +89,8 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
         # It may be any file of the user's, named by mistake: never to be removed.
         step = _WHICH if not private else f"give another path, or: mv {quoted} {quoted}.old"
         raise GateError(
-            f"the file {path} is no secret: it has {status.st_size} bytes, wanted "
-            f"{SECRET_SIZE}; {step}"
+            f"the secret file {path} has {status.st_size} bytes, wanted {SECRET_SIZE}: it is "
+            f"none; {step}"
         )
     if status.st_mode & 0o044:  # without private: with it, that was refused
         _warn_of_readers(path)
