@@ -9,11 +9,13 @@ import importlib.metadata
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 
 from vine_sharedport.cli_doctor import add_doctor
 from vine_sharedport.cli_factory import add_factory
@@ -29,6 +31,9 @@ from vine_sharedport.errors import (
     SinfulError,
     WrongSecretError,
 )
+from vine_sharedport.link.advice import PRINT_IT, cause, has_successor, its_manager, its_secret
+from vine_sharedport.link.commands import connect_command, worker_command
+from vine_sharedport.link.run_file import Run, secret_file_of
 
 __all__ = ["main"]
 
@@ -174,11 +179,12 @@ def _add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "print the command line for there",
     )
     parser.add_argument(
-        "options", nargs="*", metavar="-- OPTION", help="the worker's own options, after --"
+        "words", nargs="*", metavar="-- OPTION", help="the worker's own options, after --"
     )
     parser.set_defaults(
         run=_run_worker,
         parser=parser,
+        rest="options",
         hint="The worker's own options follow --, as in: "
         "vine_sharedport worker -- --cores 4 --timeout 600",
     )
@@ -211,8 +217,7 @@ def _add_private_network(parser: argparse.ArgumentParser) -> None:
 def _run_worker(options: argparse.Namespace) -> int:
     from vine_sharedport.worker import launch
 
-    if not options.address:
-        options.parser.error(f"no address: give --address or set {launch.ADDRESS_VARIABLE}")
+    _use_words(options)
     if options.bundle == "":
         options.parser.error("--bundle is empty: give the directory to write")
     try:
@@ -233,6 +238,43 @@ def _run_worker(options: argparse.Namespace) -> int:
         status = launch.NO_WORKER if options.bundle is None else _FAILURE
         print(f"vine_sharedport: {error}", file=sys.stderr)
     return status
+
+
+def _use_words(options: argparse.Namespace) -> None:
+    """Take an address that stands alone; refuse other words before --, and having none."""
+    from vine_sharedport.worker import launch
+
+    words = options.words
+    if options.address is None and len(words) == 1 and words[0].startswith("<"):
+        options.address, words = words[0], []
+    if options.address and not words:
+        return
+
+    def line(run: Run) -> str:
+        return worker_command(
+            str(run.address), run.secret_file, worker=run.worker,
+            options=run.options(options.options),
+        )  # fmt: skip
+
+    if options.address and words:
+        what = f"{shlex.join(words)!r} is too much beside --address; leave it out"
+        again = worker_command(
+            options.address, options.secret_file, worker=options.worker or "vine_worker",
+            options=options.options,
+        )  # fmt: skip
+        options.parser.refuse(f"{what}, or write the worker's own options after --:\n  {again}")
+    name = words[0] if len(words) == 1 else None
+    if words:
+        what = f"{shlex.join(words)!r} is no address of a manager"
+    else:
+        what = _no_address(options.address, "--address", launch.ADDRESS_VARIABLE)
+    options.parser.refuse(f"{what}; {its_manager(name, line)}")
+
+
+def _no_address(given: str | None, option: str, variable: str) -> str:
+    if given is None:
+        return f"no address: give {option} or set {variable}"
+    return f"the address is empty, as by an empty variable or file: give {option}"
 
 
 def _write_bundle(options: argparse.Namespace) -> int:
@@ -268,10 +310,10 @@ def _warn_without_secret(address: str) -> None:
             "one: unless it has gate=False, the bundle's workers are refused"
         )
     log.warning(
-        "%s; write it again with --secret-file and the file that "
-        "manager.shared_port.secret_file tells",
-        known,
-    )
+        "%s; write it again with --secret-file and the manager's secret file: in its program, "
+        "%s shows where it is",
+        known, PRINT_IT,
+    )  # fmt: skip
 
 
 def _add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -314,12 +356,30 @@ def _connect(options: argparse.Namespace) -> int:
     from vine_sharedport.wire.sinful import Sinful
     from vine_sharedport.worker.launch import ADDRESS_VARIABLE
 
+    def line(run: Run) -> str:
+        return connect_command(str(run.address), run.secret_file)
+
     if not options.address:
-        options.parser.error(f"no address: give ADDRESS or set {ADDRESS_VARIABLE}")
+        what = _no_address(options.address, "ADDRESS", ADDRESS_VARIABLE)
+        options.parser.refuse(f"{what}; {its_manager(None, line)}")
+    try:
+        address = Sinful.parse(options.address)
+    except SinfulError as error:
+        step = its_manager(options.address, line)
+        raise SinfulError(f"{cause(error)}; {step}") from error
+    again = partial(connect_command, options.address)
+    secret = None
+    if options.secret_file is not None:
+        try:
+            secret = read_secret_file(options.secret_file)
+        except GateError as error:
+            if address.sock is None or secret_file_of(address.sock) is None:
+                raise
+            raise GateError(f"{cause(error)}; {its_secret(address.sock, again)}") from error
     try:
         found = attempt(
-            Sinful.parse(options.address),
-            secret=read_secret_file(options.secret_file) if options.secret_file else None,
+            address,
+            secret=secret,
             timeout=options.timeout,
             private_network=options.private_network,
         )
@@ -327,8 +387,12 @@ def _connect(options: argparse.Namespace) -> int:
         options.parser.error(f"the address {options.address} is no manager's: {error}")
     if options.json:
         print(json.dumps(found.as_dict()))
-    else:
-        print(found.explained() if options.explain else found)
+        return 0 if found.works else _FAILURE
+    print(found.explained() if options.explain else found)
+    if isinstance(found.error, WrongSecretError):
+        print(f"Next: {its_secret(address.sock, again)}")
+    elif not found.works and has_successor(address):
+        print(f"Next: {its_manager(None, line)}")
     return 0 if found.works else _FAILURE
 
 
@@ -534,12 +598,8 @@ def _expose(options: argparse.Namespace) -> int:
             report = {"address": str(link.address), "secret_file": link.secret_file}
             print(json.dumps(report), flush=True)
         else:
-            secret = f" --secret-file {link.secret_file}" if link.secret_file else ""
             print(f"Port {options.port} is served as {link.address}")
-            print(
-                f"Workers: vine_sharedport worker --address '{link.address}'{secret}",
-                flush=True,
-            )
+            print(f"Workers: {link.worker_command}", flush=True)
         shown = link.counters
         while True:
             time.sleep(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -26,7 +27,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 class Parser(argparse.ArgumentParser):
     """argparse's, whose errors say what was meant and do not repeat the usage.
 
-    ``hint``, as a default (``set_defaults``), is what to add where an option is unknown.
+    Two defaults (``set_defaults``) are for it: ``hint`` is what to add where an option is
+    unknown, ``rest`` where to keep what follows ``--`` if that is another program's.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -40,9 +42,14 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         """Parse; what is unknown is told by the parser that it was given to."""
         self._given = list(args or ())
+        rest = self.get_default("rest")
+        if rest is not None:
+            args, theirs = self._at_dashes()
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self._refuse_unknown(unknown)
+        if rest is not None:
+            setattr(found, rest, theirs)
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -80,8 +87,36 @@ class Parser(argparse.ArgumentParser):
         hint = self.get_default("hint")
         if meant is None and hint is None:
             self.error(f"there is no option {name}")
+        if meant is None and self.get_default("rest") is not None:
+            # Most likely the other program's: as it was meant, with those behind --.
+            before, behind = self._at_dashes()
+            ours, theirs = self._split(before)
+            line = shlex.join([*self.prog.split(), *ours, "--", *theirs, *behind])
+            self.refuse(f"there is no option {name}; the worker's own follow --:\n  {line}")
         guess = "." if meant is None else f"; did you mean {meant}?"
         self.refuse(f"there is no option {name}{guess}{'' if hint is None else f' {hint}'}")
+
+    def _at_dashes(self) -> tuple[list[str], list[str]]:
+        """Return the words before and behind --."""
+        at = self._given.index("--") if "--" in self._given else len(self._given)
+        return self._given[:at], self._given[at + 1 :]
+
+    def _split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return our options with their values, and the other words."""
+        ours: list[str] = []
+        others: list[str] = []
+        rest = list(words)
+        while rest:
+            word = rest.pop(0)
+            action = self._option_string_actions.get(word.partition("=")[0])
+            if action is None:
+                others.append(word)
+                continue
+            ours.append(word)
+            if action.nargs is None and "=" not in word:
+                ours += rest[:1]
+                del rest[:1]
+        return ours, others
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
 from vine_sharedport.link.ad_file import parse_my_address
+from vine_sharedport.link.commands import worker_command
 from vine_sharedport.link.counters import Gauge
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.endpoint import Endpoint, Limits
@@ -58,7 +59,12 @@ class Link:
         secret_file: File that workers must hold a copy of; None without a gate.
         log_file: The porter's log; None without one.
         mode: ``direct`` or ``relay``.
+        worker: The worker's program that is the server's own.
+        worker_options: Options that it needs for this server.
     """
+
+    worker = "vine_worker"
+    worker_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -99,6 +105,13 @@ class Link:
                         self._address = parse_my_address(file.read()).with_sock(self.sock_id)
                     self._ad_time = changed
         return self._address
+
+    @property
+    def worker_command(self) -> str:
+        """The line that starts a worker by hand, to be pasted into a shell."""
+        return worker_command(
+            str(self.address), self.secret_file, worker=self.worker, options=self.worker_options
+        )
 
     @property
     def is_open(self) -> bool:

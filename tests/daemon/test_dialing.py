@@ -107,7 +107,7 @@ def test_worker_that_was_there_first_gets_in_when_the_manager_comes(
         secret = str(kept)
     before.close()
     worker = launch(address, secret)
-    helpers.wait_until(lambda: worker.log.count("; trying again in ") >= 3)
+    helpers.wait_until(lambda: worker.log.count("; trying again for ") >= 3)
     workers = worker.workers
     assert len(workers) == 1
 
@@ -128,8 +128,8 @@ def test_wrong_secret_ends_the_worker_within_5_seconds(
     worker = launch(link.address, secret)
     assert worker.process.wait(10) == 77
     assert time.monotonic() - before < 5
-    assert worker.log.count("it has another secret than this worker") == 1, "said twice"
-    assert "asked twice, so vine_worker was ended" in worker.log
+    assert "it has another secret than this worker" in worker.log
+    assert "; so vine_worker was ended; the manager's own is on this host:" in worker.log
     assert link.counters.refused["wrong secret at the gate"] == 2
     assert "deleting workspace" in worker.log, "it did not clean up"
 
@@ -150,7 +150,7 @@ def test_time_limit_of_the_worker_ends_it(
     worker = launch(unserved(pool), secret if with_secret else None, "-t", "4")
     assert worker.process.wait(20) == 75
     assert 4 < time.monotonic() - before < 9
-    assert "the manager was not reached within 4 s; at last: " in worker.log
+    assert "the manager was not reached within 4 s; so vine_worker was" in worker.log
     assert "no manager serves this sock id" in worker.log
     assert "deleting workspace" in worker.log, "it did not clean up"
 
@@ -173,7 +173,7 @@ def test_worker_that_waits_for_its_manager_ends_when_it_is_asked(
     pool: Any, launch: Any, secret: str
 ) -> None:
     worker = launch(unserved(pool), secret)
-    worker.wait_for_log("; trying again in ")
+    worker.wait_for_log("; trying again for ")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(8) == 0
     assert "deleting workspace" in worker.log

@@ -182,7 +182,7 @@ def test_refused_secret(fake: FakeSharedPort, short_directory: Path, secret_file
         result = run("--secret-file", secret_file, fake.address("vine_1"))
     assert result.returncode == 1
     assert "it has another secret than this worker" in words(result.stdout)
-    assert "Copy the file that manager.shared_port.secret_file names" in words(result.stdout)
+    assert "Next: copy the manager's secret file to this machine" in words(result.stdout)
     with served(short_directory, bytes(32)):
         result = run("--explain", "--secret-file", secret_file, fake.address("vine_1"))
     assert "CONNECT sent failed after" in words(result.stdout)

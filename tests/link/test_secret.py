@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,21 +40,31 @@ def test_nothing_is_written_over_a_file_or_through_a_link(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("content", "found"), [(b"", "0 bytes"), (bytes(31), "31 bytes"), (bytes(33), "more bytes")]
+    ("content", "found"), [(b"", "0 bytes"), (bytes(31), "31 bytes"), (bytes(33), "33 bytes")]
 )
 def test_a_file_of_another_size_is_refused_with_what_to_do(
     tmp_path: Path, content: bytes, found: str
 ) -> None:
-    (tmp_path / "s").write_bytes(content)
-    with pytest.raises(GateError, match=f"has {found}, wanted 32: .*remove it"):
-        read_secret_file(str(tmp_path / "s"))
+    path = tmp_path / "s's"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(GateError, match=f"has {found}, wanted 32: it is none; give the path"):
+        read_secret_file(str(path))
+    # On the manager's side too it may be any file of the user's, which is not to be lost.
+    with pytest.raises(GateError, match=f"has {found}, wanted 32") as caught:
+        read_secret_file(str(path), private=True)
+    step = str(caught.value).rpartition(": ")[2]
+    subprocess.run(["sh", "-c", step], check=True)
+    assert (tmp_path / "s's.old").read_bytes() == content
+    make_secret_file(str(path), keep=True)
 
 
 def test_what_others_could_have_read_is_refused_on_the_managers_side(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(bytes(32))
     (tmp_path / "s").chmod(0o640)
-    with pytest.raises(GateError, match="mode 640"):
+    with pytest.raises(GateError, match="mode 640") as caught:
         make_secret_file(str(tmp_path / "s"), keep=True)
+    assert str(caught.value).endswith(f": chmod 600 {tmp_path}/s")
     assert read_secret_file(str(tmp_path / "s")) == bytes(32)
 
 
@@ -64,7 +75,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    with pytest.raises(GateError, match=r"no regular file|a directory|No such file"):
+    with pytest.raises(GateError, match=r"a directory|no regular file|No such file"):
         read_secret_file(str(path))
 
 

@@ -34,7 +34,10 @@ from vine_sharedport.cli_parser import Parser, nearest
         ("factory list --jsno", "no option --jsno; did you mean --json?"),
         ("factory stop --timeuot 3", "no option --timeuot; did you mean --timeout?"),
         ("worker --secretfile x", "--secretfile; did you mean --secret-file? The worker's own"),
-        ("worker --cores 4", "no option --cores. The worker's own options follow --, as in: "),
+        (
+            "worker --cores 4",
+            "--cores; the worker's own follow --:\n  vine_sharedport worker -- --cores 4",
+        ),
         ("pool start --verbose", "--verbose comes first: vine_sharedport --verbose pool start"),
         ("", "vine_sharedport: give a noun: doctor, worker, connect, run, "),
         ("pool", "vine_sharedport pool: give a verb: start, status, stop"),

@@ -59,6 +59,12 @@ class Backoff:
             self._give_up_at = None
 
     @property
+    def left(self) -> float | None:
+        """Seconds until giving up; None if there is no limit, or no failure."""
+        with self._lock:
+            return None if self._give_up_at is None else max(0.0, self._left())
+
+    @property
     def is_over(self) -> bool:
         """Whether the time limit has passed since the first failure."""
         with self._lock:

@@ -32,7 +32,7 @@ SILENT_GATE = (
     "something that only takes connections"
 )
 SECRET_WANTED = (
-    "the manager asks for its secret, and this worker has none: give --secret-file "
+    "the manager asks for its secret, and this worker has none; give --secret-file "
     "with a copy of the file that manager.shared_port.secret_file names"
 )
 

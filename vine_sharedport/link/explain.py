@@ -8,7 +8,8 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from vine_sharedport.errors import DialError, GateError, SharedPortError
+from vine_sharedport.errors import DialError, GateError, SharedPortError, WrongSecretError
+from vine_sharedport.link.advice import cause
 from vine_sharedport.link.candidates import Candidate, plan
 from vine_sharedport.link.dial import NOBODY_THERE, SECRET_WANTED, SILENT_GATE, connect
 from vine_sharedport.link.race import STAGGER, Event
@@ -29,12 +30,12 @@ _ADVICE = [
     ),
     (
         "it has another secret",
-        f"{_REACHED}, and a manager. Copy the file that "
-        "manager.shared_port.secret_file names, or submit new workers.",
+        f"{_REACHED}, and a manager, which is another one than the secret file's, or has a new "
+        "secret.",
     ),
     (
         SECRET_WANTED[:30],
-        f"{_REACHED}, and the manager: nothing but the secret is missing.",
+        f"{_REACHED}, and the manager.",
     ),
     (
         SILENT_GATE[:40],
@@ -172,7 +173,9 @@ class Attempted:
             last = self.steps[-1]
             text = f"The way in works, by {_place(last)}, after {1000 * last.at:.1f} ms."
             return _wrap(f"{text} {self.checked}")
-        return _wrap(f"The way in does not work: {self.error}") + self._what_to_do()
+        # Of a wrong secret the next step depends on where we are, and follows.
+        why = cause(self.error) if isinstance(self.error, WrongSecretError) else self.error
+        return f"The way in does not work: {why}{self._what_to_do()}"
 
     def explained(self) -> str:
         """Return the plan and what each candidate did, then the result."""
@@ -189,7 +192,7 @@ class Attempted:
         return "\n".join([*lines, "", _wrap(self._why()), "", result])
 
     def _what_to_do(self) -> str:
-        return "".join("\n" + _wrap(f"- {do}", "  ") for do in self.advice)
+        return "".join(f"\n- {do}" for do in self.advice)
 
     def _steps_of(self, candidate: Candidate) -> list[Event]:
         return [step for step in self.steps if step.candidate == candidate]

@@ -22,6 +22,7 @@ from typing import Callable
 
 from vine_sharedport.errors import (
     DialTimeout,
+    HandOffError,
     LaunchError,
     SharedPortError,
     WrongSecretError,
@@ -37,6 +38,10 @@ log = logging.getLogger(__name__)
 _CHUNK = 1024 * 1024
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0
 _SECOND_LOOK = 1.0  # at a manager that has refused our secret
+# Connections in a row that the manager ends without a byte until that is no accident, such as
+# its own end.
+_TURNED_AWAY = 3
+_WITHOUT_A_BYTE = "the manager took the connection and closed it without a byte"
 # How the kernel's table writes the first 12 bytes of ::ffff:a.b.c.d: words in host order.
 _MAPPED = "".join(f"{word:08X}" for word in struct.unpack("=3I", bytes(10) + b"\xff\xff"))
 
@@ -54,8 +59,13 @@ class Relay:
         proven: A connection that ``dial`` returns is one to the manager, as with a gate.
             Otherwise only its first bytes tell.
         gave_up: Called once, from a thread, with what no patience helps against:
-            ``WrongSecretError``, twice, or ``DialTimeout`` when the time limit is over.
+            ``WrongSecretError`` (of a secret that was refused, the second);
+            ``DialTimeout`` when the time limit is over, or ``HandOffError`` if the
+            manager was there and took no connection.
             The client stays connected until ``close()``. None to go on for ever.
+        turned_away: What to say, once, when the manager has closed several connections in
+            a row without a byte: managers begin with some, to workers of their kind. Only
+            with ``proven``.
 
     Raises:
         LaunchError: There is no thread to be had.
@@ -68,11 +78,15 @@ class Relay:
         time_limit: float | None = None,
         proven: bool = False,
         gave_up: Callable[[SharedPortError], None] | None = None,
+        turned_away: str | None = None,
     ) -> None:
+        self._turned_away_says = turned_away
+        self._turned_away = 0
         self._dial = dial
         self._proven = proven
         self._gave_up = gave_up
         self._backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE, time_limit)
+        self._told: str | None = None  # why no connection came about, the last time
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
         self._ended = threading.Event()
@@ -129,11 +143,21 @@ class Relay:
                     return
                 began = time.monotonic()
                 with far, self._registered(far):
-                    if self._proven:
-                        self._backoff.succeeded()
+                    if self._proven and self._turned_away_says is None:
+                        self._succeeded()
                         carry(near, far)
-                    elif carry(near, far, failed=lambda why: self._fail(near, began, why)):
-                        self._backoff.succeeded()
+                    elif carry(near, far, failed=lambda why: self._lost(near, began, why)):
+                        self._succeeded()
+
+    def _lost(self, near: socket.socket, began: float, reason: str) -> None:
+        """Say that a connection was of no use; of a manager's for sure, that it ended it."""
+        if not self._proven:
+            self._fail(near, began, reason)
+        elif not _has_left(near):  # by itself, having heard nothing yet
+            self._turned_away += 1
+            if self._turned_away == _TURNED_AWAY:
+                log.warning("%s", self._turned_away_says)
+            self._fail(near, began, _WITHOUT_A_BYTE)
 
     def _reach(self, near: socket.socket) -> socket.socket | None:
         """Dial until somebody is there; None when ``near`` or our patience ends first."""
@@ -146,9 +170,9 @@ class Relay:
                 wrong_secrets += 1
                 if self._gave_up is None:
                     self._fail(near, began, str(error))
-                elif wrong_secrets == 1:
+                elif self._proven and wrong_secrets == 1:
                     # The manager may just be restarting, secret and all.
-                    log.warning("%s; looking once more", error)
+                    log.debug("%s; looking once more", error)
                     self._wait(near, _SECOND_LOOK)
                 else:
                     self._give_up(error, near)
@@ -164,13 +188,30 @@ class Relay:
         if self._closing.is_set() or self._ended.is_set():
             return
         pause = self._backoff.failed(began)
+        with self._lock:
+            is_new, self._told = reason != self._told, reason
         if pause is not None:
-            log.warning("%s; trying again in %.1f s", reason, pause)
+            left = self._backoff.left
+            log.warning(
+                "%s; trying again %s", reason if is_new else "still so",
+                f"in {pause:.1f} s" if left is None else f"for {left:.0f} s more",
+            )  # fmt: skip
             self._wait(near, pause)
         if pause is None or self._backoff.is_over:
             limit = self._backoff.limit
-            what = f"the manager was not reached within {limit:g} s; at last: {reason}"
-            self._give_up(DialTimeout(what), near)
+            # What the last attempt met was told then.
+            at_last = f"; at last: {reason}" if pause is None and is_new else ""
+            what = f"the manager was not reached within {limit:g} s{at_last}"
+            error: SharedPortError = DialTimeout(what)
+            if reason == _WITHOUT_A_BYTE:
+                error = HandOffError(f"the manager took no connection for {limit:g} s")
+            self._give_up(error, near)
+
+    def _succeeded(self) -> None:
+        self._backoff.succeeded()
+        self._turned_away = 0
+        with self._lock:
+            self._told = None
 
     def _wait(self, near: socket.socket, seconds: float | None) -> None:
         """Wait so long, or until the client has gone or ``close()`` has ended it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import logging
 import os
+import shlex
 import stat
 import tempfile
 
@@ -16,12 +18,7 @@ __all__ = ["make_secret_file", "read_secret_file"]
 
 log = logging.getLogger(__name__)
 
-_REMEDY = (
-    "on the manager's side remove it for a new one, with which workers of the old one cannot "
-    "rejoin; on a worker's side copy it there again"
-)
-
-_WHICH = "give the path of the one that manager.shared_port.secret_file tells, or of a copy"
+_WHICH = "give the path of the manager's secret file, or of a copy"
 
 
 def make_secret_file(path: str, *, keep: bool = False) -> bytes:
@@ -64,12 +61,16 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
     Raises:
         GateError: The file cannot be read or is no secret; the message says which.
     """
+    if not path:
+        raise GateError(f"the secret file's path is empty, as by an empty variable; {_WHICH}")
+    quoted = shlex.quote(path)
     try:
         # Not to wait for a writer, should it be a pipe.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
+        step = f"if it is yours: chmod 600 {quoted}" if error.errno == errno.EACCES else _WHICH
         raise GateError(
-            f"cannot read the secret file {path}: {error.strerror}; {_WHICH}"
+            f"cannot read the secret file {path}: {error.strerror}; {step}"
         ) from error
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, fd)
@@ -80,12 +81,17 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
         if private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
             raise GateError(
                 f"the secret file {path} has owner {status.st_uid} and mode "
-                f"{stat.S_IMODE(status.st_mode):o}; it must be yours with mode 600: {_REMEDY}"
+                f"{stat.S_IMODE(status.st_mode):o}, wanted is yours with mode 600; if nobody "
+                f"else has read it: chmod 600 {quoted}"
             )
         secret = os.read(fd, SECRET_SIZE + 1)
     if len(secret) != SECRET_SIZE:
-        found = f"{len(secret)} bytes" if len(secret) < SECRET_SIZE else "more bytes"
-        raise GateError(f"the secret file {path} has {found}, wanted {SECRET_SIZE}: {_REMEDY}")
+        # It may be any file of the user's, named by mistake: never to be removed.
+        step = _WHICH if not private else f"give another path, or: mv {quoted} {quoted}.old"
+        raise GateError(
+            f"the secret file {path} has {status.st_size} bytes, wanted {SECRET_SIZE}: it is "
+            f"none; {step}"
+        )
     if status.st_mode & 0o044:  # without private: with it, that was refused
         _warn_of_readers(path)
     return secret
@@ -94,7 +100,6 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
 @functools.cache  # once in a process: a factory reads it again and again
 def _warn_of_readers(path: str) -> None:
     log.warning(
-        "others can read the secret file %s; who has it can work for the manager: make its "
-        "mode 600",
-        path,
-    )
+        "others can read the secret file %s; who has it can work for the manager: chmod 600 %s",
+        path, shlex.quote(path),
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, Callable
 from vine_sharedport import htcondor_shared_link
 from vine_sharedport.errors import HookError
 from vine_sharedport.htcondor_shared_link import Link
-from vine_sharedport.link.run_file import Run, write_run_file
+from vine_sharedport.link.run_file import LOG_FILE, Run, write_run_file
 from vine_sharedport.link.secret import make_secret_file
 from vine_sharedport.manager.listener import find_listener
 from vine_sharedport.manager.settings import SharedPort
@@ -68,6 +68,9 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
         create(*bound.args, **bound.kwargs)
         try:
             link = self._shared_port_link = _open_link(self, system, settings, location)
+            link.worker = system.worker
+            if getattr(self, "_using_ssl", False):
+                link.worker_options = ("--ssl",)
             _tell_where(self, link, location)
             if on_link is not None:
                 on_link(self, link, system)
@@ -150,7 +153,7 @@ def _with_shared_port(create: Any, default: SharedPort | None) -> inspect.Signat
 
 
 def _tell_where(manager: Any, link: Link, location: SharedPortLocation) -> None:
-    """Let a factory on this host find the manager by its name."""
+    """Let its user's commands on this host find the manager."""
     assert link.log_file is not None  # _open_link() gives one
     run = Run(
         name=getattr(manager, "name", None),
@@ -158,6 +161,8 @@ def _tell_where(manager: Any, link: Link, location: SharedPortLocation) -> None:
         socket=os.path.join(location.socket_dir, link.sock_id),
         secret_file=link.secret_file,
         ssl=bool(getattr(manager, "_using_ssl", False)),
+        address=str(link.address),
+        worker=link.worker,
     )
     write_run_file(os.path.dirname(link.log_file), run)
 
@@ -188,7 +193,7 @@ def _open_link(
         "sock_id": sock_id,
         "directory": location.socket_dir,
         "ad_file": location.ad_file,
-        "log_file": os.path.join(logs, "shared_port.log"),
+        "log_file": os.path.join(logs, LOG_FILE),
         "secret_file": secret_file,
     }
     if settings.mode != "relay":

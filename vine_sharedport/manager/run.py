@@ -15,14 +15,13 @@ import importlib.util
 import json
 import os
 import runpy
-import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.link.commands import our_command
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import missing
@@ -99,10 +98,7 @@ def install(settings: SharedPort) -> None:
 
 def _tell_next_step(manager: Any, link: Any, system: Any) -> None:
     """Print the command that starts workers; on stderr, for stdout is the program's own."""
-    ours = ["vine_sharedport"]
-    if shutil.which(ours[0]) is None:
-        ours = [sys.executable, "-m", *ours]
-    words = [*ours, "factory", "--address", str(link.address)]
+    words = ["factory", "--address", str(link.address)]
     if link.secret_file is not None:
         words += ["--secret-file", os.path.abspath(link.secret_file)]
     if system.name == "Work Queue":
@@ -113,7 +109,7 @@ def _tell_next_step(manager: Any, link: Any, system: Any) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # it is the program's, too
         sys.stderr.write(
             f"vine_sharedport: the manager{name} has its shared port. Workers for it, from "
-            f"another shell:\n  {shlex.join(words)}\n"
+            f"another shell:\n  {our_command(*words)}\n"
         )
         sys.stderr.flush()
 

@@ -31,12 +31,14 @@ class System:
         directories: Returns a manager's directory for logs, and the one that stays the
             same from one manager to the next. Both exist.
         waits: Methods in which the manager accepts workers.
+        worker: Its worker's program.
     """
 
     name: str
     extensions: tuple[str, ...]
     directories: Callable[[Any], tuple[str, str]]
     waits: tuple[str, ...]
+    worker: str
 
     def library(self) -> str:
         """Return the file of the loaded library that holds the manager.
@@ -109,6 +111,7 @@ TASKVINE = System(
     extensions=("ndcctools.taskvine._cvine", "_cvine"),
     directories=_taskvine_directories,
     waits=("wait_for_tag", "wait_for_task_id"),  # wait() goes through the first
+    worker="vine_worker",
 )
 
 WORK_QUEUE = System(
@@ -116,4 +119,5 @@ WORK_QUEUE = System(
     extensions=("ndcctools._cwork_queue", "_cwork_queue"),
     directories=_work_queue_directories,
     waits=("wait_for_tag", "wait_for_task_id"),
+    worker="work_queue_worker",
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import signal
 import subprocess
 import threading
@@ -12,17 +13,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
+from typing import Callable
 
 from vine_sharedport.errors import (
     EndpointError,
+    GateError,
+    HandOffError,
     LaunchError,
     SharedPortError,
     SinfulError,
     WrongSecretError,
 )
+from vine_sharedport.link.advice import cause, has_successor, its_manager, its_secret
 from vine_sharedport.link.candidates import plan
+from vine_sharedport.link.commands import connect_command, worker_command
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.relay import Relay, no_thread
+from vine_sharedport.link.run_file import secret_file_of
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
@@ -39,6 +46,7 @@ __all__ = [
     "VARIABLES",
     "WRONG_SECRET",
     "BadSettingError",
+    "check_options",
     "parse_address",
     "parse_seconds",
     "run_worker",
@@ -84,7 +92,7 @@ _PASSED_ON = (
 
 
 class BadSettingError(LaunchError):
-    """An environment variable of ours has a value that cannot be used."""
+    """An environment variable of ours, or the worker's options, cannot be used."""
 
 
 def run_worker(
@@ -116,14 +124,29 @@ def run_worker(
     Raises:
         SinfulError: The text is no address.
         GateError: The secret file cannot be used.
-        BadSettingError: The environment's time limit is none.
+        BadSettingError: The environment's time limit is none, or the worker's options
+            name another manager.
         LaunchError: The worker cannot be started.
     """
+    more = [] if connect_timeout is None else ["--connect-timeout", f"{connect_timeout:.0f}"]
+    if private_network:
+        more += ["--private-network", private_network]
+    line = partial(worker_command, worker=worker, options=options, more=more)
     network = private_network or os.environ.get(NETWORK_VARIABLE)
-    sinful = parse_address(address)
-    if not plan(sinful, private_network=network):  # nor would an hour's patience find one
-        raise SinfulError(_no_port(address))
-    secret = None if secret_file is None else read_secret_file(secret_file)
+    try:
+        sinful = parse_address(address)
+        if not plan(sinful, private_network=network):  # nor would an hour's patience find one
+            raise SinfulError(_no_port(address))
+    except SinfulError as error:
+        raise SinfulError(f"{cause(error)}; {_yours(line)}") from error
+    check_options(options, partial(line, address, secret_file))
+    try:
+        secret = None if secret_file is None else read_secret_file(secret_file)
+    except GateError as error:
+        if sinful.sock is None or secret_file_of(sinful.sock) is None:
+            raise
+        step = its_secret(sinful.sock, partial(line, address))
+        raise GateError(f"{cause(error)}; {step}") from error
     program = find_program(worker, option="--worker")
     limit = max(1.0, _time_limit(options) if connect_timeout is None else connect_timeout)
     dial = partial(
@@ -136,7 +159,13 @@ def run_worker(
         confirm=True,
     )
     ending = _Ending()
-    relay = Relay(dial, time_limit=limit, proven=secret is not None, gave_up=ending.give_up)
+    relay = Relay(
+        dial,
+        time_limit=limit,
+        proven=secret is not None,
+        gave_up=ending.give_up,
+        turned_away=_other_kind(os.path.basename(worker), partial(line, address, secret_file)),
+    )
     # Tasks are the worker's children and need not know where its manager is.
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)
@@ -156,7 +185,7 @@ def run_worker(
         ending.close()
         relay.close()
     if ending.reason is not None:
-        return _tell(ending.reason, worker)
+        return _tell(ending.reason, worker, sinful, secret_file, line)
     return status if status >= 0 else 128 - status
 
 
@@ -196,18 +225,107 @@ def _relay_host() -> str:
     return "::ffff:127.0.0.1" if os.environ.get("CCTOOLS_IP_MODE") == "IPV6" else "127.0.0.1"
 
 
-def _tell(reason: SharedPortError, worker: str) -> int:
-    """Log what has ended the worker, and return the exit status for it."""
+def _yours(line: partial[str]) -> str:
+    """Return the next step where the address leads to no manager."""
+    options = line.keywords["options"]
+    return its_manager(
+        None,
+        lambda run: line(
+            str(run.address), run.secret_file, worker=run.worker, options=run.options(options)
+        ),
+    )
+
+
+def _other_kind(worker: str, line: Callable[..., str]) -> str:
+    """Return what it means that the manager does not want such a worker."""
+    kinds = {
+        "vine_worker": ("work_queue_worker", "a Work Queue manager"),
+        "work_queue_worker": ("vine_worker", "a TaskVine manager"),
+    }
+    what = f"the manager wants no {worker} such as this"
+    tls = "if it has TLS, add --ssl to the worker's options"
+    if worker not in kinds:
+        return f"{what}; {tls}"
+    other, kind = kinds[worker]
+    return f"{what}; {tls}, and if it is {kind}, use its worker:\n  {line(worker=other)}"
+
+
+def _tell(
+    reason: SharedPortError,
+    worker: str,
+    sinful: Sinful,
+    secret_file: str | None,
+    line: partial[str],
+) -> int:
+    """Log what has ended the worker and what to do; return the exit status for it."""
+    address = str(sinful)
     if isinstance(reason, WrongSecretError):
-        # The relay has told the reason when it was refused for the first time.
-        log.error("the manager was asked twice, so %s was ended", worker)
+        which = "" if secret_file is None else f", by the file {secret_file}"
+        step = its_secret(sinful.sock, partial(line, address))
+        log.error("%s%s; so %s was ended; %s", cause(reason), which, worker, step)
         return WRONG_SECRET
-    log.error(
-        "%s; so %s was ended. 'vine_sharedport connect --explain' shows what fails; to wait "
-        "for longer, give the worker a longer --timeout or set %s",
-        reason, worker, TIMEOUT_VARIABLE,
-    )  # fmt: skip
+    if isinstance(reason, HandOffError):  # and the relay has said what to do
+        log.error("%s; so %s was ended", reason, worker)
+        return NOT_REACHED
+    if has_successor(sinful):
+        step = _yours(line)
+    else:
+        step = (
+            "--connect-timeout 1h waits for longer; what fails is shown by:\n  "
+            + connect_command(address, secret_file)
+        )
+    log.error("%s; so %s was ended; %s", reason, worker, step)
     return NOT_REACHED
+
+
+# ---- another manager among the worker's options ----
+
+# Options whose value is not the next word; as in launcher.sh. All others take one.
+_WITHOUT_VALUE = re.compile(
+    r"--.*=|--(ssl|disk-allocation|disable-symlinks|measure-capacity|foreman|advertise|help"
+    r"|version|keep-workspace|debug-release)$|--(single|parent)|-[achv]$|--$|-[^-].+"
+)
+_NAME = re.compile(r"(-M|-N|--man[a-z-]*|--mas[a-z-]*)(=?)(.*)", re.DOTALL)
+
+
+def check_options(options: Sequence[str], line: Callable[..., str]) -> None:
+    """Refuse worker's options that name another manager than the address.
+
+    With them the worker would go there, or ask the catalog for minutes. What is not known
+    for sure is left for the worker to judge.
+
+    Args:
+        options: The worker's own.
+        line: Returns the command to paste, with these ``options`` instead.
+
+    Raises:
+        BadSettingError: There is one.
+    """
+    kept: list[str] = []
+    other: list[str] = []
+    words = list(options)
+    while words:
+        word = words.pop(0)
+        match = _NAME.fullmatch(word)
+        if match is not None:
+            other.append(word)
+            if not match[3] and words:  # the name is the next word
+                other.append(words.pop(0))
+        elif word.startswith("-"):
+            kept.append(word)
+            if not _WITHOUT_VALUE.match(word) and words:
+                kept.append(words.pop(0))
+        elif words and words[0].isdecimal():
+            other += [word, words.pop(0)]
+        elif re.fullmatch(r".*:\d+", word):
+            other.append(word)
+        else:
+            kept.append(word)
+    if other:
+        raise BadSettingError(
+            f"{shlex.join(other)!r} among the worker's options names another manager than "
+            f"--address, which is enough; leave it out:\n  {line(options=kept)}"
+        )
 
 
 # ---- the time limit ----
