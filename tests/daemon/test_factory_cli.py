@@ -295,7 +295,7 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
     [
         (["-T", "condor"], 2, "give the manager"),
         (["stpo", "nowhere", "--json"], 2, "there is no verb 'stpo'; did you mean stop?"),
-        (["xyz"], 2, "there is no verb 'xyz'; a manager is named by -M xyz"),
+        (["xyz"], 2, "there is no verb 'xyz'; if it is a manager's name, it comes after -M: "),
         (["host", "9123"], 2, "give the manager"),
         (["-T", "slurm", "-M", "x"], 2, "vine_factory with the launcher"),
         (["-M", "x", "--max-worker", "3"], 2, "did you mean --max-workers?"),

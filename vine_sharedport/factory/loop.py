@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -122,6 +123,9 @@ class Loop:
         self._message = "starting"
         self._told: Any = None
         self._write_error = ""
+        self._where_looked = ""  # for the manager's name
+        with contextlib.suppress(OSError):  # it was removed
+            self._where_looked = f" in or below {os.getcwd()}"
         if not self.options.address:
             self.stop(f"its configuration cannot be used: {self._live.error}")
 
@@ -250,6 +254,11 @@ class Loop:
         if not self._live.are_known:
             return "the options are not known: nothing is submitted"
         if view.answered is None:
+            name = self.options.manager_name
+            if name is not None and view.gone_since is not None:
+                return (
+                    f"waiting for a manager called {name!r} to be started{self._where_looked}"
+                )
             why = f": {view.error}" if view.error is not None else ""
             return f"waiting for the manager's first answer{why}"
         if view.gone_since is not None:

@@ -75,6 +75,10 @@ def resolve(given: dict[str, Any]) -> Options:
             {k: v for k, v in found.items() if k != "secret_file" or not options.secret_file},
             base=options,
         )
+    elif options.address is not None and options.secret_file is None:
+        options = Options.make(
+            target.values_of_address(options.address, options.system), base=options
+        )
     # The process that reads them has another working directory.
     paths = {}
     for name in ("secret_file", "password", "log_file", "debug_file"):

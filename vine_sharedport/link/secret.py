@@ -87,7 +87,7 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
         found = f"{len(secret)} bytes" if len(secret) < SECRET_SIZE else "more bytes"
         raise GateError(f"the secret file {path} has {found}, wanted {SECRET_SIZE}: {_REMEDY}")
     if status.st_mode & 0o044:  # without private: with it, that was refused
-        _warn_of_readers(path)
+        _warn_of_readers(os.path.abspath(path))  # it is read under both names
     return secret
 
 

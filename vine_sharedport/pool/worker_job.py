@@ -250,7 +250,7 @@ def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
 
 @functools.cache  # once for a process: a factory describes them twice at its start
 def _tell_needs(path: str, needs: str) -> None:
-    log.info("the worker %s %s", path, needs)
+    log.info("for information: the worker %s %s", path, needs)
 
 
 def _check_python_env(path: str) -> str:
