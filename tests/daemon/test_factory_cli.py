@@ -110,7 +110,7 @@ def test_it_serves_a_manager_and_tells_of_it_and_is_stopped(
     assert ended.returncode == 1
     assert "ended: stopped by 'vine_sharedport factory stop'\n" in ended.stdout
     assert "No factory runs" in call(tmp_path, "stop").stdout
-    assert "submitted cluster" in (directory / "factory.log").read_text()
+    assert "as cluster" in (directory / "factory.log").read_text()
 
 
 @pytest.mark.parametrize(

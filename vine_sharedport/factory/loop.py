@@ -23,6 +23,7 @@ from vine_sharedport.factory.demand import (
 )
 from vine_sharedport.factory.description import Description, describe
 from vine_sharedport.factory.elsewhere import place_elsewhere, remove_elsewhere
+from vine_sharedport.factory.fit import Fit
 from vine_sharedport.factory.jobs import worker_address
 from vine_sharedport.factory.live_options import LiveOptions
 from vine_sharedport.factory.mend import Mender
@@ -40,6 +41,7 @@ from vine_sharedport.factory.report import (
     format_prometheus,
 )
 from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
+from vine_sharedport.factory.runs import is_typed, typed
 from vine_sharedport.factory.watch import ManagerView, Watch
 from vine_sharedport.pool._guardian import Process, is_alive
 from vine_sharedport.pool.tail import Tails
@@ -58,6 +60,8 @@ _TICK = 0.2
 # restarts, and the socket that is made anew.
 _GONE_AFTER = 20.0
 _GONE_AFTER_WITH_OWNER = 120.0
+
+_MANAGER_ENDED = "the manager has ended"
 
 # How old the manager's last answer may be for new workers to be submitted by it.
 _STALE_AFTER = 60.0
@@ -99,21 +103,23 @@ class Loop:
         where = place.where
         self._manager = place.manager
         self._queue = Queue(directory, factory=self.id, place=place)
+        self._started = _begin(directory)
         self._account = Account(
             self._queue.table,
             directory,
             lambda: self.options.timeout,
             None if where.grid is not None else Tails(where.schedd, where.pool),
+            since=self._started,
         )
         self._mender = Mender(self._queue)
         self._renewal = Renewal()
+        self._fit = Fit()
         self._view = ManagerView()
         asked = ManagerPlace.of(self.options) if self.options.address else ManagerPlace()
         self._watch = Watch(asked, lambda: self.options.cycle)
         self._routes: dict[str, str] = {}
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
-        self._started = time.time()
         self._settled = self._began + self.options.settle  # before that nothing is submitted
         self._left_behind = True  # there may be jobs of a factory that was killed
         self._place = place
@@ -224,6 +230,8 @@ class Loop:
                 workers_needed([view.status], self.options), self.options
             )
         self._message = self._submit(now)
+        if self._described is not None:
+            self._fit.look(self._queue.table, self._described[1])
         self._account.note(self._queue.take_changed())
         self._queue.renew_lease()
         self._tell("running")
@@ -326,6 +334,8 @@ class Loop:
         why = limit_reached(needed, self.options, self._counts())
         if self._view.error is not None:
             return f"the manager does not answer; by what it said last, {why}"
+        if self._fit.problem is not None:
+            return f"{len(self._fit.problem.jobs)} jobs wait, and no machine is large enough"
         since = time.time() - _LONG_IDLE
         waiting = [j for j in self._queue.table if j.state == "idle" and j.since < since]
         if not waiting or not self._queue.tells_host:
@@ -428,7 +438,7 @@ class Loop:
         known = view.answered is not None or any(job.left for job in self._queue.table)
         if known and view.gone_since is not None and now - view.gone_since > patience:
             log.info("%s", view.error)
-            return f"the manager has ended: nobody has answered for it for {patience:g} s"
+            return f"{_MANAGER_ENDED}: nobody has answered for it for {patience:g} s"
         limit = self.options.factory_timeout
         last = view.answered if view.answered is not None else self._began
         if limit and view.error is not None and now - last > limit:
@@ -452,6 +462,10 @@ class Loop:
             Place.forget(self.directory)
         self._tell("ended")
         (log.info if removal.is_done else log.error)("ended: %s", self._message)
+        if reason.startswith(_MANAGER_ENDED) and is_typed():
+            # Without a name of its own, the manager has another address then.
+            step = typed() if self.options.manager_name else "--address as it tells then"
+            log.info("when its program runs again, start a factory again: %s", step)
 
     # --- telling
 
@@ -563,8 +577,19 @@ class Loop:
             found.append(
                 Problem("schedd", self._queue.error, "the factory tries again by itself")
             )
+        if self._fit.problem is not None and self._queue.table.counts()["idle"]:
+            found.append(self._fit.problem)
         account = self._account
         return [*found, *self._mender.problems(), *account.containers(), *account.failures()]
+
+
+def _begin(directory: str) -> float:
+    """Return when the factory was started: now, or before its process was started again."""
+    with contextlib.suppress(LaunchError):
+        before = files.read_status(directory)
+        if before.state != "ended" and before.started:
+            return before.started
+    return time.time()
 
 
 def _number(status: Mapping[str, Any], name: str) -> int:

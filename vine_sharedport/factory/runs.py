@@ -19,6 +19,7 @@ __all__ = [
     "by_address",
     "by_name",
     "called",
+    "is_typed",
     "names_here",
     "runs_elsewhere",
     "runs_here",
@@ -105,6 +106,11 @@ def typed(*more: str, without: Iterable[str] = ()) -> str:
         elif not word.startswith(tuple(f"{option}=" for option in left_out)):
             kept.append(word)
     return shlex.join(["vine_sharedport", "factory", *kept, *more])
+
+
+def is_typed() -> bool:
+    """Whether somebody has typed the command that this process is."""
+    return bool(_words())
 
 
 def _words() -> list[str]:

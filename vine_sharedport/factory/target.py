@@ -32,6 +32,7 @@ from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
+    "check_manager",
     "check_secret",
     "default_directory",
     "look_again",
@@ -67,11 +68,7 @@ def values_of_manager(manager: Any) -> dict[str, Any]:
     Raises:
         LaunchError: It has no shared port.
     """
-    if isinstance(manager, str):
-        raise LaunchError(
-            f"manager is the text {manager!r}, wanted is what vine.Manager() has returned; "
-            f"for a manager of another program write manager_name={manager!r}"
-        )
+    check_manager(manager)
     link = getattr(manager, "shared_port", None)
     if link is None:
         raise LaunchError(
@@ -87,6 +84,19 @@ def values_of_manager(manager: Any) -> dict[str, Any]:
     if getattr(manager, "_using_ssl", False):
         found["ssl"] = True
     return found
+
+
+def check_manager(manager: Any) -> None:
+    """Refuse a manager's name in the place of the manager.
+
+    Raises:
+        LaunchError: It is a text.
+    """
+    if isinstance(manager, str):
+        raise LaunchError(
+            f"manager is the text {manager!r}, wanted is what vine.Manager() has returned; "
+            f"for a manager of another program write manager_name={manager!r}"
+        )
 
 
 def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
