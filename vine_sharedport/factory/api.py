@@ -40,7 +40,7 @@ _REVIVE_AFTER = 2.0
 _LAST_LINES = 15
 # Seconds between two looks at what the factory says is wrong, and bytes of the longest status
 # that is read for it: it has all jobs, and the manager waits meanwhile.
-_LOOK_INTERVAL, _MOST_READ = 5.0, 1 << 20
+_LOOK_INTERVAL, _MOST_READ = 2.0, 1 << 20
 # Seconds for options that are set one after the other when it runs already. A manager of this
 # program makes that unnecessary: it answers no factory before the program waits for tasks.
 _SETTLE = 1

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 # Seconds for which a job must have waited: a pool with a free machine may take as long, and
 # is not asked. And seconds between two questions: machines come and go.
-_WAITED, _INTERVAL = 5.0, 60.0
+_WAITED, _INTERVAL = 3.0, 60.0
 
 
 class Fit:

@@ -229,9 +229,9 @@ class Loop:
             self._needed = within_limits(
                 workers_needed([view.status], self.options), self.options
             )
-        self._message = self._submit(now)
         if self._described is not None:
             self._fit.look(self._queue.table, self._described[1])
+        self._message = self._submit(now)
         self._account.note(self._queue.take_changed())
         self._queue.renew_lease()
         self._tell("running")

@@ -171,7 +171,7 @@ def _not_here(name: str, system: str, then: str) -> str:
     )
     for run, directory in runs_elsewhere(system):
         if called(name, [run]):
-            return f"{text} One runs in {directory}: {by_address(run)}"
+            return f"{text} One runs in {directory}:\n  {by_address(run)}"
     names = names_here(system)
     if not names:
         return (
@@ -280,7 +280,7 @@ def check_secret(options: Options) -> None:
     )
     for run, directory in runs_elsewhere(options.system):
         if run.sock_id == sock_id and run.secret_file not in (None, path):
-            raise LaunchError(f"{what}; it runs in {directory}: {by_address(run)}")
+            raise LaunchError(f"{what}; it runs in {directory}:\n  {by_address(run)}")
     if name and path is None:
         what += f"; there is no {_secret_of(name, options.system)}"
     raise LaunchError(f"{what}; {OTHER_SECRET}")

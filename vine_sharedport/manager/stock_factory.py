@@ -19,10 +19,10 @@ __all__ = ["make_stock_factory"]
 log = logging.getLogger(__name__)
 
 # What vine_factory submits by, which it misses without a word.
-# Source: batch_queue_cluster.c, batch_queue_lsf.c and batch_queue_flux.c of cctools.
+# Source: batch_queue_cluster.c of cctools.
 _PROGRAMS = {
     "slurm": "sbatch", "uge": "qsub", "sge": "qsub", "pbs": "qsub", "torque": "qsub",
-    "moab": "qsub", "lsf": "bsub", "flux": "flux",
+    "moab": "msub", "lsf": "bsub",
 }  # fmt: skip
 
 _CONSTRUCTOR = (
