@@ -109,8 +109,6 @@ def warn_of_late_options(
     late = []
     words = list(arguments)
     for number, word in enumerate(words):
-        if word == "--":
-            break
         action = parser._option_string_actions.get(word.partition("=")[0])
         if action is None or not word.startswith("--"):
             continue

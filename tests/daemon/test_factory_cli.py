@@ -301,7 +301,7 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
         (["-M", "x", "--max-worker", "3"], 2, "did you mean --max-workers?"),
         (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
         (["-M", "x", "--amazon-config", "f"], 1, "amazon_config is refused"),
-        (["-M", "a name"], 1, "nor is it the name of a shared port"),
+        (["-M", "a name"], 1, "the factory can wait for no such name"),
         (["-M", "x", "-C", "none.json"], 1, "cannot read the factory's configuration"),
         (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 1, "no preset 'none'"),
         (["status"], 1, "there is no factory in or below"),

@@ -61,8 +61,6 @@ _TICK = 0.2
 _GONE_AFTER = 20.0
 _GONE_AFTER_WITH_OWNER = 120.0
 
-_MANAGER_ENDED = "the manager has ended"
-
 # How old the manager's last answer may be for new workers to be submitted by it.
 _STALE_AFTER = 60.0
 
@@ -438,7 +436,7 @@ class Loop:
         known = view.answered is not None or any(job.left for job in self._queue.table)
         if known and view.gone_since is not None and now - view.gone_since > patience:
             log.info("%s", view.error)
-            return f"{_MANAGER_ENDED}: nobody has answered for it for {patience:g} s"
+            return f"the manager has ended: nobody has answered for it for {patience:g} s"
         limit = self.options.factory_timeout
         last = view.answered if view.answered is not None else self._began
         if limit and view.error is not None and now - last > limit:
@@ -462,7 +460,7 @@ class Loop:
             Place.forget(self.directory)
         self._tell("ended")
         (log.info if removal.is_done else log.error)("ended: %s", self._message)
-        if reason.startswith(_MANAGER_ENDED) and is_typed():
+        if reason.startswith("the manager has ended") and is_typed():
             # Without a name of its own, the manager has another address then.
             step = typed() if self.options.manager_name else "--address as it tells then"
             log.info("when its program runs again, start a factory again: %s", step)
