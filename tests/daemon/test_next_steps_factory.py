@@ -337,6 +337,7 @@ def test_what_is_wrong_in_a_program_is_one_edit(site: Site, sweep: str, line: st
         'import warnings; warnings.simplefilter("ignore")\nimport vine_sharedport as vine\n'
         f"m = vine.Manager(0, shared_port=True)\nf = {line}\nf.min_workers = 0\n"
         "with f:\n    m.wait(1)\n"
+        "print(m.shared_port and m.shared_port.counters.refused)\n"
     )
     program.write_text(text)
     failed = prog.run("python3 user.py")
@@ -345,7 +346,7 @@ def test_what_is_wrong_in_a_program_is_one_edit(site: Site, sweep: str, line: st
     edit = re.search(pattern, last)
     assert edit is not None, last
     program.write_text(text.replace(replaced, edit[1]))
-    prog.paste("python3 user.py")
+    assert prog.paste("python3 user.py").text == "{}\n", "nobody was refused"
 
 
 def test_a_program_is_warned_of_a_size_that_no_machine_has(site: Site, pool: Any) -> None:

@@ -252,7 +252,8 @@ class Factory:
         directory = self._choose_directory(options)
         with contextlib.suppress(OSError):  # it was removed
             self._cwd = os.getcwd()
-        with setup.prepare(options, directory) as (self._options, lock):
+        prepared = setup.prepare(options, directory, knows_secret=self._has_manager)
+        with prepared as (self._options, lock):
             self._process = process.spawn(
                 directory, owner=process.owner_process(), log_file=options.log_file, lock=lock
             )

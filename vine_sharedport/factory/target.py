@@ -265,6 +265,9 @@ def check_secret(options: Options) -> None:
     if options.address is None:
         return
     path = options.secret_file
+    own = [run.secret_file for run in runs_here(options.system)]
+    if path is not None and path in own:
+        return  # the manager would count the attempt as a client that has gone
     secret = None if path is None else read_secret_file(path)
     if not _is_refused(options.address, secret):
         return
