@@ -35,12 +35,13 @@ _NAMES = ("-M", "-N", "--manager-name", "--master-name")
 _PLACES = ("--address", "--secret-file")
 
 
-def runs_here(system: str, base: str = "") -> list[Run]:
+def runs_here(system: str, base: str = "", *, ended: bool = False) -> list[Run]:
     """Return the managers that run in or below a directory, the last one first.
 
     Args:
         system: taskvine or work_queue.
         base: The directory; the present one by default.
+        ended: Also those that run no more; nobody is asked.
     """
     pattern = os.path.join(glob.escape(base), _RUNS[system], RUN_FILE)
     # TaskVine's link most-recent leads to one of the others.
@@ -52,7 +53,7 @@ def runs_here(system: str, base: str = "") -> list[Run]:
         if run is None or run.socket in alive:
             continue
         with contextlib.suppress(SharedPortError):  # another user's
-            if is_served(run.socket):
+            if ended or is_served(run.socket):
                 alive[run.socket] = run
     return list(alive.values())
 

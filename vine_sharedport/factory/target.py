@@ -265,8 +265,9 @@ def check_secret(options: Options) -> None:
     if options.address is None:
         return
     path = options.secret_file
-    own = [run.secret_file for run in runs_here(options.system)]
-    if path is not None and path in own:
+    name, sock_id = options.manager_name, str(address_of(options.address).sock)
+    told = called(sock_id, runs_here(options.system, ended=True))
+    if path is not None and path in [run.secret_file for run in told]:
         return  # the manager would count the attempt as a client that has gone
     secret = None if path is None else read_secret_file(path)
     if not _is_refused(options.address, secret):
@@ -275,7 +276,6 @@ def check_secret(options: Options) -> None:
         time.sleep(_ASK_AGAIN_AFTER)
         if not _is_refused(options.address, secret):
             return
-    name, sock_id = options.manager_name, str(address_of(options.address).sock)
     what = f"the manager {name or sock_id} " + (
         "asks for its secret, and the factory has none"
         if path is None
