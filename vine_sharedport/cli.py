@@ -20,7 +20,7 @@ from functools import partial
 from vine_sharedport.cli_doctor import add_doctor
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
-from vine_sharedport.cli_parser import Parser
+from vine_sharedport.cli_parser import Parser, warn_of_late_options
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import (
     EndpointError,
@@ -475,7 +475,7 @@ def _start_pool(options: argparse.Namespace) -> int:
 def _show_pool(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
-    status = personal.pool_status(options.directory)
+    status = personal.pool_status(options.directory or _pool_of_shell())
     if options.json:
         print(json.dumps(dataclasses.asdict(status)))
     else:
@@ -488,13 +488,26 @@ def _show_pool(options: argparse.Namespace) -> int:
 def _stop_pool(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
-    directory = options.directory or personal.default_directory()
+    directory = options.directory or _pool_of_shell() or personal.default_directory()
     if personal.stop_pool(directory):
         print(f"The pool in {directory} has ended.")
     else:
         print(f"No pool runs in {directory}.")
         _tell_of_others("stop")
     return 0
+
+
+def _pool_of_shell() -> str | None:
+    """Return the directory of the personal pool that ``CONDOR_CONFIG`` leads to, or led."""
+    from vine_sharedport.pool import personal
+
+    directory, name = os.path.split(os.environ.get("CONDOR_CONFIG", ""))
+    if name != "condor_config" or not os.path.isabs(directory):
+        return None
+    # What is another HTCondor's has no notes beside it; of a pool that has ended nothing
+    # may be left.
+    is_other = os.path.exists(os.environ["CONDOR_CONFIG"]) and not personal.is_place(directory)
+    return None if is_other else directory
 
 
 def _tell_of_others(verb: str) -> None:
@@ -508,7 +521,7 @@ def _tell_of_others(verb: str) -> None:
 def _print_environment(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
-    directory = options.directory
+    directory = options.directory or _pool_of_shell()
     if directory is None:
         directory = next(iter(personal.running_pools()), None)
     print(personal.shell_text(personal.PersonalPool.attach(directory)))
@@ -530,7 +543,7 @@ def _add_run(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments"
     )
-    parser.set_defaults(run=_run_program)
+    parser.set_defaults(run=_run_program, parser=parser)
 
 
 def _add_link_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -547,6 +560,7 @@ def _run_program(options: argparse.Namespace) -> int:
     from vine_sharedport.manager.settings import SharedPort
 
     settings = SharedPort(name=options.name, gate=options.gate)
+    warn_of_late_options(options.parser, options.program, options.arguments)
     choose_pool(options)
     arguments = [options.program, *options.arguments]
     try:

@@ -21,6 +21,8 @@ from vine_sharedport.errors import LaunchError
 
 __all__ = ["add_factory"]
 
+log = logging.getLogger(__name__)
+
 _FAILURE = 1
 
 # The options of vine_factory with the letters that it has for them.
@@ -40,6 +42,11 @@ _LETTERS = {
     "debug_file_size": "-O",
 }
 _VERBS = ("status", "stop", "list", "run")
+
+# What people type who look for the verb that starts one.
+_STARTING = ("start", "begin", "serve", "create", "new", "submit")
+_NAMING = ("-M", "-N", "--manager-name", "--address", "-C", "--config-file")
+_COMMAND = "vine_sharedport"
 
 
 def add_factory(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -144,9 +151,7 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
     parser = _make_parser(program)
     word = arguments[0] if arguments else "-"
     if not word.startswith("-") and not re.match(r".+:\d+(:|$)", ":".join(arguments[:2])):
-        meant = nearest(word, _VERBS)
-        hint = f"did you mean {meant}?" if meant else f"a manager is named by -M {word}"
-        parser.refuse(f"there is no verb {word!r}; {hint}")
+        parser.refuse(_explain_word(word, arguments[1:]))
     options = parser.parse_args(arguments)
     values = {
         name: value
@@ -179,6 +184,7 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
         prometheus_file = os.path.abspath(prometheus_file)
         if os.path.dirname(prometheus_file) != directory:  # which is not made yet
             _check_prometheus_file(prometheus_file)
+    _tell_of_others(resolved)
     with setup.prepare(resolved, directory) as (resolved, lock):
         _log_to(resolved, os.path.join(directory, files.LOG))
         print(f"The factory works in {directory}", flush=True)
@@ -189,6 +195,46 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
 
             owner = find_process(os.getppid())
         return process.run(directory, owner=owner, prometheus_file=prometheus_file, lock=lock)
+
+
+def _tell_of_others(options: Any) -> None:
+    """Tell of another factory near here that serves the same manager."""
+    from vine_sharedport.factory import near
+
+    for one in near.find_factories():
+        if one.running and one.serves(options.address):
+            log.warning(
+                "another factory serves this manager already; together they have at most "
+                "max_workers (%d here). See it: vine_sharedport factory status %s",
+                options.max_workers, shlex.quote(one.directory),
+            )  # fmt: skip
+            return
+
+
+def _explain_word(word: str, others: Sequence[str]) -> str:
+    """Say what a first word is that is no verb, and what was probably meant."""
+    from vine_sharedport.factory.options import BATCH_TYPES
+    from vine_sharedport.factory.runs import names_here
+
+    named = any(option.startswith(_NAMING) for option in others)
+    if word in BATCH_TYPES and named:
+        what = f"the batch system {word} is no verb; leave it out, or write -T {word}"
+        if word == "condor":
+            what = "the batch system is condor without being told; leave that word out"
+            return f"{what}: {shlex.join([_COMMAND, 'factory', *others])}"
+        return what
+    meant = nearest(word, _VERBS) if word not in _STARTING else None
+    if meant:
+        return f"there is no verb {word!r}; did you mean {meant}?"
+    what = f"there is no verb {word!r}; "
+    if word not in (*_STARTING, *BATCH_TYPES):
+        what += "if it is a manager's name, it comes after -M: "
+        return what + shlex.join([_COMMAND, "factory", "-M", word, *others])
+    what += "a factory starts without one: "
+    if named:
+        return what + shlex.join([_COMMAND, "factory", *others])
+    names = [*names_here("taskvine"), "NAME"]
+    return what + shlex.join([_COMMAND, "factory", "-M", names[0], *others])
 
 
 def _check_prometheus_file(path: str) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 
+from vine_sharedport.cli_parser import warn_of_late_options
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 
 __all__ = ["add_manager"]
@@ -28,8 +29,9 @@ def add_manager(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _add_submit(verbs)
     status = verbs.add_parser(
         "status",
-        help="show it; exit status 1 if it failed or is held",
-        description="Show one manager, or all in the queue and those that have ended lately.",
+        help="show one, or all; exit status 1 if the one has failed or is held",
+        description="Show one manager, or all in the queue and those that have ended lately. "
+        "Exit status 1 if it has failed or is held; of all of them, always 0.",
     )
     status.add_argument("manager", nargs="?", metavar="NAME|ID", help="default: all")
     status.add_argument("--json", action="store_true", help="print JSON: an object, or a list")
@@ -156,6 +158,7 @@ def _submit(options: argparse.Namespace) -> int:
         once=options.once,
         memory=options.memory,
     )
+    warn_of_late_options(options.parser, options.program, options.arguments)
     choose_pool(options)
     if options.dry_run:
         print(describe_manager(manager), end="")

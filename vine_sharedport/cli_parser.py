@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["Parser", "nearest"]
+__all__ = ["Parser", "nearest", "warn_of_late_options"]
+
+log = logging.getLogger(__name__)
 
 _USAGE_ERROR = 2
 
@@ -125,3 +128,37 @@ class Parser(argparse.ArgumentParser):
         meant = nearest(str(value), known)
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
         self.refuse(f"there is no {str(action.metavar).lower()} {value!r}; {hint}")
+
+
+def warn_of_late_options(
+    parser: argparse.ArgumentParser, program: str, arguments: Sequence[str]
+) -> None:
+    """Warn of a program's arguments that look like options of ours, which come before it.
+
+    Args:
+        parser: The command's.
+        program: The user's program.
+        arguments: What follows it.
+    """
+    late = []
+    words = list(arguments)
+    for number, word in enumerate(words):
+        action = parser._option_string_actions.get(word.partition("=")[0])
+        if action is None or not word.startswith("--"):
+            continue
+        late.append(word)
+        if action.nargs is None and "=" not in word:
+            late += words[number + 1 : number + 2]
+    if late and not any(_was_given(parser, word) for word in late if word.startswith("--")):
+        rest = [word for word in words if word not in late]
+        log.warning(
+            "%s is passed on to %s; options of ours come before the program: %s",
+            " ".join(late), program, shlex.join([*parser.prog.split(), *late, program, *rest]),
+        )  # fmt: skip
+
+
+def _was_given(parser: argparse.ArgumentParser, word: str) -> bool:
+    """Whether an option was given before the program, too: then the other one is meant so."""
+    given = parser._given if isinstance(parser, Parser) else []
+    name = word.partition("=")[0]
+    return sum(text.partition("=")[0] == name for text in given) > 1

@@ -110,7 +110,7 @@ def test_it_serves_a_manager_and_tells_of_it_and_is_stopped(
     assert ended.returncode == 1
     assert "ended: stopped by 'vine_sharedport factory stop'\n" in ended.stdout
     assert "No factory runs" in call(tmp_path, "stop").stdout
-    assert "submitted cluster" in (directory / "factory.log").read_text()
+    assert "as cluster" in (directory / "factory.log").read_text()
 
 
 @pytest.mark.parametrize(
@@ -296,13 +296,13 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
     [
         (["-T", "condor"], 2, "give the manager"),
         (["stpo", "nowhere", "--json"], 2, "there is no verb 'stpo'; did you mean stop?"),
-        (["xyz"], 2, "there is no verb 'xyz'; a manager is named by -M xyz"),
+        (["xyz"], 2, "there is no verb 'xyz'; if it is a manager's name, it comes after -M: "),
         (["host", "9123"], 2, "give the manager"),
         (["-T", "slurm", "-M", "x"], 2, "vine_factory with the launcher"),
         (["-M", "x", "--max-worker", "3"], 2, "did you mean --max-workers?"),
         (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
         (["-M", "x", "--amazon-config", "f"], 1, "amazon_config is refused"),
-        (["-M", "a name"], 1, "nor is it the name of a shared port"),
+        (["-M", "a name"], 1, "the factory can wait for no such name"),
         (["-M", "x", "-C", "none.json"], 1, "cannot read the factory's configuration"),
         (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 1, "no preset 'none'"),
         (["status"], 1, "there is no factory in or below"),

@@ -80,7 +80,7 @@ def test_a_manager_is_found_by_its_own_name_where_it_was_started(
     # Of two with the same name none is taken.
     make_manager(name="my sweep")
     found = start(tmp_path, "-M", "my sweep")
-    assert "2 managers of this directory are called 'my sweep'" in found.communicate()[1]
+    assert "are called 'my sweep'; say which" in found.communicate()[1]
     # One that has ended is none.
     manager._free()
     assert values_of_name("my sweep")["address"] != str(manager.shared_port.address)
@@ -97,7 +97,10 @@ def test_a_manager_may_be_started_after_its_factory(
         helpers.wait_until(lambda: (now := read(status)) is not None and now.manager.error)
         told = read(status)
         assert told is not None
-        assert f"nobody serves the sock id {name} (yet)" in told.message
+        assert (
+            f"waiting for a manager called '{name}' to be started in or below" in told.message
+        )
+        assert f"nobody serves the sock id {name} (yet)" in str(told.manager.error)
         make: dict[str, Any] = {"name": name}
         if form == "of the shared port":
             make = {"shared_port": vine.SharedPort(name=name)}
@@ -115,7 +118,8 @@ def test_a_name_that_nobody_has_is_told(make_manager: Any, tmp_path: Path) -> No
     found = start(tmp_path, "-M", "no such name")
     said = found.communicate(timeout=30)[1]
     assert found.returncode == 1
-    assert "no manager of this name runs in this directory" in said
+    assert "no manager called 'no such name' runs in or below" in said
+    assert "the factory can wait for no such name" in said
     assert "Traceback" not in said
 
 

@@ -55,3 +55,15 @@ def test_it_is_told_where_only_the_schedd_can_be_asked() -> None:
     # Between two questions it was started and failed: it was never seen to run.
     table.update([{**ad, "NumJobStarts": 3}], asked=25.0)
     assert "3 times by now; HTCondor says" in account.containers()[0].explanation
+
+
+def test_jobs_that_ended_before_the_factory_was_started_are_not_its_own() -> None:
+    table = JobTable()
+    account = Account(table, "/nowhere", lambda: 900, since=100.5)
+    events = [Event("SUBMIT", 1, proc, 10.0) for proc in range(3)]
+    events += [Event("JOB_ABORTED", 1, 0, 100.0), Event("JOB_TERMINATED", 1, 1, 100.0)]
+    account.note(table.apply(events))
+    assert [job.id for job in account.reports(101.0)] == ["1.2"], "which it has taken over"
+    assert account.totals()["submitted"] == 1
+    table.apply([Event("JOB_ABORTED", 1, 2, 102.0)])
+    assert account.totals() == {"submitted": 1, "ended": 1, "failed": 0, "evicted": 0}

@@ -89,7 +89,7 @@ def test_one_that_ends_without_a_word_is_told_so(
 @pytest.fixture
 def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[api.Factory]:
     """Make a factory that waits for its manager; its process does nothing."""
-    host = SimpleNamespace(address=Sinful.parse("<192.0.2.7:9618>"))
+    host = SimpleNamespace(address=Sinful.parse("<192.0.2.7:9618>"), socket_dir="/nowhere")
     monkeypatch.setattr(target, "discover", lambda: host)
     monkeypatch.setattr(target, "check_secret", lambda options: None)
     monkeypatch.chdir(tmp_path)

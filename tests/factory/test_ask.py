@@ -21,7 +21,6 @@ from vine_sharedport.factory import ask as module
 from vine_sharedport.factory.ask import ManagerPlace, ManagerUnreachable, ask, read_answer
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.watch import says_nobody_there
-from vine_sharedport.link.dial import SECRET_WANTED
 from vine_sharedport.wire.gate import MAGIC
 
 STATUS = [{"tasks_waiting": 3, "project": "sweep"}]
@@ -201,8 +200,7 @@ def test_a_gate_that_greets_late_is_named_to_who_has_no_secret() -> None:
     began = time.monotonic()
     said = refusal(gate, timeout=20)
     assert time.monotonic() - began < 10, "at once, not when the time is over"
-    assert SECRET_WANTED in said
-    assert "start the factory where the manager was started" in said
+    assert "asks for its secret, and the factory has none; give --secret-file FILE" in said
 
 
 def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -314,7 +312,8 @@ def test_that_nobody_serves_the_sock_id_is_the_first_cause(tls: bool) -> None:
         with pytest.raises(ManagerUnreachable) as caught:
             ask(place, "manager", timeout=20)
     said = str(caught.value)
-    assert said.startswith("nobody serves the sock id nosuch (yet): is the name right (-M")
+    assert said.startswith("nobody serves the sock id nosuch (yet): does the manager's program")
+    assert "TLS" not in said, "nothing speaks for it"
     assert says_nobody_there(said, place)
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import files, setup, target
+from vine_sharedport.factory import files, runs, setup, target
 from vine_sharedport.factory.options import Options, read_config, write_config
 from vine_sharedport.link.run_file import Run, write_run_file
 from vine_sharedport.wire.sinful import Sinful
@@ -26,7 +26,8 @@ Start = Callable[..., None]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     location = SimpleNamespace(address=HOST, socket_dir=str(tmp_path))
-    monkeypatch.setattr(target, "discover", lambda: location)
+    for module in (target, runs):
+        monkeypatch.setattr(module, "discover", lambda: location)
     return tmp_path
 
 
@@ -174,10 +175,10 @@ def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
     write_config(config(directory), waiting())
     start("sweep", "vine_1_a", None)
     start("sweep", "vine_2_b", None)
-    with pytest.raises(LaunchError, match="2 managers of this directory"):
+    with pytest.raises(LaunchError, match="2 managers that run in or below"):
         target.look_again(waiting_at_first := read_config(config(directory)))
     with caplog.at_level(logging.WARNING):
         assert not setup.follow_name(directory)
         assert not setup.follow_name(directory)
-    assert caplog.text.count("2 managers of this directory are called 'sweep'") == 1
+    assert caplog.text.count("are called 'sweep'") == 1
     assert read_config(config(directory)) == waiting_at_first

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.pool.machines import glibc_of, older_systems
+from vine_sharedport.pool.machines import glibc_of, older_systems, too_large
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,40 @@ def test_the_system_that_the_job_sees_goes_before_the_startds() -> None:
         },
     ]  # fmt: skip
     assert older_systems(ads, (2, 38)) == {"RHEL 9": (1, (2, 34))}
+
+
+SLOTS: list[dict[str, Any]] = [
+    {"TotalSlotCpus": 2, "TotalSlotMemory": 3000, "TotalSlotDisk": 10 << 20},
+    {"TotalSlotCpus": 8, "TotalSlotMemory": 1000, "TotalSlotDisk": 10 << 20},
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "option", "most"),
+    [
+        ("request_cpus = 64", "cores", 8),
+        ("Request_Memory = 4000\nrequest_cpus=64", "cores", 8),
+        ("request_cpus = 8\nrequest_memory = 3001", "memory", 3000),
+        (f"request_disk = {11 << 20}", "disk", 10 << 10),
+        ("request_gpus = 1", "gpus", 0),
+    ],
+)
+def test_what_no_slot_has_is_told_with_the_most_that_there_is(
+    asked: str, option: str, most: int
+) -> None:
+    found = too_large(SLOTS, asked)
+    assert found is not None
+    assert (found.option, found.most) == (option, most)
+
+
+@pytest.mark.parametrize(
+    ("slots", "asked"),
+    [
+        (SLOTS, "request_cpus = 8\nrequest_memory = 3000"),
+        (SLOTS, "request_cpus = ifThenElse(1 > 64, 1, 64)\nrequest_memory = 4 GB"),
+        ([{}], "request_cpus = 64"),
+        ([], "request_cpus = 64"),
+    ],
+)
+def test_what_a_slot_may_have_is_not_told(slots: list[dict[str, Any]], asked: str) -> None:
+    assert too_large(slots, asked) is None

@@ -41,6 +41,8 @@ class Account:
         directory: Where their ``.err`` files are.
         patience: Returns the seconds after which a worker gives up to connect.
         tails: Fetches what running jobs have said; None where HTCondor cannot.
+        since: When the factory was started. Its directory's log may tell of jobs that had
+            ended before, of an earlier one.
 
     Attributes:
         brake: How many workers have failed one after the other.
@@ -52,12 +54,15 @@ class Account:
         directory: str,
         patience: Callable[[], int],
         tails: Tails | None = None,
+        *,
+        since: float = 0.0,
     ) -> None:
         self.brake = Brake()
         self._table = table
         self._directory = directory
         self._patience = patience
         self._tails = tails
+        self._since = since
         self._view = ManagerView()
         self._worked: set[str] = set()  # those that have been connected
         self._lines: dict[str, str | None] = {}
@@ -67,7 +72,7 @@ class Account:
     def note(self, changed: Iterable[Job]) -> None:
         """Log what has become of jobs, and keep what ended ones have said last."""
         self._forget_replaced()
-        for job in changed:
+        for job in filter(self._is_ours, changed):
             if not job.left:
                 self._lines[job.id] = self._read_last_line(job)
                 if has_failed(job):
@@ -84,9 +89,16 @@ class Account:
         """
         self._view = view
         self._worked |= {job.id for job in self._table if job.connected}
-        self.brake.look(self._table, self._worked, now)
+        self.brake.look(self._jobs(), self._worked, now)
         if self._tails is not None:
             self._tails.want(job.id for job in self._table if job.connected is False)
+
+    def _is_ours(self, job: Job) -> bool:
+        """Whether a job is not of an earlier factory, of which the log still tells."""
+        return job.left or job.since >= self._since
+
+    def _jobs(self) -> list[Job]:
+        return list(filter(self._is_ours, self._table))
 
     def why(self, job: Job, now: float) -> str | None:
         """Return why a job is not at work; None if it is, or that is not known.
@@ -120,12 +132,13 @@ class Account:
 
     def totals(self) -> dict[str, int]:
         """Return how many jobs were submitted, ended, failed and evicted so far."""
-        ended = [job for job in self._table if not job.left]
+        jobs = self._jobs()
+        ended = [job for job in jobs if not job.left]
         return {
-            "submitted": len(self._table) + self._forgotten["submitted"],
+            "submitted": len(jobs) + self._forgotten["submitted"],
             "ended": len(ended) + self._forgotten["ended"],
             "failed": sum(map(has_failed, ended)) + self._forgotten["failed"],
-            "evicted": sum(job.evictions for job in self._table) + self._forgotten["evicted"],
+            "evicted": sum(job.evictions for job in jobs) + self._forgotten["evicted"],
         }
 
     def reports(self, now: float) -> list[JobReport]:
@@ -135,7 +148,7 @@ class Account:
             now: In seconds since 1970.
         """
         left = [job for job in self._table if job.left]
-        ended = sorted((job for job in self._table if not job.left), key=lambda j: j.since)
+        ended = sorted((job for job in self._jobs() if not job.left), key=lambda j: j.since)
         return [
             JobReport(
                 id=job.id,
@@ -155,7 +168,7 @@ class Account:
         """Return the problem that workers fail, if they do."""
         if not self.brake.failures:
             return []
-        failed = [j for j in self._table if has_failed(j) and j.id not in self._worked]
+        failed = [j for j in self._jobs() if has_failed(j) and j.id not in self._worked]
         lines = [self._lines.get(job.id) for job in failed]
         last = next((line for line in reversed(lines) if line), None)
         why = self.why(failed[-1], time.time()) if failed else None
@@ -220,6 +233,8 @@ class Account:
         for job in self._table.take_replaced():
             log.debug("job %s is another one now: the schedd has begun anew", job.id)
             self._drop(job.id)
+            if not self._is_ours(job):
+                continue
             self._forgotten["submitted"] += 1
             self._forgotten["ended"] += 1
             self._forgotten["failed"] += has_failed(job)

@@ -38,6 +38,9 @@ _LAST_MOMENT = 2.0
 # What has killed all its processes may be about to end this program, too.
 _REVIVE_AFTER = 2.0
 _LAST_LINES = 15
+# Seconds between two looks at what the factory says is wrong, and bytes of the longest status
+# that is read for it: it has all jobs, and the manager waits meanwhile.
+_LOOK_INTERVAL, _MOST_READ = 2.0, 1 << 20
 # Seconds for options that are set one after the other when it runs already. A manager of this
 # program makes that unnecessary: it answers no factory before the program waits for tasks.
 _SETTLE = 1
@@ -126,6 +129,8 @@ class Factory:
         self._keeper: threading.Event | None = None
         self._base_directory: str | None = None
         self._cwd: str | None = None  # where the manager's name is looked for
+        self._told: set[str] = set()  # causes of problems
+        self._looked = 0.0
         self._given: dict[str, Any] = {}
         self._has_manager = manager is not None
         if manager is not None:
@@ -247,7 +252,8 @@ class Factory:
         directory = self._choose_directory(options)
         with contextlib.suppress(OSError):  # it was removed
             self._cwd = os.getcwd()
-        with setup.prepare(options, directory) as (self._options, lock):
+        prepared = setup.prepare(options, directory, knows_secret=self._has_manager)
+        with prepared as (self._options, lock):
             self._process = process.spawn(
                 directory, owner=process.owner_process(), log_file=options.log_file, lock=lock
             )
@@ -394,6 +400,7 @@ class Factory:
         Raises:
             LaunchError: It cannot be, now.
         """
+        self._tell_problems()
         # Who starts or stops it just now sees to it.
         if self._process is None or not self._lock.acquire(blocking=False):
             return False
@@ -413,6 +420,20 @@ class Factory:
         finally:
             self._lock.release()
         return False
+
+    def _tell_problems(self) -> None:
+        """Log what the factory says is wrong, each kind once."""
+        if time.monotonic() - self._looked < _LOOK_INTERVAL or self._process is None:
+            return
+        self._looked = time.monotonic()
+        with contextlib.suppress(LaunchError, OSError):
+            path = os.path.join(self.directory, files.STATUS)
+            if os.stat(path).st_size > _MOST_READ:
+                return
+            for problem in files.read_status(self.directory).problems:
+                if problem.cause not in self._told and not problem.repaired:
+                    self._told.add(problem.cause)
+                    log.warning("the factory: %s; %s", problem.explanation, problem.remedy)
 
     def _spawn_again(
         self, *, owner: Process | None, ending: bool

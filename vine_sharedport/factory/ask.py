@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import DialError, SharedPortError
+from vine_sharedport.errors import DialError, SharedPortError, WrongSecretError
 from vine_sharedport.factory.options import Options
 from vine_sharedport.link import dial
 from vine_sharedport.link.secret import read_secret_file
@@ -25,6 +25,7 @@ __all__ = [
     "CLOSED",
     "MAX_ANSWER",
     "MAX_VALUES",
+    "OTHER_SECRET",
     "ManagerPlace",
     "ManagerUnreachable",
     "ask",
@@ -33,6 +34,12 @@ __all__ = [
 
 CLOSED = "closed the connection without an answer"
 """What a shared port does that has nobody under the sock id, and a manager that is ending."""
+
+OTHER_SECRET = (
+    "give --secret-file FILE, in Python secret_file=, with the file that "
+    "manager.shared_port.secret_file names"
+)
+"""What to do about it."""
 
 MAX_ANSWER = 64 << 20
 """Bytes of the longest answer that is read: some 50,000 workers."""
@@ -157,6 +164,11 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
             tried.append(query)
         except ManagerUnreachable:
             raise
+        except WrongSecretError as error:
+            raise ManagerUnreachable(
+                f"the manager {manager} has another secret than the factory's file "
+                f"{manager.secret_file}; {OTHER_SECRET}"
+            ) from error
         except SharedPortError as error:  # a time-out on the way to it among them
             which = "" if str(manager) in str(error) else f" {manager}"
             raise ManagerUnreachable(f"cannot ask the manager{which}: {error}") from error
@@ -169,16 +181,21 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
             raise ManagerUnreachable(
                 f"cannot ask the manager {manager} ({query}): {_reason_of(error)}"
             ) from error
-    other = "refuses TLS, or wants another password" if manager.tls else "wants TLS: set ssl"
     said = f"{CLOSED} to {' and '.join(tried)}"
-    sock = None if manager.address is None else Sinful.parse(manager.address).sock
-    if sock is None:
-        raise ManagerUnreachable(f"the manager {manager} {said}: it is ending, or {other}")
-    raise ManagerUnreachable(
-        f"nobody serves the sock id {sock} (yet): is the name right (-M, manager_name), and "
-        f"does the manager's program run? The shared port {CLOSED}, as with a manager that is "
-        f"ending, or {other}"
-    )
+    if manager.address is not None and manager.secret_file is None:
+        # Behind a gate somebody was there; without one the shared port closes as a manager
+        # does, but before anything was said.
+        try:
+            dial.connect(manager.address, timeout=_left(deadline), confirm=True).close()
+        except (SharedPortError, OSError) as error:
+            if dial.NOBODY_THERE in str(error):
+                sock = Sinful.parse(manager.address).sock
+                raise ManagerUnreachable(
+                    f"nobody serves the sock id {sock} (yet): does the manager's program run? "
+                    f"The shared port {CLOSED}"
+                ) from None
+    other = "refuses TLS, or wants another password" if manager.tls else "wants TLS: set ssl"
+    raise ManagerUnreachable(f"the manager {manager} {said}: it is ending, or {other}")
 
 
 def _ask_once(manager: ManagerPlace, query: str, deadline: float) -> list[dict[str, Any]]:
@@ -338,8 +355,8 @@ def _receive_all(sock: socket.socket, manager: ManagerPlace, deadline: float) ->
         if manager.secret_file is None and data.startswith(MAGIC):
             # It has greeted later than dial.connect() waits for that.
             raise ManagerUnreachable(
-                f"cannot ask the manager {manager}: {dial.SECRET_WANTED}; or start the factory "
-                "where the manager was started, it finds the file there"
+                f"the manager {manager} asks for its secret, and the factory has none; "
+                f"{OTHER_SECRET}"
             )
         if len(data) > MAX_ANSWER:
             raise ManagerUnreachable(

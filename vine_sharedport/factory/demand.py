@@ -132,6 +132,8 @@ def limit_reached(needed: int, options: Options, counts: Counts) -> str:
         if counts.held and have - counts.held < wanted:
             return f"{counts.held} held jobs stand for workers that are needed"
         if needed > options.max_workers:
+            if counts.others:
+                return f"max_workers is reached, with {counts.others} workers of others"
             return "max_workers is reached"
         return "there are as many workers as are needed"
     if options.max_idle is not None and counts.idle >= options.max_idle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -22,6 +23,7 @@ from vine_sharedport.factory.demand import (
 )
 from vine_sharedport.factory.description import Description, describe
 from vine_sharedport.factory.elsewhere import place_elsewhere, remove_elsewhere
+from vine_sharedport.factory.fit import Fit
 from vine_sharedport.factory.jobs import worker_address
 from vine_sharedport.factory.live_options import LiveOptions
 from vine_sharedport.factory.mend import Mender
@@ -39,6 +41,7 @@ from vine_sharedport.factory.report import (
     format_prometheus,
 )
 from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
+from vine_sharedport.factory.runs import is_typed, typed
 from vine_sharedport.factory.watch import ManagerView, Watch
 from vine_sharedport.pool._guardian import Process, is_alive
 from vine_sharedport.pool.tail import Tails
@@ -98,21 +101,23 @@ class Loop:
         where = place.where
         self._manager = place.manager
         self._queue = Queue(directory, factory=self.id, place=place)
+        self._started = _begin(directory)
         self._account = Account(
             self._queue.table,
             directory,
             lambda: self.options.timeout,
             None if where.grid is not None else Tails(where.schedd, where.pool),
+            since=self._started,
         )
         self._mender = Mender(self._queue)
         self._renewal = Renewal()
+        self._fit = Fit()
         self._view = ManagerView()
         asked = ManagerPlace.of(self.options) if self.options.address else ManagerPlace()
         self._watch = Watch(asked, lambda: self.options.cycle)
         self._routes: dict[str, str] = {}
         self._strangers = 0  # workers by the shared port that are no job's
         self._began = time.monotonic()
-        self._started = time.time()
         self._settled = self._began + self.options.settle  # before that nothing is submitted
         self._left_behind = True  # there may be jobs of a factory that was killed
         self._place = place
@@ -122,6 +127,9 @@ class Loop:
         self._message = "starting"
         self._told: Any = None
         self._write_error = ""
+        self._where_looked = ""  # for the manager's name
+        with contextlib.suppress(OSError):  # it was removed
+            self._where_looked = f" in or below {os.getcwd()}"
         if not self.options.address:
             self.stop(f"its configuration cannot be used: {self._live.error}")
 
@@ -219,6 +227,8 @@ class Loop:
             self._needed = within_limits(
                 workers_needed([view.status], self.options), self.options
             )
+        if self._described is not None:
+            self._fit.look(self._queue.table, self._described[1])
         self._message = self._submit(now)
         self._account.note(self._queue.take_changed())
         self._queue.renew_lease()
@@ -250,6 +260,11 @@ class Loop:
         if not self._live.are_known:
             return "the options are not known: nothing is submitted"
         if view.answered is None:
+            name = self.options.manager_name
+            if name is not None and view.gone_since is not None:
+                return (
+                    f"waiting for a manager called {name!r} to be started{self._where_looked}"
+                )
             why = f": {view.error}" if view.error is not None else ""
             return f"waiting for the manager's first answer{why}"
         if view.gone_since is not None:
@@ -317,6 +332,8 @@ class Loop:
         why = limit_reached(needed, self.options, self._counts())
         if self._view.error is not None:
             return f"the manager does not answer; by what it said last, {why}"
+        if self._fit.problem is not None:
+            return f"{len(self._fit.problem.jobs)} jobs wait, and no machine is large enough"
         since = time.time() - _LONG_IDLE
         waiting = [j for j in self._queue.table if j.state == "idle" and j.since < since]
         if not waiting or not self._queue.tells_host:
@@ -443,6 +460,10 @@ class Loop:
             Place.forget(self.directory)
         self._tell("ended")
         (log.info if removal.is_done else log.error)("ended: %s", self._message)
+        if reason.startswith("the manager has ended") and is_typed():
+            # Without a name of its own, the manager has another address then.
+            step = typed() if self.options.manager_name else "--address as it tells then"
+            log.info("when its program runs again, start a factory again: %s", step)
 
     # --- telling
 
@@ -554,8 +575,19 @@ class Loop:
             found.append(
                 Problem("schedd", self._queue.error, "the factory tries again by itself")
             )
+        if self._fit.problem is not None and self._queue.table.counts()["idle"]:
+            found.append(self._fit.problem)
         account = self._account
         return [*found, *self._mender.problems(), *account.containers(), *account.failures()]
+
+
+def _begin(directory: str) -> float:
+    """Return when the factory was started: now, or before its process was started again."""
+    with contextlib.suppress(LaunchError):
+        before = files.read_status(directory)
+        if before.state != "ended" and before.started:
+            return before.started
+    return time.time()
 
 
 def _number(status: Mapping[str, Any], name: str) -> int:

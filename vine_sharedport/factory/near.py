@@ -87,6 +87,10 @@ class Found:
             os.path.basename(self.directory),
         )
 
+    def serves(self, address: str) -> bool:
+        """Whether it is the factory of the manager at this address."""
+        return self._sock_id is not None and self._sock_id == Sinful.parse(address).sock
+
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``json.dumps``."""
         found = self.snapshot.as_dict()

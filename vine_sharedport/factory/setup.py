@@ -75,6 +75,10 @@ def resolve(given: dict[str, Any]) -> Options:
             {k: v for k, v in found.items() if k != "secret_file" or not options.secret_file},
             base=options,
         )
+    elif options.address is not None and options.secret_file is None:
+        options = Options.make(
+            target.values_of_address(options.address, options.system), base=options
+        )
     # The process that reads them has another working directory.
     paths = {}
     for name in ("secret_file", "password", "log_file", "debug_file"):
@@ -193,12 +197,19 @@ def choose_directory(options: Options, base: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def prepare(options: Options, directory: str) -> Iterator[tuple[Options, int]]:
+def prepare(
+    options: Options, directory: str, *, knows_secret: bool = False
+) -> Iterator[tuple[Options, int]]:
     """Make a factory's directory with its configuration, when all of it can work.
 
     Yields the options, completed by the directory, and a descriptor that holds the
     directory's lock until the context ends. The factory's process goes on with that one
     (``process.spawn``, ``process.run``): nobody else writes a configuration between.
+
+    Args:
+        options: What ``resolve`` has found.
+        directory: The factory's.
+        knows_secret: It is the manager itself that has told it.
 
     Raises:
         LaunchError: It cannot work, or one runs there. Nothing has been made or changed.
@@ -209,7 +220,8 @@ def prepare(options: Options, directory: str) -> Iterator[tuple[Options, int]]:
         if path is not None and os.path.dirname(path) != directory:
             _check_writable(name, path)
     describe_now(options, directory, "0" * 32)
-    target.check_secret(options)
+    if not knows_secret:
+        target.check_secret(options)
     try:
         os.makedirs(directory, exist_ok=True)
     except OSError as error:

@@ -4,38 +4,62 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
+import difflib
+import logging
 import os
+import time
 from typing import Any
 
 from vine_sharedport.errors import LaunchError, SharedPortError, WrongSecretError
+from vine_sharedport.factory.ask import OTHER_SECRET
 from vine_sharedport.factory.options import Options
+from vine_sharedport.factory.runs import (
+    by_address,
+    by_name,
+    called,
+    names_here,
+    runs_elsewhere,
+    runs_here,
+    typed,
+)
 from vine_sharedport.link import dial
 from vine_sharedport.link.endpoint import is_served
-from vine_sharedport.link.run_file import RUN_FILE, Run, read_run_file
+from vine_sharedport.link.run_file import Run
+from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.pool._htcondor import config_source
 from vine_sharedport.pool.discovery import discover
 from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
+    "check_manager",
     "check_secret",
     "default_directory",
     "look_again",
+    "values_of_address",
     "values_of_manager",
     "values_of_name",
 ]
+
+log = logging.getLogger(__name__)
 
 # Where a manager of that name, started in the present directory, has its secret:
 # ``directories`` in manager/systems.py.
 _RUN_INFO = {"taskvine": "vine-run-info", "work_queue": "work-queue-run-info"}
 
-# And where any manager that was started there has the files of its run.
-_RUNS = {"taskvine": os.path.join("*", "*", "vine-logs"),
-         "work_queue": os.path.join("work-queue-run-info", "*")}  # fmt: skip
-
 # Seconds for the gate's greeting, which comes in two round trips.
 _GATE_TIMEOUT = 5.0
+
+# A manager that is just ending refuses everybody; after so many seconds it is gone.
+_ASK_AGAIN_AFTER = 0.5
+
+# Managers that a message names at most.
+_SHOWN = 3
+
+_OTHERS = {
+    "taskvine": ("work_queue", "a Work Queue", "--work-queue"),
+    "work_queue": ("taskvine", "a TaskVine manager", "--system=taskvine"),
+}
 
 
 def values_of_manager(manager: Any) -> dict[str, Any]:
@@ -44,6 +68,7 @@ def values_of_manager(manager: Any) -> dict[str, Any]:
     Raises:
         LaunchError: It has no shared port.
     """
+    check_manager(manager)
     link = getattr(manager, "shared_port", None)
     if link is None:
         raise LaunchError(
@@ -61,6 +86,19 @@ def values_of_manager(manager: Any) -> dict[str, Any]:
     return found
 
 
+def check_manager(manager: Any) -> None:
+    """Refuse a manager's name in the place of the manager.
+
+    Raises:
+        LaunchError: It is a text.
+    """
+    if isinstance(manager, str):
+        raise LaunchError(
+            f"manager is the text {manager!r}, wanted is what vine.Manager() has returned; "
+            f"for a manager of another program write manager_name={manager!r}"
+        )
+
+
 def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
     """Return the options for a manager of this host that has this name.
 
@@ -76,19 +114,73 @@ def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
     run = _run_called(name, system)
     if run is not None:
         return _values_of_run(run)
+    _refuse_other_system(name, system)
     try:
         check_sock_id(name)
     except Exception as error:
-        raise LaunchError(
-            f"manager_name is {name!r}, and no manager of this name runs in this directory; "
-            f"nor is it the name of a shared port: {error}; the catalog server is not asked, "
-            "start the factory where the manager was started, or give its address"
-        ) from error
-    found: dict[str, Any] = {"address": str(discover().address.with_sock(name))}
+        why = f"and the factory can wait for no such name ({error})"
+        raise LaunchError(_not_here(name, system, why)) from error
+    location = discover()
+    found: dict[str, Any] = {"address": str(location.address.with_sock(name))}
     secret = _secret_of(name, system)
     if os.path.exists(secret):
         found["secret_file"] = secret
+    served = False
+    with contextlib.suppress(SharedPortError):  # another user's
+        served = is_served(os.path.join(location.socket_dir, name))
+    if not served:
+        waits = "the factory waits for one to be started there"
+        log.warning("%s", _not_here(name, system, waits))
     return found
+
+
+def values_of_address(address: str, system: str) -> dict[str, Any]:
+    """Return what a manager with this address has told, if it runs in the present directory.
+
+    Raises:
+        LaunchError: It is one of the other system.
+    """
+    sock_id = str(address_of(address).sock)
+    runs = called(sock_id, runs_here(system))
+    if not runs:
+        _refuse_other_system(sock_id, system)
+    secret_file = runs[0].secret_file if runs else None
+    return {} if secret_file is None else {"secret_file": secret_file}
+
+
+def _refuse_other_system(name: str, system: str) -> None:
+    """Refuse a manager of the present directory that is the other system's.
+
+    Raises:
+        LaunchError: It is.
+    """
+    other, what, option = _OTHERS[system]
+    if called(name, runs_here(other)):
+        raise LaunchError(
+            f"the manager {name} that runs in or below {os.getcwd()} is {what}; say so "
+            f"(in Python system={other!r}): "
+            f"{typed(option, without=() if other == 'work_queue' else ('--system',))}"
+        )
+
+
+def _not_here(name: str, system: str, then: str) -> str:
+    """Say that nobody has this name, where it was looked up, and what can be done."""
+    text = (
+        f"no manager called {name!r} runs in or below {os.getcwd()}, where its name is looked "
+        f"up; {then}."
+    )
+    for run, directory in runs_elsewhere(system):
+        if called(name, [run]):
+            return f"{text} One runs in {directory}:\n  {by_address(run)}"
+    names = names_here(system)
+    if not names:
+        return (
+            f"{text} For one that was started elsewhere start the factory in its directory, or "
+            "give --address and --secret-file, which manager.shared_port tells"
+        )
+    known = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+    near = difflib.get_close_matches(name, names, 1, 0.0)
+    return f"{text} There is {known}: {by_name(near[0])}"
 
 
 def look_again(options: Options) -> Options:
@@ -119,33 +211,19 @@ def look_again(options: Options) -> Options:
 
 
 def _run_called(name: str, system: str) -> Run | None:
-    """Return the manager with this name that runs in the present directory.
+    """Return the manager with this name that runs in or below the present directory.
 
     Raises:
         LaunchError: There are several.
     """
-    runs = [run for run in _runs(system) if name in (run.name, run.sock_id)]
+    runs = called(name, runs_here(system))
     if len(runs) > 1:
+        commands = "".join(f"\n  {by_address(run)}" for run in runs[:_SHOWN])
         raise LaunchError(
-            f"{len(runs)} managers of this directory are called {name!r}; give the address of "
-            "one, which its manager.shared_port.address tells, and its secret file: "
-            + ", ".join(f"sock={run.sock_id} {run.secret_file}" for run in runs)
+            f"{len(runs)} managers that run in or below {os.getcwd()} are called {name!r}; "
+            f"say which, by address:{commands}"
         )
     return runs[0] if runs else None
-
-
-def _runs(system: str) -> list[Run]:
-    """Return the managers that run in the present directory, the last one first."""
-    pattern = _RUNS[system]
-    # TaskVine's link most-recent leads to one of the others.
-    paths = {os.path.realpath(path) for path in glob.glob(os.path.join(pattern, RUN_FILE))}
-    found = [run for run in map(read_run_file, sorted(paths, reverse=True)) if run is not None]
-    alive = []
-    for run in found:
-        with contextlib.suppress(SharedPortError):  # another user's
-            if is_served(run.socket):
-                alive.append(run)
-    return alive
 
 
 def _values_of_run(run: Run) -> dict[str, Any]:
@@ -177,28 +255,49 @@ def _secret_of(name: str, system: str) -> str:
 
 
 def check_secret(options: Options) -> None:
-    """Refuse to begin without a secret where the manager asks for one.
+    """Refuse to begin without the secret that the manager asks for, or with another one.
 
     Only its gate can say that. One that cannot be reached may still come.
 
     Raises:
         LaunchError: It does; the message says where a secret was looked for.
     """
-    if options.address is None or options.secret_file is not None:
+    if options.address is None:
         return
+    path = options.secret_file
+    name, sock_id = options.manager_name, str(address_of(options.address).sock)
+    told = called(sock_id, runs_here(options.system, ended=True))
+    if path is not None and path in [run.secret_file for run in told]:
+        return  # the manager would count the attempt as a client that has gone
+    secret = None if path is None else read_secret_file(path)
+    if not _is_refused(options.address, secret):
+        return
+    if secret is not None:
+        time.sleep(_ASK_AGAIN_AFTER)
+        if not _is_refused(options.address, secret):
+            return
+    what = f"the manager {name or sock_id} " + (
+        "asks for its secret, and the factory has none"
+        if path is None
+        else f"has another secret than the factory's file {path}"
+    )
+    for run, directory in runs_elsewhere(options.system):
+        if run.sock_id == sock_id and run.secret_file not in (None, path):
+            raise LaunchError(f"{what}; it runs in {directory}:\n  {by_address(run)}")
+    if name and path is None:
+        what += f"; there is no {_secret_of(name, options.system)}"
+    raise LaunchError(f"{what}; {OTHER_SECRET}")
+
+
+def _is_refused(address: str, secret: bytes | None) -> bool:
+    """Whether the manager's gate refuses this secret, or that there is none."""
     try:
-        dial.connect(options.address, timeout=_GATE_TIMEOUT, confirm=True).close()
-    except WrongSecretError as error:
-        name = options.manager_name
-        looked = f"; there is no {_secret_of(name, options.system)}" if name else ""
-        raise LaunchError(
-            f"the manager {name or options.address} asks for its secret, and the factory has "
-            f"none{looked}; give --secret-file, in Python secret_file=, with the file that "
-            "manager.shared_port.secret_file names, or start the factory where the manager "
-            "was started"
-        ) from error
+        dial.connect(address, secret=secret, timeout=_GATE_TIMEOUT, confirm=True).close()
+    except WrongSecretError:
+        return True
     except SharedPortError:
         pass
+    return False
 
 
 def default_directory(base: str, manager: str) -> str:

@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from itertools import starmap
+from pathlib import Path
 from typing import Any
 
 import vine_sharedport
@@ -22,7 +23,7 @@ from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.endpoint import is_served
 from vine_sharedport.link.porter import STOP, Settings
 
-__all__ = ["PorterHandle"]
+__all__ = ["PorterHandle", "find_porters"]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,20 @@ _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from vine_sharedport.link.porter import main; main()"
 )
+
+
+def find_porters() -> list[tuple[str, int]]:
+    """Return the sock id and the manager's process of each porter of this user."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if path.stat().st_uid == os.getuid():
+                words = (path / "cmdline").read_bytes().split(b"\0")
+                sock_id = words[words.index(_PROGRAM.encode()) + 2]
+                # After the name, which may have blanks and brackets in it: state, parent.
+                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                found.append((os.fsdecode(sock_id), int(parent)))
+    return found
 
 
 class PorterHandle:

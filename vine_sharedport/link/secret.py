@@ -93,7 +93,7 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
             f"none; {step}"
         )
     if status.st_mode & 0o044:  # without private: with it, that was refused
-        _warn_of_readers(path)
+        _warn_of_readers(os.path.abspath(path))  # it is read under both names
     return secret
 
 

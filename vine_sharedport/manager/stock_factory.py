@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+import shutil
 import tempfile
 from typing import Any
 
@@ -13,6 +15,15 @@ from vine_sharedport.pool.worker_job import run_directory
 from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
 
 __all__ = ["make_stock_factory"]
+
+log = logging.getLogger(__name__)
+
+# What vine_factory submits by, which it misses without a word.
+# Source: batch_queue_cluster.c of cctools.
+_PROGRAMS = {
+    "slurm": "sbatch", "uge": "qsub", "sge": "qsub", "pbs": "qsub", "torque": "qsub",
+    "moab": "msub", "lsf": "bsub",
+}  # fmt: skip
 
 _CONSTRUCTOR = (
     "manager_host_port", "manager_name", "factory_binary", "worker_binary", "log_file",
@@ -42,6 +53,12 @@ def make_stock_factory(
         stock: Any = importlib.import_module(module).Factory
     except ImportError as error:
         raise missing(system.name, error) from None  # the message has it
+    program = _PROGRAMS.get(batch_type)
+    if program is not None and shutil.which(program) is None:
+        log.warning(
+            "no worker will come: batch_type is %r, and its program %s is not on PATH; for "
+            "workers in HTCondor write 'condor'", batch_type, program,
+        )  # fmt: skip
     given = {name: options.pop(name) for name in _CONSTRUCTOR if options.get(name) is not None}
     named = {_stock_name(stock, batch_type, name): value for name, value in options.items()}
     link = getattr(manager, "shared_port", None)

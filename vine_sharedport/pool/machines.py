@@ -1,4 +1,4 @@
-"""Which of a pool's machines have a C library that is too old for a program.
+"""What a pool's machines tell of themselves: their size, and the age of their C library.
 
 No machine tells its glibc's version: not HTCondor's own attributes (23 to 25), and not what
 the OSPool's glideins add. What they tell is the distribution, whose glibc is known.
@@ -7,13 +7,22 @@ the OSPool's glideins add. What they tell is the distribution, whose glibc is kn
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from vine_sharedport.pool import _htcondor
 
-__all__ = ["glibc_of", "older_systems", "query_older_systems"]
+__all__ = [
+    "TooLarge",
+    "glibc_of",
+    "older_systems",
+    "query_older_systems",
+    "query_too_large",
+    "too_large",
+]
 
 log = logging.getLogger(__name__)
 
@@ -88,3 +97,74 @@ def query_older_systems(
         log.debug("the collector does not tell the pool's machines: %s", error)
         return 0, {}
     return len(ads), older_systems(ads, needed)
+
+
+# What a submit description asks for, the option that says so, what a slot has of it when
+# nothing runs there, how that is called, and how many make one of the option's.
+_SIZES = (
+    ("request_cpus", "cores", "TotalSlotCpus", "cores", 1),
+    ("request_memory", "memory", "TotalSlotMemory", "MB of memory", 1),
+    ("request_disk", "disk", "TotalSlotDisk", "MB of disk", 1024),
+    ("request_gpus", "gpus", "TotalSlotGPUs", "GPUs", 1),
+)
+
+_ASKED = re.compile(r"^\s*(request_\w+)\s*=\s*(\d+)\s*$", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class TooLarge:
+    """What a job asks for and no machine has.
+
+    Attributes:
+        explanation: In words.
+        option: What asks for it: cores, memory, disk or gpus.
+        most: What to ask for at most.
+    """
+
+    explanation: str
+    option: str
+    most: int
+
+
+def query_too_large(
+    htcondor2: Any, description: str, pool: str | None = None
+) -> TooLarge | None:
+    """Ask the pool whether a machine is large enough for a job, were it free.
+
+    Args:
+        htcondor2: The bindings.
+        description: Of the job. Only what it asks for by numbers counts.
+        pool: The collector; this host's by default.
+
+    Returns:
+        None if one is, or nobody can tell: the collector does not answer, or knows no slot.
+    """
+    try:
+        ads = htcondor2.Collector(pool).query(
+            htcondor2.AdType.Startd,
+            constraint='SlotType =!= "Dynamic"',
+            projection=[has for _, _, has, _, _ in _SIZES],
+        )
+    except _htcondor.failures(htcondor2) as error:
+        log.debug("the collector does not tell the pool's machines: %s", error)
+        return None
+    return too_large(ads, description)
+
+
+def too_large(ads: Iterable[Mapping[str, Any]], description: str) -> TooLarge | None:
+    """Return what no slot of these has, as ``query_too_large``."""
+    slots = list(ads)
+    asked = {name.lower(): int(number) for name, number in _ASKED.findall(description)}
+    for command, option, has, words, unit in _SIZES:
+        wanted = asked.get(command, 0)
+        # Machines without GPUs do not speak of them; of the rest all have something.
+        none = 0 if option == "gpus" else wanted
+        most = max((int(ad.get(has, none)) for ad in slots), default=wanted)
+        if wanted > most:
+            return TooLarge(
+                f"no machine of the pool has {-(-wanted // unit)} {words}, which each worker "
+                f"asks for; the largest has {most // unit}",
+                option,
+                most // unit,
+            )
+    return None

@@ -74,7 +74,7 @@ def submit_manager(manager: ManagerProgram) -> ManagerJob:
             "--log-dir"
         ) from error
     cluster = Schedd().submit(description)
-    log.info("the manager %s is cluster=%d logs=%s", name, cluster, manager.log_dir)
+    log.debug("the manager %s is cluster=%d logs=%s", name, cluster, manager.log_dir)
     return find_manager(str(cluster))
 
 

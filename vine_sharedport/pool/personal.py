@@ -62,6 +62,7 @@ __all__ = [
     "PoolStatus",
     "command",
     "default_directory",
+    "is_place",
     "is_running",
     "pool_status",
     "running_pools",
@@ -415,6 +416,11 @@ class PersonalPool:
         if code is not None and (code != 0 or not self._detach):
             return True
         return "master" in state and _guardian.noted_process(state, "master") is None
+
+
+def is_place(directory: str) -> bool:
+    """Whether a pool runs, or ran, in a directory."""
+    return os.path.exists(os.path.join(directory, _guardian.STATE_FILE))
 
 
 def is_running(directory: str) -> bool:

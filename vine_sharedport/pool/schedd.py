@@ -16,6 +16,7 @@ from typing import Any, Callable, TypeVar
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _htcondor
+from vine_sharedport.pool._pool_place import way_to_own_pool
 
 __all__ = ["ACTIONS", "Schedd", "class_ad_string"]
 
@@ -96,7 +97,8 @@ class Schedd:
                 with contextlib.suppress(LaunchError):
                     self.act("remove", f"ClusterId == {cluster}", "its files were not sent")
                 raise
-        log.info("submitted cluster=%d jobs=%d schedd=%s", cluster, count, self.name or "local")
+        where = self.name or "local"
+        log.debug("submitted cluster=%d jobs=%d schedd=%s", cluster, count, where)
         return cluster
 
     def query(self, constraint: str, projection: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -285,7 +287,9 @@ class Schedd:
         """Say what to look at."""
         option = f" -pool {self.pool}" if self.pool else ""
         name = f" -name {self.name}" if self.name else ""
-        if was_located or not (option or name):
+        if not (was_located or option or name):
+            return f"is HTCondor running here ('condor_q')? If not, {way_to_own_pool()}"
+        if was_located:
             return f"is it running, and is this allowed ('condor_q{option}{name}')?"
         return f"does the collector answer ('condor_status{option} -schedd')?"
 

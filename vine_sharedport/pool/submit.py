@@ -217,6 +217,13 @@ def submit_workers(
         _, program = find_worker(manager, worker, container_image)
         if program is not None:
             _warn_of_older_machines(htcondor2, program)
+    if not command_names(commands) & _ELSEWHERE:
+        found = machines.query_too_large(htcondor2, description)
+        if found is not None:
+            log.warning(
+                "the workers will wait for ever: %s; give %s=%d",
+                found.explanation, found.option, found.most,
+            )  # fmt: skip
     write_package(os.path.join(directory, PACKAGE))
     cluster = Schedd().submit(description, count)
     jobs = WorkerJobs(cluster, count, directory, description)

@@ -229,7 +229,7 @@ def _needs_of(path: str, library: str | None) -> dict[str, str | int]:
 
 @functools.cache  # once for a process: a factory describes its jobs again and again
 def _tell_needs(path: str, program: Program, library: str | None) -> None:
-    log.info("the worker %s %s", path, program)
+    log.info("for information: the worker %s %s", path, program)
     if program.left_behind:
         log.warning(
             "the worker %s finds %s in a directory of its own here (%s), which does not "
