@@ -21,6 +21,7 @@ from vine_sharedport.pool.worker_job import (
     describe_workers,
     find_worker,
     run_directory,
+    whole_number,
 )
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 from vine_sharedport.worker.program import read_program
@@ -192,8 +193,12 @@ def submit_workers(
 
     HTCondor is the one that ``discover`` finds.
     """
-    if not isinstance(count, int) or count < 1:
-        raise LaunchError(f"cannot submit {count!r} workers; give a count of 1 or more")
+    if isinstance(manager, int) and not isinstance(count, int):
+        raise LaunchError(
+            "the manager comes first, and then the number of workers: write "
+            f"submit_workers(MANAGER, {manager}) with your manager's name for MANAGER"
+        )
+    count = whole_number("count", count)
     address = address_of(manager)  # before anything is made
     use_own_pool()
     htcondor2 = _htcondor.load()
