@@ -15,6 +15,7 @@ import contextlib
 import os
 import weakref
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
@@ -28,6 +29,14 @@ from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Counts", "Endpoint", "Limits", "Link", "attach", "connect", "relay_to"]
+
+
+# For who asks for another attribute of a link: Python itself guesses the misspelt ones alone.
+_TOLD = "address, counters, log_file, mode, secret_file, sock_id"
+_MEANT = {
+    **{"secret": "secret_file", "name": "sock_id"},
+    **{"port": "address.port", "host": "address.host"},
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,12 @@ class Link:
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
         return f"<Link {self._address} {self.mode} {state}>"
+
+    if not TYPE_CHECKING:  # for which any name would be right
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = f"did you mean {_MEANT[name]}?" if name in _MEANT else f"it has {_TOLD}"
+            raise AttributeError(f"a manager's shared_port has no {name!r}; {hint}")
 
     @property
     def address(self) -> Sinful:
