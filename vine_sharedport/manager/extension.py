@@ -23,6 +23,7 @@ from vine_sharedport.link.secret import make_secret_file
 from vine_sharedport.manager.listener import find_listener, who_listens
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import System
+from vine_sharedport.pool.check import check_socket_dir
 from vine_sharedport.pool.discovery import SharedPortLocation, discover
 from vine_sharedport.wire.handoff import check_sock_id
 
@@ -68,6 +69,8 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             return
         # First, so that what is wrong with HTCondor shows before there is a manager.
         location = discover(socket_dir=settings.socket_dir, address=settings.address)
+        if settings.socket_dir is not None:
+            check_socket_dir(location)
         # The user's function is called when the shared port is there for it to see.
         init_fn = bound.arguments.pop("init_fn", None)
         _choose_port(system, signature, bound)
