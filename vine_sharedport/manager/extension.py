@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from vine_sharedport import htcondor_shared_link
 from vine_sharedport.errors import HookError, LaunchError, SharedPortError
+from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link
 from vine_sharedport.link.run_file import Run, write_run_file
 from vine_sharedport.link.secret import make_secret_file
@@ -242,6 +243,8 @@ def _checking(wait: Any) -> Any:
 
     @functools.wraps(wait)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for factory in self.__dict__.pop(FACTORIES, ()):  # once
+            factory._warn_of_no_start()
         with _collector_off():
             task = wait(self, *args, **kwargs)
         if self._shared_port_link is not None:

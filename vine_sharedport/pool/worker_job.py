@@ -184,7 +184,7 @@ def whole_number(name: str, value: Any) -> int:
     unit, least, factors = _UNITS[name]
     if not isinstance(value, (bool, str)):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            number = math.ceil(value)
+            number: int = math.ceil(value)
             if number >= least:
                 return number
     step = f"give {name}= such a number"
