@@ -488,8 +488,8 @@ def _run_program(options: argparse.Namespace) -> int:
 
     if not options.module and is_interpreter(options.program):
         options.parser.refuse(
-            f"the program is run by Python anyway; leave {options.program} out: "
-            f"{_run_command(options)}"
+            f"the program is run by Python anyway; leave {options.program} out:\n"
+            f"  {_run_command(options)}"
         )
     settings = SharedPort(name=options.name, gate=options.gate)
     choose_pool(options)

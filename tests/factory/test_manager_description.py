@@ -178,7 +178,10 @@ def test_a_name_is_made_of_the_programs(program: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"program": "none.py"}, r"cannot use the program none\.py: there is no such file in /"),
+        (
+            {"program": "none.py"},
+            r"cannot use the program none\.py: there is no such file in /",
+        ),
         ({"name": 'a"b'}, "is no name for a manager"),
         ({"name": "12"}, "the first a letter"),
         ({"name": "../x"}, "is no name for a manager"),
