@@ -13,7 +13,6 @@ import shlex
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from functools import partial
 
@@ -26,7 +25,6 @@ from vine_sharedport.errors import (
     EndpointError,
     GateError,
     LaunchError,
-    MissingDependencyError,
     SharedPortError,
     SinfulError,
     WrongSecretError,
@@ -556,21 +554,49 @@ def _add_link_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def _run_program(options: argparse.Namespace) -> int:
-    from vine_sharedport.manager.run import NoProgramError, run_program
+    from vine_sharedport.manager.run import (
+        NoProgramError,
+        is_interpreter,
+        place_in_program,
+        run_program,
+        traceback_of_program,
+    )
     from vine_sharedport.manager.settings import SharedPort
 
+    if not options.module and is_interpreter(options.program):
+        options.parser.refuse(
+            f"the program is run by Python anyway; leave {options.program} out:\n"
+            f"  {_run_command(options)}"
+        )
     settings = SharedPort(name=options.name, gate=options.gate)
     warn_of_late_options(options.parser, options.program, options.arguments)
     choose_pool(options)
     arguments = [options.program, *options.arguments]
     try:
         run_program(arguments, settings, module=options.module)
-    except (NoProgramError, MissingDependencyError):  # no fault of the program's
+    except (SystemExit, KeyboardInterrupt, NoProgramError):
         raise
-    except SharedPortError:  # not the user of this command, but the program let it pass
-        traceback.print_exc()
+    except SharedPortError as error:
+        place = place_in_program(error)
+        print(f"vine_sharedport: {place and f'{place}: '}{error}", file=sys.stderr)
+        return _FAILURE
+    except BaseException as error:  # the program's own: as Python would tell it
+        error = error.with_traceback(traceback_of_program(error))
+        sys.excepthook(type(error), error, error.__traceback__)
         return _FAILURE
     return 0
+
+
+def _run_command(options: argparse.Namespace) -> str:
+    """Return the command line without the interpreter and its options."""
+    words = ["vine_sharedport", "run"]
+    if options.name is not None:
+        words += ["--shared-port-name", options.name]
+    words += [] if options.gate else ["--no-gate"]
+    rest = list(options.arguments)
+    while rest and rest[0].startswith("-") and rest[0] != "-m":
+        del rest[0]
+    return shlex.join([*words, *(rest or ["PROGRAM.py"])])
 
 
 def _add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

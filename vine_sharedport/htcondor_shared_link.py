@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
+import time
 import weakref
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
@@ -29,6 +32,20 @@ from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Counts", "Endpoint", "Limits", "Link", "attach", "connect", "relay_to"]
+
+
+log = logging.getLogger(__name__)
+
+# In seconds: between two looks whether HTCondor is there, and what a restart of it may take.
+_LOOK_INTERVAL = 2.0
+_RESTART_TIME = 10.0
+
+# For who asks for another attribute of a link: Python itself guesses the misspelt ones alone.
+_TOLD = "address, counters, log_file, mode, secret_file, sock_id"
+_MEANT = {
+    **{"secret": "secret_file", "name": "sock_id"},
+    **{"port": "address.port", "host": "address.host"},
+}
 
 
 @dataclass(frozen=True)
@@ -87,11 +104,19 @@ class Link:
         self._address = address.with_sock(self.sock_id)
         self._ad_file = ad_file
         self._ad_time = 0
+        self._told: Sinful | None = None  # the address that the program may have handed on
+        self._looked = self._seen = time.monotonic()
         _links.add(self)
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
         return f"<Link {self._address} {self.mode} {state}>"
+
+    if not TYPE_CHECKING:  # for which any name would be right
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hint = f"did you mean {_MEANT[name]}?" if name in _MEANT else f"it has {_TOLD}"
+            raise AttributeError(f"a manager's shared_port has no {name!r}; {hint}")
 
     @property
     def address(self) -> Sinful:
@@ -166,6 +191,35 @@ class Link:
         accept_hook.raise_deferred()
         if self.is_open:
             self._porter.tend()
+            if time.monotonic() > self._looked + _LOOK_INTERVAL:
+                self._look_at_shared_port()
+
+    def _look_at_shared_port(self) -> None:
+        """Tell the program's user when HTCondor ends, or comes back elsewhere."""
+        now = self._looked = time.monotonic()
+        if self._ad_file is None:
+            return
+        if not os.path.exists(self._ad_file):
+            # Absent for a moment in restarts.
+            if self._seen and now > self._seen + _RESTART_TIME:
+                self._seen = 0.0
+                log.warning(
+                    "HTCondor's shared port has ended (%s is gone): no worker of %s comes in "
+                    "until HTCondor, or your pool, is started again",
+                    self._ad_file,
+                    self.sock_id,
+                )
+            return
+        was_gone, self._seen = not self._seen, now
+        told, self._told = self._told, self.address
+        if told is not None and told != self._told:
+            log.warning(
+                "HTCondor's shared port has another address: the manager is at %s now; workers "
+                "that were started with the old one do not find it, start new ones",
+                self._told,
+            )
+        elif was_gone:
+            log.warning("HTCondor's shared port is there again, at the same address")
 
     def close(self) -> None:
         """Leave the manager with its TCP port alone, end the porter. Idempotent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -137,10 +138,10 @@ def test_a_path_with_a_comma_is_refused_before_anything_is_submitted(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"cores": 0}, "cores=0"),
-        ({"count": 0}, "cannot submit 0 workers"),
-        ({"count": "3"}, "cannot submit '3' workers"),
-        ({"password_file": "/nonexistent"}, "/nonexistent: there is no such file"),
+        ({"cores": 0}, "cores is 0, wanted is a number of cores"),
+        ({"count": 0}, "count is 0, wanted is a number of workers"),
+        ({"count": "3"}, "count is '3', .*; write count=3"),
+        ({"password_file": "/nonexistent"}, "cannot use the file /nonexistent"),
         ({"worker": "nosuch"}, "no worker program 'nosuch'"),
     ],
 )

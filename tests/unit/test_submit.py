@@ -239,3 +239,35 @@ def test_what_no_worker_could_start_with_is_refused(
 ) -> None:
     with pytest.raises(LaunchError, match=says):
         _describe(tmp_path, worker=worker, commands=commands)
+
+
+@pytest.mark.parametrize(
+    ("given", "step"),
+    [
+        ({"memory": "2GB"}, "memory=2048"),
+        ({"memory": "512"}, "memory=512"),
+        ({"disk": "1.5 TB"}, "disk=1572864"),
+        ({"cores": "1"}, "cores=1"),
+        ({"timeout": "5m"}, "timeout=300"),
+        ({"memory": 0}, None),
+        ({"memory": "much"}, None),
+        ({"cores": True}, None),
+        ({"cores": float("nan")}, None),
+        ({"disk": [1]}, None),
+    ],
+)
+def test_what_is_no_number_is_told_with_its_unit_and_the_number(
+    tmp_path: Path, worker: str, given: dict[str, Any], step: str | None
+) -> None:
+    ((name, value),) = given.items()
+    with pytest.raises(LaunchError) as caught:
+        _describe(tmp_path, worker=worker, **given)
+    text = str(caught.value)
+    assert text.startswith(f"{name} is {value!r}, wanted is a number of ")
+    assert text.endswith(f"; write {step}" if step else f"; give {name}= such a number")
+
+
+def test_numbers_with_a_fraction_are_rounded_up(tmp_path: Path, worker: str) -> None:
+    commands = _describe(tmp_path, worker=worker, memory=2000.1, cores=2.0, timeout=0)
+    assert (commands["request_memory"], commands["request_cpus"]) == ("2001", "2")
+    assert "'--timeout' '0'" in commands["arguments"]

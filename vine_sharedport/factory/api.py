@@ -17,11 +17,12 @@ from types import TracebackType
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import files, process, setup, target, user_file
+from vine_sharedport.factory import FACTORIES, files, process, setup, target, user_file
 from vine_sharedport.factory.keeper import keep
 from vine_sharedport.factory.options import Options, field_name, write_config
 from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.pool._guardian import Process
+from vine_sharedport.pool.submit import said_after_ctrl_c
 from vine_sharedport.pool.worker_job import run_directory
 
 __all__ = ["Factory"]
@@ -133,6 +134,7 @@ class Factory:
         self._looked = 0.0
         self._given: dict[str, Any] = {}
         self._has_manager = manager is not None
+        self._is_used = False  # for what it is there for
         if manager is not None:
             self._given.update(target.values_of_manager(manager))
             self._base_directory = run_directory(manager)
@@ -154,6 +156,9 @@ class Factory:
                 "the factory does not know its manager; give manager= with shared_port=True, "
                 "manager_name= of one on this host, or address= with secret_file="
             )
+        if manager is not None:
+            # It tells of those that were forgotten when it waits for tasks.
+            manager.__dict__.setdefault(FACTORIES, weakref.WeakSet()).add(self)
 
     def __getattr__(self, name: str) -> Any:
         """Return an option's value, that of its configuration file where that has one."""
@@ -230,6 +235,14 @@ class Factory:
         status = self._process.poll()
         return status is not None and status < 0 and not self._has_ended()
 
+    def _warn_of_no_start(self) -> None:
+        """Tell of a factory that nobody started, perhaps for a ``with`` that was forgotten."""
+        if not self._is_used:
+            log.warning(
+                "the manager waits for tasks, and its factory was made but not started: no "
+                "workers come from it; write 'with' before it, or call its start()"
+            )
+
     def start(self) -> Factory:
         """Start the factory's process; does nothing if it runs.
 
@@ -239,6 +252,7 @@ class Factory:
         Raises:
             LaunchError: It cannot work; the message says why.
         """
+        self._is_used = True
         with self._lock:
             return self._start()
 
@@ -494,6 +508,7 @@ class Factory:
         Raises:
             LaunchError: Nothing could be; the message says why.
         """
+        self._is_used = True
         if self._is_running:
             options, directory = self._placed, self.directory
         else:
@@ -515,7 +530,8 @@ class Factory:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.stop()
+        with said_after_ctrl_c(kind, "removing the factory's worker jobs ..."):
+            self.stop()
 
     def __del__(self) -> None:
         # Only tells it: it removes its jobs by itself, and nobody should wait here.

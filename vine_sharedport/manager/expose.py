@@ -13,6 +13,7 @@ from vine_sharedport.htcondor_shared_link import Link, relay_to
 from vine_sharedport.link.secret import make_secret_file, read_secret_file
 from vine_sharedport.link.user_files import reason_of
 from vine_sharedport.manager.settings import SharedPort
+from vine_sharedport.pool.check import check_socket_dir
 from vine_sharedport.pool.discovery import discover
 
 __all__ = ["expose"]
@@ -38,6 +39,8 @@ def expose(
     if settings.gate and secret_file:
         _check_secret_file(os.path.abspath(secret_file))
     location = discover(socket_dir=settings.socket_dir, address=settings.address)
+    if settings.socket_dir is not None:
+        check_socket_dir(location)
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError as error:

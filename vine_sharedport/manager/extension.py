@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import errno
 import functools
 import gc
 import inspect
 import logging
 import os
-from collections.abc import Iterator
+import re
+import socket
+from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
 from vine_sharedport import htcondor_shared_link
-from vine_sharedport.errors import HookError
+from vine_sharedport.errors import HookError, LaunchError, SharedPortError
+from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link
 from vine_sharedport.link.run_file import LOG_FILE, Run, write_run_file
 from vine_sharedport.link.secret import make_secret_file
-from vine_sharedport.manager.listener import find_listener
+from vine_sharedport.manager.listener import find_listener, who_listens
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import System
+from vine_sharedport.pool.check import check_socket_dir
 from vine_sharedport.pool.discovery import SharedPortLocation, discover
+from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = ["extend"]
 
@@ -44,6 +51,7 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
     """
     create = cls.__init__
     free = cls._free
+    signature = inspect.signature(create)
 
     @functools.wraps(create)
     def __init__(
@@ -52,20 +60,24 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
         # The stock class may be extended as well; it decides only what is left to it.
         begun = self.__dict__.get("_shared_port_begun", False)
         self._shared_port_begun = begun or shared_port is not None
-        if begun or not shared_port:
-            self._shared_port_created = True
+        _check_arguments(system, signature, kwargs)
+        if not begun and shared_port:
+            settings = _settings_of(system, shared_port)
+        bound = _bind(signature, self, *args, **kwargs)
+        if begun or not shared_port or bound is None:
+            self._shared_port_created = bound is not None
             create(self, *args, **kwargs)
             return
-        settings = SharedPort() if shared_port is True else shared_port
-        if not isinstance(settings, SharedPort):
-            raise TypeError(f"shared_port is True, False or a SharedPort, not {settings!r}")
         # First, so that what is wrong with HTCondor shows before there is a manager.
         location = discover(socket_dir=settings.socket_dir, address=settings.address)
-        bound = inspect.signature(create).bind(self, *args, **kwargs)
+        if settings.socket_dir is not None:
+            check_socket_dir(location)
         # The user's function is called when the shared port is there for it to see.
         init_fn = bound.arguments.pop("init_fn", None)
+        _choose_port(system, signature, bound)
         self._shared_port_created = True
-        create(*bound.args, **bound.kwargs)
+        with _no_port_told(system, bound.arguments.get("port")):
+            create(*bound.args, **bound.kwargs)
         try:
             link = self._shared_port_link = _open_link(self, system, settings, location)
             link.worker = system.worker
@@ -110,6 +122,109 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             setattr(cls, name, _checking(getattr(cls, name)))
 
 
+def _bind(
+    signature: inspect.Signature, *args: Any, **kwargs: Any
+) -> inspect.BoundArguments | None:
+    """Return the arguments by name; None: the stock constructor says what is wrong."""
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
+
+
+def _check_arguments(
+    system: System, signature: inspect.Signature, given: Iterable[str]
+) -> None:
+    """Refuse an argument that is ours, misspelt; the stock one tells of the others."""
+    known = signature.parameters
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values()):
+        return
+    for name in given:
+        if name not in known and difflib.get_close_matches(name.lower(), ["shared_port"]):
+            raise TypeError(
+                f"{system.manager} has no argument {name!r}; did you mean shared_port?"
+            )
+
+
+def _settings_of(system: System, given: Any) -> SharedPort:
+    """Return the settings that ``shared_port=`` stands for.
+
+    Raises:
+        TypeError: It is no such thing; the message has what was probably meant.
+    """
+    if given is True:
+        return SharedPort()
+    if isinstance(given, SharedPort):
+        return given
+    ours = f"{system.module}.SharedPort"
+    meant = f"True or {ours}()"
+    if given is SharedPort:
+        meant = f"{ours}()"
+    elif isinstance(given, str):
+        with contextlib.suppress(SharedPortError):
+            meant = f"{ours}(name={check_sock_id(given)!r})"
+    raise TypeError(
+        f"shared_port is True, False or a SharedPort, not {given!r}; write shared_port={meant}"
+    )
+
+
+def _choose_port(
+    system: System, signature: inspect.Signature, bound: inspect.BoundArguments
+) -> None:
+    """Refuse a TCP port that is taken; take a free one where none was asked for.
+
+    The stock way is two notices and an exception, without a cause.
+
+    Raises:
+        LaunchError: The port that was given cannot be had.
+    """
+    port = bound.arguments.get("port", signature.parameters["port"].default)
+    if type(port) is not int or port <= 0:  # a range, any, or nothing that we know
+        return
+    try:
+        with socket.socket() as probe:  # as cctools' link_serve_address() does
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+            probe.listen()
+            return
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            why = f"is taken by {who_listens(port)}"
+        else:
+            why = f"cannot be had ({why})"
+    if "port" in bound.arguments:
+        raise LaunchError(
+            f"the manager's TCP port {port} {why}; its workers come by the shared port, so any "
+            f"port will do: write port=0 in the call of {system.manager}"
+        )
+    log.warning(
+        "the default TCP port %d %s, so the manager takes any free one; workers that come by "
+        "the shared port need none",
+        port,
+        why,
+    )
+    bound.arguments["port"] = 0
+
+
+@contextlib.contextmanager
+def _no_port_told(system: System, port: Any) -> Iterator[None]:
+    """Say what to do where the stock manager has found no port, as in a range that is full."""
+    try:
+        yield
+    except Exception as error:
+        # Both systems raise Exception itself.
+        if not re.search(r"Could not create (manager|queue) on port", str(error)):
+            raise
+        step = f"write port=0 in the call of {system.manager}"
+        if not port:
+            step = "unset TCP_LOW_PORT and TCP_HIGH_PORT, or give others"
+        raise LaunchError(
+            f"{system.name} found no free TCP port for the manager, with port={port!r}; its "
+            f"workers come by the shared port, so any port will do: {step}"
+        ) from None
+
+
 @contextlib.contextmanager
 def _collector_off() -> Iterator[None]:
     """Keep Python's collector out of the manager's C code.
@@ -131,6 +246,8 @@ def _checking(wait: Any) -> Any:
 
     @functools.wraps(wait)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for factory in self.__dict__.pop(FACTORIES, ()):  # once
+            factory._warn_of_no_start()
         with _collector_off():
             task = wait(self, *args, **kwargs)
         if self._shared_port_link is not None:

@@ -7,7 +7,10 @@ import os
 
 from vine_sharedport.errors import HookError
 
-__all__ = ["find_listener"]
+__all__ = ["find_listener", "who_listens"]
+
+# Characters of a command; the rest is arguments.
+_SHOWN = 60
 
 
 def find_listener(port: int) -> int:
@@ -31,6 +34,27 @@ def find_listener(port: int) -> int:
             "cannot tell which is the manager's"
         )
     return found[0]
+
+
+def who_listens(port: int) -> str:
+    """Return in words who listens on a TCP port of this host, as far as /proc tells it.
+
+    Other users' processes cannot be told, nor those outside of this container.
+    """
+    inodes = _listening_inodes(port)
+    for pid in filter(str.isdigit, os.listdir("/proc") if inodes else ()):
+        with contextlib.suppress(OSError):
+            fds = os.listdir(f"/proc/{pid}/fd")
+            if inodes.isdisjoint(_link_target(f"/proc/{pid}/fd/{fd}") for fd in fds):
+                continue
+            if int(pid) == os.getpid():
+                return "this program itself"
+            with open(f"/proc/{pid}/cmdline", errors="replace") as file:
+                command = file.read().replace("\0", " ").strip()
+            if len(command) > _SHOWN:
+                command = f"{command[:_SHOWN]}..."
+            return f"process {pid} ({command})"
+    return "another program of this host"
 
 
 def _listening_inodes(port: int) -> set[str]:

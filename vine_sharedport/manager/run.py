@@ -14,10 +14,15 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import runpy
 import sys
+import traceback
+import warnings
+import zipfile
 from collections.abc import Sequence
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, TracebackType
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
@@ -26,10 +31,19 @@ from vine_sharedport.link.user_files import check_file
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import missing
 
-__all__ = ["NoProgramError", "install", "install_from_environment", "run_program"]
+__all__ = [
+    "NoProgramError",
+    "install",
+    "install_from_environment",
+    "is_interpreter",
+    "place_in_program",
+    "run_program",
+    "traceback_of_program",
+]
 
 _VARIABLE = "VINE_SHARED_PORT_RUN"
 _MODULES = ("ndcctools.taskvine", "ndcctools.work_queue")
+_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 class NoProgramError(LaunchError):
@@ -64,6 +78,7 @@ def run_program(
             check_file(program, "program")
         except LaunchError as error:
             raise NoProgramError(str(error)) from error
+        _check_python(program)
         sys.path[0] = os.path.dirname(os.path.abspath(program))
     os.environ[_VARIABLE] = json.dumps(settings.__dict__)
     site = os.path.join(os.path.dirname(__file__), "site")
@@ -77,7 +92,68 @@ def run_program(
         else:
             runpy.run_path(os.path.abspath(program), run_name="__main__")
     except ImportError as error:
-        raise missing("TaskVine", error) from error
+        told = missing("TaskVine", error)
+        if told is error:
+            raise
+        raise told from error
+
+
+def is_interpreter(program: str) -> bool:
+    """Whether a program's name is Python's, as in ``run python program.py``."""
+    if not re.fullmatch(r"python(3(\.\d+)?)?", os.path.basename(program)):
+        return False
+    try:
+        with open(program, "rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return True  # found on PATH by who would start it, and no file here
+
+
+def traceback_of_program(error: BaseException) -> TracebackType | None:
+    """Return the part of an exception's traceback that Python shows for the program alone."""
+    at = error.__traceback__
+    while at is not None and at.tb_frame.f_globals.get("__name__") != "runpy":
+        at = at.tb_next
+    if at is None:  # it did not come so far
+        return error.__traceback__
+    while at is not None and at.tb_frame.f_globals.get("__name__") == "runpy":
+        at = at.tb_next
+    return at
+
+
+def place_in_program(error: BaseException) -> str:
+    """Return file and line of the program where an error of ours came up; "" without any."""
+    found = ""
+    for frame, line in traceback.walk_tb(traceback_of_program(error)):
+        path = frame.f_code.co_filename
+        if os.path.abspath(path).startswith(_OURS):
+            break
+        found = f"{os.path.relpath(path)}, line {line}"
+    return found
+
+
+def _check_python(program: str) -> None:
+    """Refuse a file that is no Python program, before Python shows our own lines for it."""
+    if program.endswith((".py", ".pyw", ".pyc")) or not os.path.isfile(program):
+        return
+    if zipfile.is_zipfile(program):
+        return
+    source = Path(program).read_bytes()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, program, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:  # ValueError: a NUL, before Python 3.12
+        line = getattr(error, "lineno", None)
+        why = getattr(error, "msg", None) or str(error)
+        # What a script for the shell or a text names is probably meant.
+        named = re.findall(rb"[\w./-]+\.py\b", source)
+        meant = next((name.decode() for name in named if os.path.isfile(name)), None)
+        step = "" if meant is None else f": vine_sharedport run {shlex.quote(meant)}"
+        raise NoProgramError(
+            f"{program} is no Python program ({f'line {line}: ' if line else ''}{why}); give "
+            f"the .py file that is to run{step}"
+        ) from error
 
 
 def install_from_environment() -> None:

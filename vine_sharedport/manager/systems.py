@@ -9,12 +9,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Callable
 
 from vine_sharedport.errors import HookError, MissingDependencyError
 from vine_sharedport.installing import cctools, command, environment_of, hidden
 
-__all__ = ["TASKVINE", "WORK_QUEUE", "WORK_QUEUE_RUN_INFO", "System", "missing"]
+__all__ = ["TASKVINE", "WORK_QUEUE", "WORK_QUEUE_RUN_INFO", "System", "found_in", "missing"]
 
 WORK_QUEUE_RUN_INFO = "work-queue-run-info"
 """Work Queue has no directory for its runs, so this one is made where the program runs."""
@@ -26,6 +27,8 @@ class System:
 
     Attributes:
         name: As users know it.
+        module: As programs call the module of ours that has it.
+        manager: As programs call its manager's class.
         extensions: Names under which its extension module, which holds the manager, may
             be loaded.
         directories: Returns a manager's directory for logs, and the one that stays the
@@ -35,6 +38,8 @@ class System:
     """
 
     name: str
+    module: str
+    manager: str
     extensions: tuple[str, ...]
     directories: Callable[[Any], tuple[str, str]]
     waits: tuple[str, ...]
@@ -50,6 +55,19 @@ class System:
             if name in sys.modules:
                 return str(sys.modules[name].__file__)
         raise HookError(f"none of {', '.join(self.extensions)} is loaded")
+
+
+def found_in(stock: ModuleType, name: str, module: str) -> Any:
+    """Return a stock name that is asked for as one of a module of ours.
+
+    Raises:
+        AttributeError: There is none. It is said of our module: Python then guesses among
+            all of its names which one was meant.
+    """
+    try:
+        return getattr(stock, name)
+    except AttributeError:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}") from None
 
 
 def missing(system: str, error: ImportError) -> ImportError:
@@ -108,6 +126,8 @@ def _work_queue_directories(manager: Any) -> tuple[str, str]:
 
 TASKVINE = System(
     name="TaskVine",
+    module="vine",
+    manager="vine.Manager()",
     extensions=("ndcctools.taskvine._cvine", "_cvine"),
     directories=_taskvine_directories,
     waits=("wait_for_tag", "wait_for_task_id"),  # wait() goes through the first
@@ -116,6 +136,8 @@ TASKVINE = System(
 
 WORK_QUEUE = System(
     name="Work Queue",
+    module="wq",
+    manager="wq.WorkQueue()",
     extensions=("ndcctools._cwork_queue", "_cwork_queue"),
     directories=_work_queue_directories,
     waits=("wait_for_tag", "wait_for_task_id"),

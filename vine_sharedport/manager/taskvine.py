@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vine_sharedport.manager.extension import extend
-from vine_sharedport.manager.systems import TASKVINE, missing
+from vine_sharedport.manager.systems import TASKVINE, found_in, missing
 
 try:
     import ndcctools.taskvine as _stock
@@ -21,7 +21,12 @@ def stock_attribute(name: str) -> Any:
     Raises:
         AttributeError: It has no such name.
     """
-    return getattr(_stock, name)
+    if name == "WorkQueue":
+        raise AttributeError(
+            "WorkQueue is not TaskVine's; use 'import vine_sharedport.work_queue as wq' and "
+            "wq.WorkQueue"
+        )
+    return found_in(_stock, name, "vine_sharedport")
 
 
 def stock_names() -> list[str]:

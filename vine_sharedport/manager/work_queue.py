@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vine_sharedport.manager.extension import extend
-from vine_sharedport.manager.systems import WORK_QUEUE, missing, missing_cloudpickle
+from vine_sharedport.manager.systems import WORK_QUEUE, found_in, missing, missing_cloudpickle
 
 try:
     import ndcctools.work_queue as _stock
@@ -25,7 +25,12 @@ def stock_attribute(name: str) -> Any:
     """
     if name == "PythonTask" and not _stock.pythontask_available:
         raise missing_cloudpickle("Work Queue's PythonTask")
-    return getattr(_stock, name)
+    if name == "Manager":
+        raise AttributeError(
+            "Manager is TaskVine's; use wq.WorkQueue, or 'import vine_sharedport as vine' and "
+            "vine.Manager"
+        )
+    return found_in(_stock, name, "vine_sharedport.work_queue")
 
 
 def stock_names() -> list[str]:

@@ -50,6 +50,9 @@ _KILL_TIMEOUT = 10.0
 # control pipe says so at once, unless a forked child keeps its other end open.
 _PARENT_INTERVAL = 0.5
 
+# How often to look whether the pool's notes are still there, where there is no program.
+_NOTES_INTERVAL = 2.0
+
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -213,6 +216,11 @@ def clean_up(directory: str, state: dict[str, Any]) -> None:
         else:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+    clean_up_made(state)
+
+
+def clean_up_made(state: dict[str, Any]) -> None:
+    """Remove the directories that were made for a pool alone."""
     for made in state.get("remove", []):
         if os.path.isdir(made) and os.stat(made).st_uid == os.geteuid():
             remove_tree(made)
@@ -221,8 +229,10 @@ def clean_up(directory: str, state: dict[str, Any]) -> None:
 class _Guardian:
     """One running pool, seen from above its master."""
 
-    def __init__(self, parent: int | None) -> None:
+    def __init__(self, parent: int | None, directory: str) -> None:
         self._parent = parent
+        self._directory = directory
+        self._inode = os.stat(directory).st_ino
         self._master = 0
         self._master_status: int | None = None
         # Signals arrive as bytes in this pipe, so that the one poll() sees them.
@@ -256,7 +266,7 @@ class _Guardian:
         """Wait for the order to stop (False) or the master's own end (True)."""
         poll = select.poll()
         poll.register(self._awake, select.POLLIN)
-        timeout = None
+        timeout = int(_NOTES_INTERVAL * 1000)
         if self._parent is not None:
             poll.register(0, select.POLLIN)
             timeout = int(_PARENT_INTERVAL * 1000)
@@ -268,18 +278,35 @@ class _Guardian:
                 return True
             if self._parent is not None and os.getppid() != self._parent:
                 return False
+            if self.is_lost:
+                log.error("%s was removed, so the pool ends", self._directory)
+                return False
             for fd, _ in poll.poll(timeout):
                 if fd == 0:
                     return False  # The program closed it, or ended.
                 if set(os.read(self._awake, 4096)) - {signal.SIGCHLD}:
                     return False
 
-    def stop(self) -> None:
-        """End the master and all that descends from us, by force after a while."""
-        if self._master_status is None:
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody has removed the directory: without the notes nobody finds the pool.
+
+        There may be another pool's by now.
+        """
+        try:
+            os.stat(os.path.join(self._directory, STATE_FILE))
+            return os.stat(self._directory).st_ino != self._inode
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # such as a file system that does not answer
+            return False
+
+    def stop(self, *, by_force: bool = False) -> None:
+        """End the master and all that descends from us, by force after a while or at once."""
+        if self._master_status is None and not by_force:
             # The fast shutdown: jobs are killed, not waited for.
             os.kill(self._master, signal.SIGQUIT)
-        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
+        deadline = time.monotonic() + (0 if by_force else SHUTDOWN_TIMEOUT)
         # The master ends last; what is there without it, nobody ends.
         while time.monotonic() < deadline and self._master_status is None:
             self._reap()
@@ -321,17 +348,22 @@ def main(argv: list[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if options.parent is None:
         _leave_the_terminal()
-    guardian = _Guardian(options.parent)
+    guardian = _Guardian(options.parent, options.directory)
     state = read_state(options.directory)
     state["guardian"] = find_process(os.getpid())
     state["master"] = guardian.start(options.master)
     write_state(options.directory, state)
     by_itself = guardian.wait()
-    guardian.stop()
+    is_lost = guardian.is_lost
+    # In order, daemons would remove files by their paths, which may be another pool's by now.
+    guardian.stop(by_force=is_lost)
     if by_itself and options.parent is not None:
         # A broken pool's logs stay until the program that has it goes.
         guardian.wait()
-    if not by_itself or options.parent is not None:
+    if is_lost:
+        state["remove"] = [path for path in state["remove"] if path != options.directory]
+        clean_up_made(state)
+    elif not by_itself or options.parent is not None:
         clean_up(options.directory, state)
     return 1 if by_itself else 0
 

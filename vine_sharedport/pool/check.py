@@ -13,15 +13,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import EndpointError, SharedPortError
+from vine_sharedport.errors import DiscoveryError, EndpointError, SharedPortError
 from vine_sharedport.link.dial import NOBODY_THERE, connect
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.pool import _htcondor
 from vine_sharedport.pool.discovery import SharedPortLocation, discover
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["Checked", "check_shared_port"]
+__all__ = ["Checked", "check_shared_port", "check_socket_dir"]
 
+# In seconds; where the directory is right it takes 0.05 of one.
+_DIRECTORY_TIMEOUT = 5.0
 _SECRET_SIZE = 32
 _WORD = b"vine_sharedport\n"
 
@@ -76,30 +78,58 @@ def check_shared_port(*, timeout: float = 10.0) -> Checked:
     return Checked(location, _try(location, timeout))
 
 
+def check_socket_dir(location: SharedPortLocation) -> None:
+    """Refuse a directory that was chosen by hand, if the shared port does not look there.
+
+    Workers would be refused, and nobody would know why. What else may be wrong now, such as
+    a shared port that is busy, need not be so when they come.
+
+    Raises:
+        DiscoveryError: It does not.
+    """
+    try:
+        failure, _ = _reach(location, _DIRECTORY_TIMEOUT)
+    except EndpointError as error:
+        raise DiscoveryError(str(error)) from error  # it has a remedy
+    if failure is not None and NOBODY_THERE in str(failure):
+        raise DiscoveryError(
+            f"HTCondor's shared port {_short(location.address)} does not look for sockets in "
+            f"{location.socket_dir}, which was given as socket_dir; leave socket_dir out"
+        )
+
+
 def _try(location: SharedPortLocation, timeout: float) -> str | None:
     """Serve under a name of our own, and call it; return what does not work, and a remedy."""
+    try:
+        failure, refused = _reach(location, timeout)
+    except EndpointError as error:
+        return str(error)  # it has a remedy
+    return None if failure is None else _explained(str(failure), refused, location)
+
+
+def _reach(location: SharedPortLocation, timeout: float) -> tuple[Exception | None, str]:
+    """Do so; return what went wrong, if anything did, and who was refused."""
     sock_id, secret = f"vine_check_{secrets.token_hex(6)}", os.urandom(_SECRET_SIZE)
     address = _from_here(location.address).with_sock(sock_id)
     deadline = time.monotonic() + timeout
-    try:
-        endpoint = Endpoint(sock_id, location.socket_dir, secret=secret)
-    except EndpointError as error:
-        return str(error)  # it has a remedy
+    endpoint = Endpoint(sock_id, location.socket_dir, secret=secret)
     with endpoint, ThreadPoolExecutor(1) as caller:
         answer = caller.submit(_call, address, secret, deadline)
         _serve(endpoint, answer)
         failure = answer.exception()
         refused = ", ".join(reason.value for reason in endpoint.refused)
-    if failure is None:
-        return None
-    if not isinstance(failure, (SharedPortError, OSError)):
+    if failure is not None and not isinstance(failure, (SharedPortError, OSError)):
         raise failure
-    return _explained(str(failure), refused, location)
+    return failure, refused
 
 
 def _from_here(address: Sinful) -> Sinful:
     """Return an address of the shared port that answers on its own host."""
-    if _htcondor.parameter(_htcondor.load(), "TCP_FORWARDING_HOST") is None:
+    try:
+        forwarded = _htcondor.parameter(_htcondor.load(), "TCP_FORWARDING_HOST") is not None
+    except SharedPortError:  # all was given by hand, and HTCondor is not needed
+        forwarded = False
+    if not forwarded:
         return address
     # It is the forwarder's, which need not answer from inside; the same port is open here.
     loopback = f"127.0.0.1-{address.port}"

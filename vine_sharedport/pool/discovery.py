@@ -123,9 +123,23 @@ def find_here(
         directory = _configured_socket_dir(htcondor2)
     else:
         directory = os.path.abspath(os.path.expanduser(socket_dir))
+        if check and not os.path.isdir(directory):
+            _refuse_given(directory, htcondor2)
     if check:
         _check_socket_dir(directory)
     return SharedPortLocation(location, directory, source, ad_file)
+
+
+def _refuse_given(directory: str, htcondor2: Any) -> None:
+    """Refuse a directory that was given and is none; HTCondor's own may be made."""
+    own = None if htcondor2 is None else _configured_socket_dir(htcondor2)
+    if own != directory:
+        where = "" if own is None else f", HTCondor's is {own}"
+        found = "is not a directory" if os.path.lexists(directory) else "does not exist"
+        raise DiscoveryError(
+            f"the socket directory {directory}, which was given as socket_dir, {found}{where}; "
+            "leave socket_dir out"
+        )
 
 
 def _given_address(address: Sinful | str) -> Sinful:

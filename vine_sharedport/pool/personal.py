@@ -79,6 +79,8 @@ _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 30.0
 _POLL_INTERVAL = 0.05
 
+_CONFIG = "condor_config"
+
 # What the collector must know before a job can be submitted and matched.
 _WANTED_ADS = {"Scheduler": "schedd", "Machine": "slot", "Negotiator": "negotiator"}
 
@@ -124,7 +126,8 @@ class PersonalPool:
             what = "memory"
             self._memory = None if memory is None else check_size(memory, MEMORY)
         except PoolError as error:
-            raise PoolError(f"{what}={error}; correct it, or leave {what} out") from None
+            unit = " megabytes" if what == "memory" else ""
+            raise PoolError(f"{what}={error}{unit}; correct it, or leave {what} out") from None
         self._extra = dict(config or {})
         self._detach = detach
         self._attached = False
@@ -140,12 +143,15 @@ class PersonalPool:
         As a context manager it is used, but neither started nor stopped.
 
         Args:
-            directory: By default the one of ``vine_sharedport pool start``.
+            directory: By default the one of ``vine_sharedport pool start``; the configuration
+                in it will do, too.
 
         Raises:
             PoolError: No pool runs there.
         """
         place = default_directory() if directory is None else os.path.abspath(directory)
+        if os.path.basename(place) == _CONFIG:  # as CONDOR_CONFIG names it
+            place = os.path.dirname(place)
         state = _guardian.read_state(place)
         if not is_running(place):
             raise PoolError(
@@ -170,7 +176,7 @@ class PersonalPool:
     @property
     def config_file(self) -> str:
         """Path of the pool's HTCondor configuration."""
-        return os.path.join(self.directory, "condor_config")
+        return os.path.join(self.directory, _CONFIG)
 
     @property
     def token(self) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
@@ -21,11 +24,12 @@ from vine_sharedport.pool.worker_job import (
     describe_workers,
     find_worker,
     run_directory,
+    whole_number,
 )
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 from vine_sharedport.worker.program import read_program
 
-__all__ = ["JobStates", "WorkerJobs", "describe_workers", "submit_workers"]
+__all__ = ["JobStates", "WorkerJobs", "describe_workers", "said_after_ctrl_c", "submit_workers"]
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +37,24 @@ log = logging.getLogger(__name__)
 # chosen by the user, in a container, or beyond a gateway.
 _ELSEWHERE = {"requirements", "container_image", "docker_image", "universe", "grid_resource"}
 
+# Seconds after which who has pressed Ctrl-C wonders.
+_PATIENCE = 1.0
+
 # JobStatus in HTCondor's manual, appendix "Job ClassAd Attributes".
 _IDLE, _RUNNING, _REMOVED, _COMPLETED, _HELD = 1, 2, 3, 4, 5
+
+
+@contextlib.contextmanager
+def said_after_ctrl_c(kind: type[BaseException] | None, what: str) -> Iterator[None]:
+    """Say what a program does that does not end at once by Ctrl-C."""
+    timer = threading.Timer(_PATIENCE, log.warning, (what,))
+    timer.daemon = True
+    if kind is not None and issubclass(kind, KeyboardInterrupt):
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @dataclass(frozen=True)
@@ -80,8 +100,14 @@ class WorkerJobs:
     def __enter__(self) -> WorkerJobs:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.remove()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with said_after_ctrl_c(kind, f"removing the worker jobs of cluster {self.cluster} ..."):
+            self.remove()
 
     def states(self) -> JobStates:
         """Ask the schedd what has become of the jobs.
@@ -192,8 +218,12 @@ def submit_workers(
 
     HTCondor is the one that ``discover`` finds.
     """
-    if not isinstance(count, int) or count < 1:
-        raise LaunchError(f"cannot submit {count!r} workers; give a count of 1 or more")
+    if isinstance(manager, int) and not isinstance(count, int):
+        raise LaunchError(
+            "the manager comes first, and then the number of workers: write "
+            f"submit_workers(MANAGER, {manager}) with your manager's name for MANAGER"
+        )
+    count = whole_number("count", count)
     address = address_of(manager)  # before anything is made
     use_own_pool()
     htcondor2 = _htcondor.load()

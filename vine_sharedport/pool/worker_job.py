@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import math
 import os
 import platform
+import re
 import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -34,12 +37,25 @@ __all__ = [
     "describe_workers",
     "find_worker",
     "run_directory",
+    "whole_number",
 ]
 
 log = logging.getLogger(__name__)
 
 PYTHON_ENV_VARIABLE = "VINE_SHARED_PORT_PYTHON_ENV"
 """Environment variable with the tarball that the launcher unpacks and activates."""
+
+# What the numbers are, and what is meant by the words that people write after them.
+_MEGABYTES = {"": 1, "m": 1, "mb": 1, "mib": 1, "g": 1024, "gb": 1024, "gib": 1024}
+_MEGABYTES.update({"t": 1 << 20, "tb": 1 << 20, "tib": 1 << 20})
+_SECONDS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_UNITS = {
+    "count": ("workers", 1, {"": 1}),
+    "cores": ("cores", 1, {"": 1}),
+    "memory": ("megabytes", 1, _MEGABYTES),
+    "disk": ("megabytes", 1, _MEGABYTES),
+    "timeout": ("seconds", 0, _SECONDS),
+}
 
 # With an image, HTCondor before 24 takes an absolute path for one inside the image.
 _TRAVELLING_EXECUTABLE = {"transfer_executable": "true"}
@@ -95,10 +111,10 @@ def describe_workers(
     described: dict[str, str | int] = {"universe": "vanilla"}
     if program is not None:
         inputs.append(program)
-    cores = 1 if cores is None else cores
-    for what, value in (("cores", cores), ("memory", memory), ("disk", disk)):
-        if value is not None and value < 1:
-            raise LaunchError(f"cannot submit workers with {what}={value}; give 1 or more")
+    cores = 1 if cores is None else whole_number("cores", cores)
+    memory = None if memory is None else whole_number("memory", memory)
+    disk = None if disk is None else whole_number("disk", disk)
+    timeout = None if timeout is None else whole_number("timeout", timeout)
     options = ["--cores", str(cores)]
     resources: dict[str, str | int] = {"request_cpus": cores}
     if memory is not None:
@@ -152,6 +168,32 @@ def describe_workers(
         }
     )
     return format_description(_with_commands(described, commands or {}))
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an argument's value, rounded up.
+
+    Args:
+        name: Of the argument.
+        value: What was given for it.
+
+    Raises:
+        LaunchError: It is none, or too small; the message has what was meant, if it is text
+            with a number in it.
+    """
+    unit, least, factors = _UNITS[name]
+    if not isinstance(value, (bool, str)):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            number: int = math.ceil(value)
+            if number >= least:
+                return number
+    step = f"give {name}= such a number"
+    said = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)\s*", str(value).lower())
+    if isinstance(value, str) and said and said[2] in factors:
+        step = f"write {name}={max(least, math.ceil(float(said[1]) * factors[said[2]]))}"
+    raise LaunchError(
+        f"{name} is {value!r}, wanted is a number of {unit}, {least} or more; {step}"
+    )
 
 
 def _with_commands(
