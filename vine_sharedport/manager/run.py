@@ -149,7 +149,7 @@ def _check_python(program: str) -> None:
         # What a script for the shell or a text names is probably meant.
         named = re.findall(rb"[\w./-]+\.py\b", source)
         meant = next((name.decode() for name in named if os.path.isfile(name)), None)
-        step = "" if meant is None else f": vine_sharedport run {shlex.quote(meant)}"
+        step = "" if meant is None else ": " + our_command("run", meant)
         raise NoProgramError(
             f"{program} is no Python program ({f'line {line}: ' if line else ''}{why}); give "
             f"the .py file that is to run{step}"
