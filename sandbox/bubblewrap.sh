@@ -39,7 +39,7 @@ enter_sandbox() {
     local fd report=() contain=()
     exec {fd}< <(printf '%s\0' "${arguments[@]}")
     [[ $1 == -- ]] || { report=(--json-status-fd "$1") && shift; }
-    [[ $method == bubblewrap ]] || contain=(python3 "$here/contain.py" --)
+    [[ $method == bubblewrap ]] || contain=(python3 "$here/contain.py" --parent $$ --)
     exec "${new_session[@]}" "${contain[@]}" bwrap "${report[@]}" --args "$fd" "$@"
 }
 

@@ -5,7 +5,7 @@
 readonly OUR_FAILURE=125
 
 say() {
-    printf 'sandbox/run: %s\n' "$*" >&2
+    printf 'sandbox/run: %s\n' "$*" >&2 2>/dev/null || true
 }
 
 # fail WHAT [FOUND [NEXT-STEP]...]: say what failed, what was found and what to do; give up.

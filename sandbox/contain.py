@@ -5,8 +5,11 @@ ends them with SIGKILL when COMMAND has ended, as the kernel does with a PID nam
 same happens when our parent ends, however that happens, and on SIGUSR1. Other signals than
 that are COMMAND's affair: the caller ignores them, and so do we.
 
-Usage: python3 contain.py [--report FD] [--remove DIRECTORY] [--for-proot] -- COMMAND...
+Usage: python3 contain.py [OPTION]... -- COMMAND...
 
+--parent is the pid of who started us, which may have ended before we looked.
+--environment reads COMMAND's variables from FD, each with a NUL behind it; what comes from the
+terminal then reaches COMMAND and not what is between (see leave_group).
 --report writes COMMAND's pid and exit status to FD, as bubblewrap's --json-status-fd does.
 --remove removes DIRECTORY when all is over. --for-proot forbids COMMAND the system calls that
 proot 5.1 does not know, so that the C library uses older ones in their place. The exit status
@@ -40,11 +43,16 @@ class Told(Exception):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--report", type=int)
+    parser.add_argument("--parent", type=int)
+    parser.add_argument("--environment", type=int)
     parser.add_argument("--remove")
     parser.add_argument("--for-proot", action="store_true")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
-    parent = os.getppid()
+    if options.environment is not None:
+        read_environment(options.environment)
+        leave_group()
+    parent = options.parent or os.getppid()
     name_process("contain.py")  # by which the caller tells us from COMMAND
     signal.signal(signal.SIGUSR1, tell)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -65,6 +73,20 @@ def main():
             shutil.rmtree(options.remove, ignore_errors=True)
     report(options, "exit-code", status)
     return status
+
+
+def read_environment(fd):
+    with open(fd, "rb") as file:
+        pairs = [one.partition(b"=")[::2] for one in file.read().split(b"\0")[:-1]]
+    os.environ.clear()
+    os.environb.update(pairs)
+
+
+def leave_group():
+    """Keep the terminal's SIGQUIT from proot, which ends all on it; COMMAND returns to it."""
+    if os.getpgrp() != os.getpid():
+        os.environ["CONTAIN_GROUP"] = str(os.getpgrp())
+        os.setpgid(0, 0)
 
 
 def name_process(name):
@@ -103,6 +125,12 @@ def start(options):
     if child:
         return child
     try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if options.for_proot and "CONTAIN_GROUP" in os.environ:
+            os.setpgid(0, int(os.environ.pop("CONTAIN_GROUP")))
+        # Python ignores these, and COMMAND would inherit that.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
         if options.report is not None:
             os.set_inheritable(options.report, False)
         if options.for_proot:

@@ -187,14 +187,16 @@ find_command() {
     [[ -n $command_pid ]] || return 1
     # These have still to become COMMAND, and ignore signals until then.
     { read -r name <"/proc/$command_pid/comm"; } 2>/dev/null || true
-    [[ $name != bwrap && $name != contain.py && $name != env ]]
+    [[ $name != bwrap && $name != contain.py && $name != prooted-* && $name != env ]]
 }
 
 # pass_on SIGNAL: let COMMAND have a signal that came to us.
 pass_on() {
     local command_pid='' tries
     interrupted=$1
-    for ((tries = 0; tries < 50; tries++)); do
+    # run_inside passes it on when it knows whom to.
+    [[ -n $sandbox_pid ]] || { early=$1 && return; }
+    for ((tries = 0; tries < 500; tries++)); do
         if find_command; then
             break
         fi
@@ -205,7 +207,8 @@ pass_on() {
     if [[ -n $command_pid ]]; then
         kill -s "$1" "$command_pid" 2>/dev/null || true
     else
-        kill -s KILL "$outer_pid" 2>/dev/null || true
+        # contain.py ends what it has started on USR1; of bubblewrap USR1 is the death.
+        kill -s USR1 "$outer_pid" 2>/dev/null || true
     fi
 }
 
@@ -231,7 +234,7 @@ new_session=()
 # what it leaves behind.
 run_inside() {
     local in out report line status signal signals='' result=''
-    local outer_pid='' sandbox_pid='' interrupted=''
+    local outer_pid='' sandbox_pid='' interrupted='' early=''
     for signal in HUP INT QUIT TERM; do
         # One that we were started without, as by nohup, stays ignored.
         [[ $(trap -p "$signal") == "trap -- '' "* ]] || signals+=${signals:+,}$signal
@@ -261,6 +264,7 @@ run_inside() {
     if read -r line <&"$report" && [[ $line =~ \"child-pid\":\ ([0-9]+) ]]; then
         sandbox_pid=${BASH_REMATCH[1]}
     fi
+    [[ -z $early ]] || pass_on "$early"
     # A signal ends the wait, not the process.
     status=0
     wait "$outer_pid" || status=$?
@@ -285,6 +289,6 @@ run_inside() {
     while sandbox_lives; do
         sleep 0.01
     done
-    end_sandbox
+    answered=1
     exit "$result"
 }

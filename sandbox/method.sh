@@ -64,7 +64,7 @@ is_available() {
 
 proot_works() {
     if command -v proot >/dev/null; then
-        refusal=$(proot -r / -i 1000:1000 true 2>&1)
+        refusal=$(proot -r / -i 1000:1000 /bin/true 2>&1)
     else
         tracing_works
     fi

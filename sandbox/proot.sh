@@ -54,19 +54,16 @@ mount_text() {
 # In proot COMMAND has a contain.py of its own, since proot itself ends with its last process,
 # with that one's status. The outer one sees that we end.
 enter_sandbox() {
-    local report=() python proot name
+    local report=() python proot fd
     python=$(command -v python3)
     proot=$(command -v proot)
     [[ $1 == -- ]] || { report=(--report "$1") && shift; }
     # Here and not by env: proxy variables may hold passwords, and everybody can read a
     # command line.
-    while read -r name; do
-        unset "$name"
-    done <<<"$(compgen -e)"
-    export "${variables[@]}" "PROOT_TMP_DIR=$scratch"
-    exec "${new_session[@]}" "$python" "$here/contain.py" --remove "$scratch" -- \
-        "$proot" "${arguments[@]}" /usr/bin/env -u PROOT_TMP_DIR \
+    exec {fd}< <(printf '%s\0' "${variables[@]}" "PROOT_TMP_DIR=$scratch")
+    exec "${new_session[@]}" "$python" "$here/contain.py" --parent $$ --environment "$fd" \
+        --remove "$scratch" -- "$proot" "${arguments[@]}" /usr/bin/env -u PROOT_TMP_DIR \
         /usr/bin/python3 -I "$here/contain.py" --for-proot "${report[@]}" "$@"
 }
 
-end_sandbox() { rm -rf "$scratch"; }
+end_sandbox() { rm -rf "${scratch:-}"; }

@@ -172,6 +172,24 @@ class ExitStatus(unittest.TestCase):
             with self.subTest(method):
                 self.assertEqual(run("no-such-command", method=method).returncode, 127)
 
+    def test_of_a_command_that_writes_to_nobody(self) -> None:
+        for method in METHODS:
+            with self.subTest(method):
+                program = '"$0" yes | head -n 1; exit "${PIPESTATUS[0]}"'
+                done = subprocess.run(
+                    ["bash", "-c", program, RUN],
+                    env={**os.environ, "VINE_SHAREDPORT_METHOD": method}, cwd=CHECKOUT,
+                    stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+                )  # fmt: skip
+                self.assertEqual(done.returncode, 128 + signal.SIGPIPE, done.stderr)
+
+    def test_without_a_place_for_messages(self) -> None:
+        for method in METHODS:
+            with self.subTest(method):
+                closing = ("sh", "-c", 'exec "$0" "$@" 2>&-')
+                done = run("sh", "-c", "exit 4", method=method, before=closing)
+                self.assertEqual(done.returncode, 4)
+
 
 class Leftovers(unittest.TestCase):
     """What COMMAND leaves behind is ended, also when sandbox/run is killed."""
@@ -208,6 +226,19 @@ class Leftovers(unittest.TestCase):
                 child.send_signal(signal.SIGTERM)
                 self.assertEqual((child.wait(60), child.stdout.read()), (9, "tidied up\n"))
                 self.assertEqual(processes_with(word), [])
+
+    def test_at_a_signal_that_comes_early(self) -> None:
+        for method in METHODS:
+            for delay in (0.05, 0.15, 0.25, 0.35):
+                with self.subTest(method=method, delay=delay):
+                    before = set(Path("/tmp").glob("vs.*"))
+                    child, word = self.start(method, self.SLEEPERS + "sleep 600")
+                    time.sleep(delay)  # wherever it is by then
+                    child.send_signal(signal.SIGTERM)
+                    self.assertIn(child.wait(60), (-signal.SIGTERM, 128 + signal.SIGTERM))
+                    gone = eventually(lambda word=word: not processes_with(word))
+                    self.assertTrue(gone, processes_with(word))
+                    self.assertEqual(set(Path("/tmp").glob("vs.*")) - before, set())
 
     def test_when_sandbox_run_is_killed(self) -> None:
         for method in METHODS:
@@ -269,6 +300,16 @@ class Secrets(unittest.TestCase):
                 program = 'echo "$https_proxy"; cat /proc/*/cmdline 2>/dev/null | tr "\\0" " "'
                 done = run("sh", "-c", program, method=method)
                 self.assertEqual(done.stdout.count(word), 1, done.stdout)
+
+    def test_variables_that_stay_outside(self) -> None:
+        odd = {"FOO-BAR": "outside", "BASH_FUNC_foo%%": "() { :; }", "FOO": "outside"}
+        for method in METHODS:
+            with self.subTest(method):
+                before = ("env", *(f"{name}={value}" for name, value in odd.items()))
+                done = run("cat", "/proc/self/environ", method=method, before=before)
+                names = {one.partition("=")[0] for one in done.stdout.split("\0")}
+                self.assertIn("VINE_SHAREDPORT_SANDBOX", names)
+                self.assertFalse(names & {*odd, "CONTAIN_GROUP", "PROOT_TMP_DIR"}, names)
 
     @contextlib.contextmanager
     def proxy(self, word: str) -> Iterator[None]:
