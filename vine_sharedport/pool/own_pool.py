@@ -61,7 +61,8 @@ def use_own_pool(*, first: bool = False) -> bool:
     _used[:] = [pool]
     others = f", the newest of {len(places)}" if len(places) > 1 else ""
     if first:
-        log.info(
+        # Not INFO, which some commands do not show: it must be seen.
+        log.warning(
             "using your own HTCondor pool in %s%s (--no-own-pool uses the system's)",
             pool.directory,
             others,
