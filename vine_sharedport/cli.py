@@ -486,12 +486,15 @@ def _show_pool(options: argparse.Namespace) -> int:
 def _stop_pool(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
-    directory = options.directory or _pool_of_shell() or personal.default_directory()
+    of_shell = _pool_of_shell()
+    directory = options.directory or of_shell or personal.default_directory()
     if personal.stop_pool(directory):
         print(f"The pool in {directory} has ended.")
     else:
         print(f"No pool runs in {directory}.")
         _tell_of_others("stop")
+    if of_shell is not None and os.path.realpath(of_shell) == os.path.realpath(directory):
+        print("In this shell: unset CONDOR_CONFIG")
     return 0
 
 

@@ -253,6 +253,24 @@ def test_the_shells_commands_are_safe_to_eval(
     assert not (tmp_path / "hit").exists()
 
 
+def test_stopping_the_shells_pool_tells_how_to_forget_it(
+    shell: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step = "In this shell: unset CONDOR_CONFIG\n"
+    monkeypatch.setenv("CONDOR_CONFIG", f"{tmp_path}/mine/condor_config")
+    assert command("pool", "stop") == 0
+    assert capsys.readouterr().out == f"No pool runs in {tmp_path}/mine.\n{step}"
+    assert command("pool", "stop", "--directory", str(shell)) == 0
+    assert "unset" not in capsys.readouterr().out
+    monkeypatch.delenv("CONDOR_CONFIG")
+    assert command("pool", "stop") == 0
+    assert "unset" not in capsys.readouterr().out
+
+
 def test_directories_that_path_has_are_not_added(
     shell: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
