@@ -592,14 +592,13 @@ def _run_program(options: argparse.Namespace) -> int:
 
 def _run_command(options: argparse.Namespace) -> str:
     """Return the command line without the interpreter and its options."""
+    from vine_sharedport.manager.run import after_interpreter
+
     words = ["vine_sharedport", "run"]
     if options.name is not None:
         words += ["--shared-port-name", options.name]
     words += [] if options.gate else ["--no-gate"]
-    rest = list(options.arguments)
-    while rest and rest[0].startswith("-") and rest[0] != "-m":
-        del rest[0]
-    return shlex.join([*words, *(rest or ["PROGRAM.py"])])
+    return shlex.join([*words, *after_interpreter(options.arguments)])
 
 
 def _add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
