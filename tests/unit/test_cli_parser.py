@@ -31,6 +31,11 @@ from vine_sharedport.cli_parser import Parser, nearest, warn_of_late_options
         ("factory --core 2", "no option --core; did you mean --cores?"),
         ("factory -M x --max-wokers=3", "--max-wokers; did you mean --max-workers?"),
         ("factory status --wach", "no option --wach; did you mean --watch?"),
+        (
+            "factory <127.0.0.1:9618?sock=a> --cores 2",
+            "comes after --address: vine_sharedport factory --address "
+            "'<127.0.0.1:9618?sock=a>' --cores 2",
+        ),
         ("factory list --jsno", "no option --jsno; did you mean --json?"),
         ("factory stop --timeuot 3", "no option --timeuot; did you mean --timeout?"),
         ("worker --secretfile x", "--secretfile; did you mean --secret-file? The worker's own"),
