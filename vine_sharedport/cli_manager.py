@@ -176,8 +176,8 @@ def _submit(options: argparse.Namespace) -> int:
     if not options.extend and not options.module and _has_no_shared_port(options.program):
         words = ["--run", *_before_program(options), options.program, *options.arguments]
         log.warning(
-            "%s asks for no shared port, without which no worker comes through one; unless a "
-            "module of its does, submit it so: %s %s",
+            "%s asks for no shared port, without which no worker comes through one; unless one "
+            "of its modules does, submit it so: %s %s",
             options.program, _SUBMIT, shlex.join(words),
         )  # fmt: skip
     choose_pool(options)

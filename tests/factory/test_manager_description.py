@@ -157,7 +157,7 @@ def test_run_gives_an_unchanged_program_a_shared_port(here: Path) -> None:
     ("words", "step"),
     [
         ("python sweep.py", "sweep.py"),
-        ("--name x --once /usr/bin/python3 -u sweep.py --size 9", "--name x --once sweep.py --size 9"),
+        ("--name x --once /bin/python3 -u sweep.py --n 9", "--name x --once sweep.py --n 9"),
         ("python -m a.b c", "-m a.b c"),
         ("python3", "PROGRAM.py"),
     ],
