@@ -19,7 +19,7 @@ from functools import partial
 from vine_sharedport.cli_doctor import add_doctor
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
-from vine_sharedport.cli_parser import Parser, warn_of_late_options
+from vine_sharedport.cli_parser import Parser, in_megabytes, warn_of_late_options
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import (
     EndpointError,
@@ -439,17 +439,17 @@ def _cpus(text: str) -> int:
 def _memory(text: str) -> int:
     from vine_sharedport.pool._pool_config import MEMORY
 
-    return _size(text, MEMORY)
+    return _size(text, MEMORY, f" megabytes{in_megabytes(text, *MEMORY)}")
 
 
-def _size(text: str, limits: tuple[int, int]) -> int:
+def _size(text: str, limits: tuple[int, int], unit: str = "") -> int:
     """Return what a pool shall offer; argparse tells anything else as a usage error."""
     from vine_sharedport.pool._pool_config import check_size
 
     try:
         return check_size(text, limits)
     except SharedPortError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise argparse.ArgumentTypeError(f"{error}{unit}") from error
 
 
 def _seconds(text: str) -> float:

@@ -11,7 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from vine_sharedport.cli_parser import Parser, warn_of_late_options
+from vine_sharedport.cli_parser import Parser, in_megabytes, warn_of_late_options
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 
 __all__ = ["add_manager"]
@@ -126,7 +126,7 @@ def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     submit.add_argument(
         "--memory",
-        type=_positive,
+        type=_megabytes,
         metavar="MB",
         help="memory to ask for, where the administrator limits such jobs",
     )
@@ -251,9 +251,12 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _positive(text: str) -> int:
+def _megabytes(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number of 1 or more megabytes"
+            f"{in_megabytes(text, 1, sys.maxsize)}"
+        )
     return int(text)
 
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["Parser", "nearest", "warn_of_late_options"]
+__all__ = ["Parser", "in_megabytes", "nearest", "warn_of_late_options"]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     names = {name.lstrip("-").lower(): name for name in known}
     found = difflib.get_close_matches(word.lstrip("-").lower(), names, n=1)
     return names[found[0]] if found else None
+
+
+def in_megabytes(text: str, low: int, high: int) -> str:
+    """Return what to write for a size with a unit, as in 2GB; "" if that helps nobody."""
+    match = re.fullmatch(r"(\d{1,9})\s*([MGT])i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return ""
+    number = int(match[1]) << 10 * "MGT".index(match[2].upper())
+    return f"; write {number}" if low <= number <= high else ""
 
 
 class Parser(argparse.ArgumentParser):

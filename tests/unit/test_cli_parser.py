@@ -48,6 +48,24 @@ from vine_sharedport.cli_parser import Parser, nearest, warn_of_late_options
         ("pool", "vine_sharedport pool: give a verb: start, status, stop"),
         ("pool frobnicate", "there is no verb 'frobnicate'; there are start, status, stop"),
         ("pool start now", "unrecognized arguments: now"),
+        (
+            "pool start --memory 2GB",
+            "'2GB' is not a whole number of 128 to 100000000 megabytes; write 2048\n",
+        ),
+        (
+            "pool start --memory 10",
+            "'10' is not a whole number of 128 to 100000000 megabytes\n",
+        ),
+        ("pool start --memory 10M", "128 to 100000000 megabytes\n"),
+        ("pool start --cpus 2GB", "'2GB' is not a whole number of 1 to 10000\n"),
+        (
+            "manager submit --memory 2gib a.py",
+            "'2gib' is not a whole number of 1 or more megabytes; write 2048\n",
+        ),
+        (
+            "manager submit --memory 0 a.py",
+            "'0' is not a whole number of 1 or more megabytes\n",
+        ),
         ("run", "the following arguments are required: PROGRAM"),
     ],
 )
