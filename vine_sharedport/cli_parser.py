@@ -16,6 +16,18 @@ log = logging.getLogger(__name__)
 
 _USAGE_ERROR = 2
 
+# Verbs that people write without their noun, and whose they most likely are.
+_NOUNS = {
+    "start": "pool",
+    "stop": "pool",
+    "env": "pool",
+    "submit": "manager",
+    "log": "manager",
+    "remove": "manager",
+    "status": "factory",
+    "list": "factory",
+}
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the name that was probably meant; None if none is like it.
@@ -134,7 +146,13 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         known = [str(name) for name in action.choices]
-        meant = nearest(str(value), known)
+        meant: str | None
+        if action.metavar == "NOUN" and str(value) in _NOUNS:
+            meant = f"{_NOUNS[value]} {value}"
+        elif action.metavar == "NOUN" and str(value).endswith(".py"):
+            meant = shlex.join(["run", value])
+        else:
+            meant = nearest(str(value), known)
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
         self.refuse(f"there is no {str(action.metavar).lower()} {value!r}; {hint}")
 
