@@ -490,11 +490,11 @@ def _stop_pool(options: argparse.Namespace) -> int:
     directory = options.directory or of_shell or personal.default_directory()
     if personal.stop_pool(directory):
         print(f"The pool in {directory} has ended.")
+        if of_shell is not None and os.path.realpath(of_shell) == os.path.realpath(directory):
+            print("In this shell: unset CONDOR_CONFIG")
     else:
         print(f"No pool runs in {directory}.")
         _tell_of_others("stop")
-    if of_shell is not None and os.path.realpath(of_shell) == os.path.realpath(directory):
-        print("In this shell: unset CONDOR_CONFIG")
     return 0
 
 

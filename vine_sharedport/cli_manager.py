@@ -199,11 +199,13 @@ def _before_program(options: argparse.Namespace) -> list[str]:
 
 
 def _has_no_shared_port(program: str) -> bool:
-    """Whether a program's text does not speak of a shared port; False if it cannot be read."""
+    """Whether a program's text speaks of TaskVine or Work Queue, but of no shared port."""
     with contextlib.suppress(OSError):
         text = Path(program).read_bytes()
         # A NUL: an archive or compiled, whose words cannot be looked for.
-        return not re.search(rb"vine_sharedport|shared_port|\0", text)
+        return bool(re.search(rb"(?i)ndcctools|taskvine|work_?queue", text)) and not re.search(
+            rb"vine_sharedport|shared_port|\0", text
+        )
     return False
 
 

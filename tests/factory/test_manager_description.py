@@ -176,12 +176,14 @@ def test_the_interpreter_is_left_out(
 @pytest.mark.parametrize(
     ("text", "words", "step"),
     [
-        ("vine.Manager()", "--dry-run sweep.py 9", "--run --dry-run sweep.py 9"),
-        ("vine.Manager(shared_port=True)", "--dry-run sweep.py", None),
+        ("import ndcctools.taskvine", "--dry-run sweep.py 9", "--run --dry-run sweep.py 9"),
+        ("import ndcctools.taskvine; shared_port=True", "--dry-run sweep.py", None),
+        ("WorkQueueExecutor()", "--dry-run sweep.py", "--run --dry-run sweep.py"),
+        ("print(1)", "--dry-run sweep.py", None),
         ("from vine_sharedport import Manager", "--dry-run sweep.py", None),
-        ("PK\0", "--dry-run sweep.py", None),
-        ("vine.Manager()", "--run --dry-run sweep.py", None),
-        ("vine.Manager()", "--dry-run -m sweep", None),
+        ("ndcctools \0", "--dry-run sweep.py", None),
+        ("import ndcctools.taskvine", "--run --dry-run sweep.py", None),
+        ("import ndcctools.taskvine", "--dry-run -m sweep", None),
     ],
 )
 def test_a_program_without_a_shared_port_is_told_of_run(

@@ -260,15 +260,18 @@ def test_stopping_the_shells_pool_tells_how_to_forget_it(
     command: Callable[..., int],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    mine = tmp_path / "mine"
+    monkeypatch.setenv("CONDOR_CONFIG", f"{mine}/condor_config")
+    run_pool(mine, master=None)
+    assert command("pool", "stop") == 0
     step = "In this shell: unset CONDOR_CONFIG\n"
-    monkeypatch.setenv("CONDOR_CONFIG", f"{tmp_path}/mine/condor_config")
-    assert command("pool", "stop") == 0
-    assert capsys.readouterr().out == f"No pool runs in {tmp_path}/mine.\n{step}"
+    assert capsys.readouterr().out == f"The pool in {mine} has ended.\n{step}"
+    run_pool(shell, master=None)
     assert command("pool", "stop", "--directory", str(shell)) == 0
-    assert "unset" not in capsys.readouterr().out
-    monkeypatch.delenv("CONDOR_CONFIG")
+    assert capsys.readouterr().out == f"The pool in {shell} has ended.\n"
+    (mine / "condor_config").unlink()
     assert command("pool", "stop") == 0
-    assert "unset" not in capsys.readouterr().out
+    assert capsys.readouterr().out == f"No pool runs in {mine}.\n"
 
 
 def test_directories_that_path_has_are_not_added(
