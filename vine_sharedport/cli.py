@@ -19,7 +19,7 @@ from functools import partial
 from vine_sharedport.cli_doctor import add_doctor
 from vine_sharedport.cli_factory import add_factory
 from vine_sharedport.cli_manager import add_manager
-from vine_sharedport.cli_parser import Parser, warn_of_late_options
+from vine_sharedport.cli_parser import Parser, in_megabytes, warn_of_late_options
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 from vine_sharedport.errors import (
     EndpointError,
@@ -439,17 +439,17 @@ def _cpus(text: str) -> int:
 def _memory(text: str) -> int:
     from vine_sharedport.pool._pool_config import MEMORY
 
-    return _size(text, MEMORY)
+    return _size(text, MEMORY, f" megabytes{in_megabytes(text, *MEMORY)}")
 
 
-def _size(text: str, limits: tuple[int, int]) -> int:
+def _size(text: str, limits: tuple[int, int], unit: str = "") -> int:
     """Return what a pool shall offer; argparse tells anything else as a usage error."""
     from vine_sharedport.pool._pool_config import check_size
 
     try:
         return check_size(text, limits)
     except SharedPortError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+        raise argparse.ArgumentTypeError(f"{error}{unit}") from error
 
 
 def _seconds(text: str) -> float:
@@ -486,9 +486,12 @@ def _show_pool(options: argparse.Namespace) -> int:
 def _stop_pool(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
-    directory = options.directory or _pool_of_shell() or personal.default_directory()
+    of_shell = _pool_of_shell()
+    directory = options.directory or of_shell or personal.default_directory()
     if personal.stop_pool(directory):
         print(f"The pool in {directory} has ended.")
+        if of_shell is not None and os.path.realpath(of_shell) == os.path.realpath(directory):
+            print("In this shell: unset CONDOR_CONFIG")
     else:
         print(f"No pool runs in {directory}.")
         _tell_of_others("stop")
@@ -589,14 +592,13 @@ def _run_program(options: argparse.Namespace) -> int:
 
 def _run_command(options: argparse.Namespace) -> str:
     """Return the command line without the interpreter and its options."""
+    from vine_sharedport.manager.run import after_interpreter
+
     words = ["vine_sharedport", "run"]
     if options.name is not None:
         words += ["--shared-port-name", options.name]
     words += [] if options.gate else ["--no-gate"]
-    rest = list(options.arguments)
-    while rest and rest[0].startswith("-") and rest[0] != "-m":
-        del rest[0]
-    return shlex.join([*words, *(rest or ["PROGRAM.py"])])
+    return shlex.join([*words, *after_interpreter(options.arguments)])
 
 
 def _add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

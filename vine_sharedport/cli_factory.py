@@ -227,6 +227,9 @@ def _explain_word(word: str, others: Sequence[str]) -> str:
     if meant:
         return f"there is no verb {word!r}; did you mean {meant}?"
     what = f"there is no verb {word!r}; "
+    if word.startswith("<"):
+        what += "a manager's address comes after --address: "
+        return what + shlex.join([_COMMAND, "factory", "--address", word, *others])
     if word not in (*_STARTING, *BATCH_TYPES):
         what += "if it is a manager's name, it comes after -M: "
         return what + shlex.join([_COMMAND, "factory", "-M", word, *others])

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
+import re
+import shlex
 import sys
+from pathlib import Path
 
-from vine_sharedport.cli_parser import warn_of_late_options
+from vine_sharedport.cli_parser import Parser, in_megabytes, warn_of_late_options
 from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
 
 __all__ = ["add_manager"]
 
+log = logging.getLogger(__name__)
+
 _FAILURE = 1
+_SUBMIT = "vine_sharedport manager submit"
 
 
 def add_manager(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -119,7 +126,7 @@ def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     submit.add_argument(
         "--memory",
-        type=_positive,
+        type=_megabytes,
         metavar="MB",
         help="memory to ask for, where the administrator limits such jobs",
     )
@@ -136,9 +143,16 @@ def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _submit(options: argparse.Namespace) -> int:
+    from vine_sharedport.manager.run import after_interpreter, is_interpreter
     from vine_sharedport.pool.manager_description import ManagerProgram, describe_manager
     from vine_sharedport.pool.manager_job import submit_manager
 
+    if not options.module and is_interpreter(options.program):
+        words = [*_before_program(options), *after_interpreter(options.arguments)]
+        options.parser.refuse(
+            f"the program is run by Python anyway; leave {options.program} out:\n"
+            f"  {_SUBMIT} {shlex.join(words)}"
+        )
     shared_port = None
     if options.extend:
         shared_port = [] if options.gate else ["--no-gate"]
@@ -159,6 +173,13 @@ def _submit(options: argparse.Namespace) -> int:
         memory=options.memory,
     )
     warn_of_late_options(options.parser, options.program, options.arguments)
+    if not options.extend and not options.module and _has_no_shared_port(options.program):
+        words = ["--run", *_before_program(options), options.program, *options.arguments]
+        log.warning(
+            "%s asks for no shared port, without which no worker comes through one; unless one "
+            "of its modules does, submit it so: %s %s",
+            options.program, _SUBMIT, shlex.join(words),
+        )  # fmt: skip
     choose_pool(options)
     if options.dry_run:
         print(describe_manager(manager), end="")
@@ -169,6 +190,23 @@ def _submit(options: argparse.Namespace) -> int:
     print(f"Read it:   vine_sharedport manager log {done.name} --follow")
     print(f"End it:    vine_sharedport manager remove {done.name}")
     return 0
+
+
+def _before_program(options: argparse.Namespace) -> list[str]:
+    """Return the options as they were given, before the program and its own."""
+    given = options.parser._given if isinstance(options.parser, Parser) else []
+    return given[: -1 - len(options.arguments)]
+
+
+def _has_no_shared_port(program: str) -> bool:
+    """Whether a program's text speaks of TaskVine or Work Queue, but of no shared port."""
+    with contextlib.suppress(OSError):
+        text = Path(program).read_bytes()
+        # A NUL: an archive or compiled, whose words cannot be looked for.
+        return bool(re.search(rb"(?i)ndcctools|taskvine|work_?queue", text)) and not re.search(
+            rb"vine_sharedport|shared_port|\0", text
+        )
+    return False
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -215,9 +253,12 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _positive(text: str) -> int:
+def _megabytes(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a whole number of 1 or more megabytes"
+            f"{in_megabytes(text, 1, sys.maxsize)}"
+        )
     return int(text)
 
 

@@ -10,11 +10,23 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["Parser", "nearest", "warn_of_late_options"]
+__all__ = ["Parser", "in_megabytes", "nearest", "warn_of_late_options"]
 
 log = logging.getLogger(__name__)
 
 _USAGE_ERROR = 2
+
+# Verbs that people write without their noun, and whose they most likely are.
+_NOUNS = {
+    "start": "pool",
+    "stop": "pool",
+    "env": "pool",
+    "submit": "manager",
+    "log": "manager",
+    "remove": "manager",
+    "status": "factory",
+    "list": "factory",
+}
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -25,6 +37,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     names = {name.lstrip("-").lower(): name for name in known}
     found = difflib.get_close_matches(word.lstrip("-").lower(), names, n=1)
     return names[found[0]] if found else None
+
+
+def in_megabytes(text: str, low: int, high: int) -> str:
+    """Return what to write for a size with a unit, as in 2GB; "" if that helps nobody."""
+    match = re.fullmatch(r"(\d{1,9})\s*([MGT])i?B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return ""
+    number = int(match[1]) << 10 * "MGT".index(match[2].upper())
+    return f"; write {number}" if low <= number <= high else ""
 
 
 class Parser(argparse.ArgumentParser):
@@ -125,7 +146,13 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         known = [str(name) for name in action.choices]
-        meant = nearest(str(value), known)
+        meant: str | None
+        if action.metavar == "NOUN" and str(value) in _NOUNS:
+            meant = f"{_NOUNS[value]} {value}"
+        elif action.metavar == "NOUN" and str(value).endswith(".py"):
+            meant = shlex.join(["run", value])
+        else:
+            meant = nearest(str(value), known)
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
         self.refuse(f"there is no {str(action.metavar).lower()} {value!r}; {hint}")
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.cli_parser import Parser
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _manager_main, manager_job
 from vine_sharedport.pool.manager_description import (
@@ -44,7 +45,7 @@ def described(*arguments: Any, **options: Any) -> dict[str, str]:
 
 
 def parse(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_manager(parser.add_subparsers())
     return parser.parse_args(["manager", *arguments])
 
@@ -150,6 +151,51 @@ def test_run_gives_an_unchanged_program_a_shared_port(here: Path) -> None:
     told = described("a.b", module=True, shared_port=[])
     assert told["arguments"].endswith("'module' 'vine_sharedport' 'run' '-m' 'a.b'\"")
     assert described("a.b", module=True)["arguments"].endswith("'module' 'a.b'\"")
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        ("python sweep.py", "sweep.py"),
+        ("--name x --once /bin/python3 -u sweep.py --n 9", "--name x --once sweep.py --n 9"),
+        ("python -m a.b c", "-m a.b c"),
+        ("python3", "PROGRAM.py"),
+    ],
+)  # fmt: skip
+def test_the_interpreter_is_left_out(
+    words: str, step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = parse("submit", *words.split())
+    with pytest.raises(SystemExit) as stop:
+        options.run(options)
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert said.endswith(f" out:\n  vine_sharedport manager submit {step}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "step"),
+    [
+        ("import ndcctools.taskvine", "--dry-run sweep.py 9", "--run --dry-run sweep.py 9"),
+        ("import ndcctools.taskvine; shared_port=True", "--dry-run sweep.py", None),
+        ("WorkQueueExecutor()", "--dry-run sweep.py", "--run --dry-run sweep.py"),
+        ("print(1)", "--dry-run sweep.py", None),
+        ("from vine_sharedport import Manager", "--dry-run sweep.py", None),
+        ("ndcctools \0", "--dry-run sweep.py", None),
+        ("import ndcctools.taskvine", "--run --dry-run sweep.py", None),
+        ("import ndcctools.taskvine", "--dry-run -m sweep", None),
+    ],
+)
+def test_a_program_without_a_shared_port_is_told_of_run(
+    here: Path, text: str, words: str, step: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    (here / "sweep.py").write_text(text)
+    options = parse("submit", *words.split())
+    with caplog.at_level("WARNING"):
+        assert options.run(options) == 0
+    said = [record.getMessage() for record in caplog.records]
+    steps = [line.rpartition("vine_sharedport manager submit ")[2] for line in said]
+    assert steps == ([] if step is None else [step])
 
 
 def test_run_options_need_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import vine_sharedport.factory.api  # noqa: F401  # what ctypes opens stays open, and is no test's
-from vine_sharedport import cli
+from vine_sharedport import cli, cli_parser
 from vine_sharedport.cli_parser import Parser, nearest, warn_of_late_options
 
 
@@ -13,6 +13,13 @@ from vine_sharedport.cli_parser import Parser, nearest, warn_of_late_options
     ("arguments", "message"),
     [
         ("pol start", "vine_sharedport: there is no noun 'pol'; did you mean pool?"),
+        ("start", "vine_sharedport: there is no noun 'start'; did you mean pool start?"),
+        ("stop", "there is no noun 'stop'; did you mean pool stop?"),
+        ("submit a.py", "there is no noun 'submit'; did you mean manager submit?"),
+        ("status --json", "there is no noun 'status'; did you mean factory status?"),
+        ("run.py 9", "there is no noun 'run.py'; did you mean run run.py?"),
+        ("my/plain.py", "there is no noun 'my/plain.py'; did you mean run my/plain.py?"),
+        ("pool plain.py", "there is no verb 'plain.py'; "),
         ("pool strat", "vine_sharedport pool: there is no verb 'strat'; did you mean start?"),
         ("manager sumbit a.py", "there is no verb 'sumbit'; did you mean submit?"),
         ("factory stauts", "there is no verb 'stauts'; did you mean status?"),
@@ -31,6 +38,11 @@ from vine_sharedport.cli_parser import Parser, nearest, warn_of_late_options
         ("factory --core 2", "no option --core; did you mean --cores?"),
         ("factory -M x --max-wokers=3", "--max-wokers; did you mean --max-workers?"),
         ("factory status --wach", "no option --wach; did you mean --watch?"),
+        (
+            "factory <127.0.0.1:9618?sock=a> --cores 2",
+            "comes after --address: vine_sharedport factory --address "
+            "'<127.0.0.1:9618?sock=a>' --cores 2",
+        ),
         ("factory list --jsno", "no option --jsno; did you mean --json?"),
         ("factory stop --timeuot 3", "no option --timeuot; did you mean --timeout?"),
         ("worker --secretfile x", "--secretfile; did you mean --secret-file? The worker's own"),
@@ -43,6 +55,24 @@ from vine_sharedport.cli_parser import Parser, nearest, warn_of_late_options
         ("pool", "vine_sharedport pool: give a verb: start, status, stop"),
         ("pool frobnicate", "there is no verb 'frobnicate'; there are start, status, stop"),
         ("pool start now", "unrecognized arguments: now"),
+        (
+            "pool start --memory 2GB",
+            "'2GB' is not a whole number of 128 to 100000000 megabytes; write 2048\n",
+        ),
+        (
+            "pool start --memory 10",
+            "'10' is not a whole number of 128 to 100000000 megabytes\n",
+        ),
+        ("pool start --memory 10M", "128 to 100000000 megabytes\n"),
+        ("pool start --cpus 2GB", "'2GB' is not a whole number of 1 to 10000\n"),
+        (
+            "manager submit --memory 2gib a.py",
+            "'2gib' is not a whole number of 1 or more megabytes; write 2048\n",
+        ),
+        (
+            "manager submit --memory 0 a.py",
+            "'0' is not a whole number of 1 or more megabytes\n",
+        ),
         ("run", "the following arguments are required: PROGRAM"),
     ],
 )
@@ -58,6 +88,13 @@ def test_what_is_unknown_is_answered_by_the_nearest_name(
     assert len(err.splitlines()) <= 2
     assert "usage:" not in err
     assert err.count("did you mean") <= 1, "Python 3.14 can say it too"
+
+
+def test_a_verb_without_its_noun_is_answered_by_a_command_that_there_is() -> None:
+    for verb, noun in cli_parser._NOUNS.items():
+        with pytest.raises(SystemExit) as end:
+            cli.main([noun, verb, "--help"])
+        assert end.value.code == 0, f"{noun} {verb}"
 
 
 def test_a_programs_own_options_are_not_judged(capsys: pytest.CaptureFixture[str]) -> None:

@@ -354,6 +354,18 @@ def test_missing_configuration_is_named(
     assert htcondor2.reloaded == []
 
 
+def test_a_configuration_that_is_gone_is_to_be_unset(
+    htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "gone"
+    monkeypatch.setenv("CONDOR_CONFIG", str(path))
+    with pytest.raises(DiscoveryError, match=r"no such file; 'unset CONDOR_CONFIG', or "):
+        discovery.discover()
+    path.mkdir()
+    with pytest.raises(DiscoveryError, match=r"not a readable file; (?!.*unset)"):
+        discovery.discover()
+
+
 @pytest.mark.parametrize("source", ["ONLY_ENV", "condor_fetch_config |"])
 def test_configuration_that_is_no_file_is_accepted(
     monkeypatch: pytest.MonkeyPatch, source: str

@@ -253,6 +253,27 @@ def test_the_shells_commands_are_safe_to_eval(
     assert not (tmp_path / "hit").exists()
 
 
+def test_stopping_the_shells_pool_tells_how_to_forget_it(
+    shell: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mine = tmp_path / "mine"
+    monkeypatch.setenv("CONDOR_CONFIG", f"{mine}/condor_config")
+    run_pool(mine, master=None)
+    assert command("pool", "stop") == 0
+    step = "In this shell: unset CONDOR_CONFIG\n"
+    assert capsys.readouterr().out == f"The pool in {mine} has ended.\n{step}"
+    run_pool(shell, master=None)
+    assert command("pool", "stop", "--directory", str(shell)) == 0
+    assert capsys.readouterr().out == f"The pool in {shell} has ended.\n"
+    (mine / "condor_config").unlink()
+    assert command("pool", "stop") == 0
+    assert capsys.readouterr().out == f"No pool runs in {mine}.\n"
+
+
 def test_directories_that_path_has_are_not_added(
     shell: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

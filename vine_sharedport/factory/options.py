@@ -24,6 +24,7 @@ from vine_sharedport.factory.values import (
     to_host_port,
     to_integer,
     to_lines,
+    to_megabytes,
     to_port_range,
     to_requirements,
     to_seconds,
@@ -142,9 +143,6 @@ def _idle(name: str) -> Any:
     return _option(Kind.MEANINGLESS, to_lines, f"No effect: {REASONS[name]}.")
 
 
-_megabytes = to_integer(1, "megabytes for each worker", none_below=1)
-
-
 @dataclass(frozen=True)
 class Options:
     """Every option of a factory, checked.
@@ -204,8 +202,8 @@ class Options:
     cores: int | None = _live(
         to_integer(1, "cores for each worker", none_below=1), "Cores of each worker."
     )
-    memory: int | None = _live(_megabytes, "Megabytes of memory of each worker.")
-    disk: int | None = _live(_megabytes, "Megabytes of disk of each worker.")
+    memory: int | None = _live(to_megabytes, "Megabytes of memory of each worker.")
+    disk: int | None = _live(to_megabytes, "Megabytes of disk of each worker.")
     gpus: int | None = _live(
         to_integer(0, "GPUs for each worker", none_below=0), "GPUs of each worker."
     )

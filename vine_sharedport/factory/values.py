@@ -26,6 +26,7 @@ __all__ = [
     "to_host_port",
     "to_integer",
     "to_lines",
+    "to_megabytes",
     "to_pairs",
     "to_port_range",
     "to_requirements",
@@ -77,6 +78,18 @@ def to_integer(least: int, what: str, *, none_below: int | None = None) -> Conve
         return whole
 
     return convert
+
+
+def to_megabytes(name: str, value: Any) -> int | None:
+    """Return megabytes of each worker, None below 1 as for vine_factory.
+
+    A part of one is refused: it is meant in gigabytes.
+    """
+    what = "megabytes for each worker"
+    whole: int | None = to_integer(1, what, none_below=1)(name, value)
+    if whole == 1 and float(value) < 1:
+        raise _bad(name, value, f"{what}: a whole number of at least 1")
+    return whole
 
 
 def to_seconds(name: str, value: Any) -> float:

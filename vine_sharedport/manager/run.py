@@ -33,6 +33,7 @@ from vine_sharedport.manager.systems import missing
 
 __all__ = [
     "NoProgramError",
+    "after_interpreter",
     "install",
     "install_from_environment",
     "is_interpreter",
@@ -107,6 +108,14 @@ def is_interpreter(program: str) -> bool:
             return file.read(4) == b"\x7fELF"
     except OSError:
         return True  # found on PATH by who would start it, and no file here
+
+
+def after_interpreter(words: Sequence[str]) -> list[str]:
+    """Return what follows Python's own options: the program, or -m with it."""
+    rest = list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "-m":
+        del rest[0]
+    return rest or ["PROGRAM.py"]
 
 
 def traceback_of_program(error: BaseException) -> TracebackType | None:

@@ -155,8 +155,13 @@ def _check_configuration() -> None:
     source = os.environ.get("CONDOR_CONFIG")
     if source is None or source == "/dev/null":
         found = f"CONDOR_CONFIG is not set, and none of {', '.join(_USUAL_CONFIGS)} exists"
-    else:
+    elif os.path.lexists(source):
         found = f"CONDOR_CONFIG is {source!r}, which is not a readable file"
+    else:  # as in a shell with the settings of a pool that has been stopped
+        raise DiscoveryError(
+            f"no HTCondor configuration found: CONDOR_CONFIG is {source!r}, and there is no "
+            f"such file; 'unset CONDOR_CONFIG', or {way_to_own_pool()}"
+        )
     raise DiscoveryError(
         f"no HTCondor configuration found: {found}; run this on a host of an HTCondor pool, "
         f"set CONDOR_CONFIG, or {way_to_own_pool()}"
