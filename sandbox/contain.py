@@ -70,7 +70,7 @@ def main():
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         end_descendants()
         if options.remove:
-            shutil.rmtree(options.remove, ignore_errors=True)
+            remove(options.remove)
     report(options, "exit-code", status)
     return status
 
@@ -176,6 +176,14 @@ def end_descendants():
             os.wait()
         except ChildProcessError:
             return
+
+
+def remove(directory):
+    """Remove it, with the directories in it that COMMAND has made read-only."""
+    for path, _, _ in os.walk(directory):  # each before it is listed
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

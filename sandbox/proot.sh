@@ -58,6 +58,9 @@ enter_sandbox() {
     python=$(command -v python3)
     proot=$(command -v proot)
     [[ $1 == -- ]] || { report=(--report "$1") && shift; }
+    # condor_shadow can crash at its end under proot, and would leave a core file in the
+    # checkout, whatever the soft limit is.
+    ulimit -c 0
     # Here and not by env: proxy variables may hold passwords, and everybody can read a
     # command line.
     exec {fd}< <(printf '%s\0' "${variables[@]}" "PROOT_TMP_DIR=$scratch")
@@ -66,4 +69,4 @@ enter_sandbox() {
         /usr/bin/python3 -I "$here/contain.py" --for-proot "${report[@]}" "$@"
 }
 
-end_sandbox() { rm -rf "${scratch:-}"; }
+end_sandbox() { [[ ! -d ${scratch:-} ]] || rm -rf "$scratch" 2>/dev/null || true; }

@@ -217,6 +217,12 @@ class Leftovers(unittest.TestCase):
                 self.assertEqual(child.wait(60), 5)
                 self.assertEqual(processes_with(word), [])
 
+    def test_a_directory_that_cannot_be_written(self) -> None:
+        before = set(Path("/tmp").glob("vs.*"))
+        program = "mkdir -p /tmp/a/b/c && touch /tmp/a/b/c/d && chmod 0 /tmp/a/b/c /tmp/a/b"
+        done = run("sh", "-c", program, method="proot")
+        self.assertEqual((done.returncode, set(Path("/tmp").glob("vs.*")) - before), (0, set()))
+
     def test_at_a_signal(self) -> None:
         for method in METHODS:
             with self.subTest(method):
