@@ -305,7 +305,7 @@ def test_a_size_that_no_machine_has_is_told_with_one_that_there_is(
     line = f"vine_sharedport factory -M sweep {FLAGS} --cores 64 -w 1 -S large"
     with factory(terminal, line) as (_, directory):
         told = helpers.wait_until(
-            lambda: (now := read(directory)) and now.problems and now, timeout=40
+            lambda: (now := read(directory)) and now.problems and now, timeout=90
         )
         assert "no machine of the pool has 64 cores" in told.problems[0].explanation
         assert "jobs wait, and no machine is large enough" in told.message
@@ -314,7 +314,7 @@ def test_a_size_that_no_machine_has_is_told_with_one_that_there_is(
         assert step is not None, told
     with factory(terminal, step[1]) as (_, directory):
         told = helpers.wait_until(
-            lambda: (now := read(directory)) and now.workers.connected and now
+            lambda: (now := read(directory)) and now.workers.connected and now, timeout=90
         )
         assert not told.problems
         assert job.id not in {one.id for one in told.jobs}, "an earlier factory's"

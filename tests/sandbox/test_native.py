@@ -42,7 +42,8 @@ def script(path: Path, text: str) -> None:
 
 
 def native(path: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    own = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    # Nor the pool of other tests.
+    own = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CONDOR_CONFIG")}
     return subprocess.run(
         ["/bin/bash", "-c", PROGRAM, "sandbox/run", *command],
         env={**own, "PATH": str(path), **variables},

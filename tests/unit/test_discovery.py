@@ -191,6 +191,13 @@ def _gone_for_long(ad_file: str) -> None:
     os.utime(os.path.dirname(ad_file), (time.time() - 3600,) * 2)
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be no condor_master, such as that of the other tests' pool."""
+    monkeypatch.setattr(discovery, "_processes", lambda: ["1", str(os.getpid())])
+
+
+@pytest.mark.usefixtures("alone")
 def test_nobody_is_waited_for_where_htcondor_does_not_run(
     htcondor2: FakeBindings, clock: list[float]
 ) -> None:
@@ -200,6 +207,7 @@ def test_nobody_is_waited_for_where_htcondor_does_not_run(
     assert clock == []
 
 
+@pytest.mark.usefixtures("alone")
 def test_a_killed_htcondors_ad_is_not_waited_for(
     htcondor2: FakeBindings, clock: list[float]
 ) -> None:

@@ -232,7 +232,7 @@ def _may_come_back(ad_file: str) -> bool:
             return True
         # The master of another user's pool is not the one that we wait for.
         users = {0, place.st_uid}
-        processes = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+        processes = _processes()
     except OSError:
         return False
     if "1" not in processes:  # mounted with hidepid: others' processes cannot be seen
@@ -246,6 +246,10 @@ def _may_come_back(ad_file: str) -> bool:
         except OSError:
             continue  # it has ended
     return False
+
+
+def _processes() -> list[str]:
+    return [entry for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 def _ask_schedd(htcondor2: Any, check: bool, forwarded: bool) -> tuple[Sinful | None, str]:
