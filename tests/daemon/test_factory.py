@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import files, process
-from vine_sharedport.factory.options import OptionError
 
 from . import helpers
 from .factory_helpers import (

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.errors import OptionError
 from vine_sharedport.factory import files
-from vine_sharedport.factory.options import OptionError, read_config
+from vine_sharedport.factory.options import read_config
 from vine_sharedport.factory.target import values_of_name
 
 from . import helpers

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.errors import OptionError
 from vine_sharedport.factory.files import CONFIG
 from vine_sharedport.factory.live_options import LiveOptions
-from vine_sharedport.factory.options import OptionError, Options, write_config
+from vine_sharedport.factory.options import Options, write_config
 from vine_sharedport.factory.user_file import check_free, in_force
 
 GIVEN = {"max_workers": 3, "schedd": "here", "env": {"A": "1"}}

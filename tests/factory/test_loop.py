@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.adapt import read_description
@@ -20,7 +20,7 @@ from vine_sharedport.factory.brake import EXIT_REASONS, Brake
 from vine_sharedport.factory.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs import Job, JobTable
 from vine_sharedport.factory.loop import Loop
-from vine_sharedport.factory.options import ALIASES, KINDS, Kind, OptionError, Options
+from vine_sharedport.factory.options import ALIASES, KINDS, Kind, Options
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.process import owner_process
 from vine_sharedport.factory.queue import Queue, _constraints

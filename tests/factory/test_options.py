@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vine_sharedport.cli_factory import _make_parser
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import options as module
 from vine_sharedport.factory.options import (
     ALIASES,
@@ -25,7 +25,6 @@ from vine_sharedport.factory.options import (
     REASONS,
     REFUSED,
     Kind,
-    OptionError,
     Options,
     contradiction,
     field_name,

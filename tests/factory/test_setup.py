@@ -19,10 +19,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import files, process, setup, target
 from vine_sharedport.factory.api import Factory
-from vine_sharedport.factory.options import OptionError, Options, read_config, write_config
+from vine_sharedport.factory.options import Options, read_config, write_config
 from vine_sharedport.pool.worker_job import run_directory
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
@@ -166,7 +166,7 @@ def test_a_damaged_id_is_refused_and_nothing_is_changed(
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import files, loop, process
 from vine_sharedport.factory.report import ManagerReport, Snapshot, WorkerCounts
 directory = Path(sys.argv[1])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory.values import (
     Convert,
     batch_lines,
@@ -42,7 +42,6 @@ __all__ = [
     "KINDS",
     "REFUSED",
     "Kind",
-    "OptionError",
     "Options",
     "contradiction",
     "field_name",
@@ -55,10 +54,6 @@ __all__ = [
 
 MAX_CONFIG = 1 << 20
 """Bytes of the largest configuration file that is read; a full one has about 2 kB."""
-
-
-class OptionError(LaunchError, AttributeError):
-    """There is no option of this name, or it cannot be set, or not any more."""
 
 
 class Kind(enum.Enum):

@@ -6,10 +6,9 @@ import contextlib
 import os
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory.options import (
     CHANGEABLE,
-    OptionError,
     Options,
     read_config,
     write_config,

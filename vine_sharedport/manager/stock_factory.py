@@ -9,7 +9,8 @@ import shutil
 import tempfile
 from typing import Any
 
-from vine_sharedport.factory.options import OptionError, field_name
+from vine_sharedport.errors import OptionError
+from vine_sharedport.factory.options import field_name
 from vine_sharedport.manager.systems import System, missing
 from vine_sharedport.pool.worker_job import run_directory
 from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
