@@ -68,7 +68,7 @@ def short_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def main() -> Iterator[Callable[..., int]]:
     """Return the command as a function; what it does to the logging ends with the test."""
-    from vine_sharedport import cli
+    from vine_sharedport.cli import main as cli
 
     logger = logging.getLogger("vine_sharedport")
     before = logger.handlers[:], logger.level, logger.propagate

@@ -10,6 +10,6 @@ if sys.version_info < (3, 9):  # noqa: UP036
         "such as 'python3.11 -m vine_sharedport'".format(sys.executable, *sys.version_info)
     )
 
-from vine_sharedport.cli import main
+from vine_sharedport.cli.main import main
 
 sys.exit(main())

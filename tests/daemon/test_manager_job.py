@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.cli_manager import add_manager
+from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import manager_job
 from vine_sharedport.pool.manager_description import ManagerProgram

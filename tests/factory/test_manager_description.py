@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.cli_manager import add_manager
-from vine_sharedport.cli_parser import Parser
+from vine_sharedport.cli.common import Parser
+from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _manager_main, manager_job
 from vine_sharedport.pool.manager_description import (

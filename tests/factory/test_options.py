@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.cli_factory import _make_parser
+from vine_sharedport.cli.factory import _make_parser
 from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import options as module
 from vine_sharedport.factory.options import (

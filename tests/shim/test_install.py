@@ -170,7 +170,9 @@ def test_a_source_distribution_is_as_good_as_a_checkout(tmp_path: Path) -> None:
                 assert anchor in anchors(full), f"{page.name} links to {target}#{anchor}"
 
     pip("install", "--target", str(tmp_path / "site"), str(unpacked), cwd=tmp_path, CC="none")
-    run = "import sys; sys.path.insert(0, 'site'); import vine_sharedport.cli as c; c.main()"
+    run = (
+        "import sys; sys.path.insert(0, 'site'); import vine_sharedport.cli.main as c; c.main()"
+    )
     assert "worker" in python("-I", "-c", run, "--help", cwd=tmp_path).stdout
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import vine_sharedport
-from vine_sharedport import cli
+from vine_sharedport.cli import main as cli
 from vine_sharedport.errors import DiscoveryError
 from vine_sharedport.link.dial import NOBODY_THERE
 from vine_sharedport.pool import _htcondor, check

@@ -28,10 +28,7 @@ ALLOWED = {
     "manager": {"wire", "link", "hook", "htcondor_shared_link", "worker", "pool", "factory"},
     "work_queue": {"manager"},
 }
-CLI = {
-    *("__init__", "__main__", "cli", "cli_doctor", "cli_factory", "cli_factory_view"),
-    *("cli_manager", "cli_parser", "cli_pool"),
-}
+CLI = {"__init__", "__main__", "cli"}
 FOREIGN = {"ndcctools": "manager", "htcondor2": "pool", "classad2": "pool"}
 # What computes; nothing that opens, waits or logs.
 PURE = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport import cli
+from vine_sharedport.cli import main as cli
 from vine_sharedport.errors import DiscoveryError, PoolError
 from vine_sharedport.pool import (
     _guardian,

@@ -38,7 +38,7 @@ SECRET = "vine_sharedport.secret"
 # What vine_submit_workers, a shell script without quotes, passes on.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 
-_MAIN = "import sys\nfrom vine_sharedport.cli import main\nsys.exit(main())\n"
+_MAIN = "import sys\nfrom vine_sharedport.cli.main import main\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bytes for the same sources
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import vine_sharedport.factory.api  # noqa: F401  # what ctypes opens stays open, and is no test's
-from vine_sharedport import cli, cli_parser
-from vine_sharedport.cli_parser import Parser, nearest, warn_of_late_options
+from vine_sharedport.cli import common
+from vine_sharedport.cli import main as cli
+from vine_sharedport.cli.common import Parser, nearest, warn_of_late_options
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_what_is_unknown_is_answered_by_the_nearest_name(
 
 
 def test_a_verb_without_its_noun_is_answered_by_a_command_that_there_is() -> None:
-    for verb, noun in cli_parser._NOUNS.items():
+    for verb, noun in common._NOUNS.items():
         with pytest.raises(SystemExit) as end:
             cli.main([noun, verb, "--help"])
         assert end.value.code == 0, f"{noun} {verb}"

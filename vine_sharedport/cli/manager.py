@@ -11,14 +11,20 @@ import shlex
 import sys
 from pathlib import Path
 
-from vine_sharedport.cli_parser import Parser, in_megabytes, warn_of_late_options
-from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
+from vine_sharedport.cli.common import (
+    FAILURE,
+    Parser,
+    add_no_own_pool,
+    choose_pool,
+    in_megabytes,
+    seconds,
+    warn_of_late_options,
+)
 
 __all__ = ["add_manager"]
 
 log = logging.getLogger(__name__)
 
-_FAILURE = 1
 _SUBMIT = "vine_sharedport manager submit"
 
 
@@ -112,7 +118,7 @@ def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     submit.add_argument(
         "--grace",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         metavar="TIME",
         help="time to end after SIGTERM when it is removed: seconds, or such as 5m "
@@ -216,7 +222,7 @@ def _status(options: argparse.Namespace) -> int:
     if options.manager is not None:
         job = manager_job.find_manager(options.manager)
         print(json.dumps(job.as_dict()) if options.json else job)
-        return _FAILURE if job.failed or job.state == "held" else 0
+        return FAILURE if job.failed or job.state == "held" else 0
     jobs = manager_job.list_managers()
     if options.json:
         print(json.dumps([job.as_dict() for job in jobs]))
@@ -238,7 +244,7 @@ def _log(options: argparse.Namespace) -> int:
         return 0
     job = manager_job.find_manager(str(job.id))
     print(f"vine_sharedport: {str(job).splitlines()[0]}", file=sys.stderr)
-    return _FAILURE if job.failed or job.state == "held" else 0
+    return FAILURE if job.failed or job.state == "held" else 0
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -260,12 +266,3 @@ def _megabytes(text: str) -> int:
             f"{in_megabytes(text, 1, sys.maxsize)}"
         )
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    from vine_sharedport.worker.launch import parse_seconds
-
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

@@ -1,20 +1,36 @@
-"""The parser of every noun and verb: what is wrong in a line or two, with the nearest name."""
+"""What the nouns of the command share: the parser, options and types of values."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import logging
+import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["Parser", "in_megabytes", "nearest", "warn_of_late_options"]
+__all__ = [
+    "FAILURE",
+    "USAGE_ERROR",
+    "Parser",
+    "add_link_options",
+    "add_no_own_pool",
+    "add_private_network",
+    "add_secret_file",
+    "choose_pool",
+    "in_megabytes",
+    "nearest",
+    "no_address",
+    "seconds",
+    "warn_of_late_options",
+]
 
 log = logging.getLogger(__name__)
 
-_USAGE_ERROR = 2
+USAGE_ERROR = 2
+FAILURE = 1
 
 # Verbs that people write without their noun, and whose they most likely are.
 _NOUNS = {
@@ -90,7 +106,7 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, message: str) -> NoReturn:
         """Print a message that tells the next step itself; exit with status 2."""
-        self.exit(_USAGE_ERROR, f"{self.prog}: {message}\n")
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}\n")
 
     def _is_unknown(self, word: str) -> bool:
         """Whether a word is like a long option and is none."""
@@ -189,3 +205,82 @@ def _was_given(parser: argparse.ArgumentParser, word: str) -> bool:
     given = parser._given if isinstance(parser, Parser) else []
     name = word.partition("=")[0]
     return sum(text.partition("=")[0] == name for text in given) > 1
+
+
+def add_no_own_pool(parser: argparse.ArgumentParser) -> None:
+    """Add the option to a command's parser."""
+    parser.add_argument(
+        "--no-own-pool",
+        action="store_true",
+        help="use the system's HTCondor even if a pool runs that 'vine_sharedport pool start' "
+        "has started; CONDOR_CONFIG wins over both",
+    )
+
+
+def choose_pool(options: argparse.Namespace, *, elsewhere: bool = False) -> None:
+    """Use the user's own pool, or by the option do not, here and in what is started.
+
+    Args:
+        options: The command's.
+        elsewhere: The user has named another schedd or collector, which knows the system's
+            ways to prove who we are, and not those of a pool for one user.
+    """
+    from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
+    from vine_sharedport.pool.own_pool import use_own_pool
+
+    if options.no_own_pool or elsewhere:
+        os.environ[OWN_POOL_VARIABLE] = "no"
+    use_own_pool(first=True)
+
+
+def add_secret_file(parser: argparse.ArgumentParser) -> None:
+    """Add the option to a command's parser."""
+    from vine_sharedport.worker.launch import SECRET_VARIABLE
+
+    parser.add_argument(
+        "--secret-file",
+        metavar="FILE",
+        default=os.environ.get(SECRET_VARIABLE) or None,
+        help="file with the manager's secret, as manager.shared_port.secret_file tells it "
+        f"(default: ${SECRET_VARIABLE})",
+    )
+
+
+def add_private_network(parser: argparse.ArgumentParser) -> None:
+    """Add the option to a command's parser."""
+    from vine_sharedport.worker.launch import NETWORK_VARIABLE
+
+    parser.add_argument(
+        "--private-network",
+        metavar="NAME",
+        default=os.environ.get(NETWORK_VARIABLE) or None,
+        help="the network this machine is in, HTCondor's PRIVATE_NETWORK_NAME; where it is the "
+        f"address's PrivNet, PrivAddr is tried first (default: ${NETWORK_VARIABLE})",
+    )
+
+
+def add_link_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the options of a link, its name under the one given."""
+    parser.add_argument(
+        name, dest="name", metavar="NAME", help="the sock id (default: a new one each time)"
+    )
+    parser.add_argument(
+        "--no-gate", dest="gate", action="store_false", help="do not ask workers for a secret"
+    )
+
+
+def no_address(given: str | None, option: str, variable: str) -> str:
+    """Say that there is no address, or an empty one, and what to give."""
+    if given is None:
+        return f"no address: give {option} or set {variable}"
+    return f"the address is empty, as by an empty variable or file: give {option}"
+
+
+def seconds(text: str) -> float:
+    """Return a length of time in seconds; argparse tells anything else as a usage error."""
+    from vine_sharedport.worker.launch import parse_seconds
+
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

@@ -15,15 +15,13 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from vine_sharedport.cli_parser import Parser, nearest
-from vine_sharedport.cli_pool import add_no_own_pool, choose_pool
+from vine_sharedport.cli.common import FAILURE, Parser, add_no_own_pool, choose_pool, nearest
 from vine_sharedport.errors import LaunchError
 
 __all__ = ["add_factory"]
 
 log = logging.getLogger(__name__)
 
-_FAILURE = 1
 
 # The options of vine_factory with the letters that it has for them.
 _LETTERS = {
@@ -374,7 +372,7 @@ def _status(program: str, arguments: Sequence[str]) -> int:
     found, *others = near.choose(options.factory)
     gone = found.state == "killed"
     if options.watch:
-        from vine_sharedport.cli_factory_view import watch
+        from vine_sharedport.cli.factory_view import watch
 
         if others:
             print(near.describe_others(others), file=sys.stderr)
@@ -391,11 +389,11 @@ def _status(program: str, arguments: Sequence[str]) -> int:
             f"finds its jobs: vine_sharedport factory run {shlex.quote(found.directory)}"
         )
     if options.watch:
-        return _FAILURE if gone else 0
+        return FAILURE if gone else 0
     if others:
         sys.stdout.flush()
         print(near.describe_others(others), file=sys.stderr)
-    return 0 if found.running else _FAILURE
+    return 0 if found.running else FAILURE
 
 
 def _list(program: str, arguments: Sequence[str]) -> int:
@@ -457,4 +455,4 @@ def _stop(program: str, arguments: Sequence[str]) -> int:
         f"The factory in {directory} is still removing its jobs; it goes on by itself.",
         file=sys.stderr,
     )
-    return _FAILURE
+    return FAILURE

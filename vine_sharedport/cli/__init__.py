@@ -1,0 +1,1 @@
+"""The ``vine_sharedport`` command: one module for each noun; ``main`` dispatches."""

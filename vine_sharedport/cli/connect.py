@@ -1,0 +1,103 @@
+"""The noun ``connect`` of the ``vine_sharedport`` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from functools import partial
+
+from vine_sharedport.cli.common import (
+    FAILURE,
+    add_private_network,
+    add_secret_file,
+    no_address,
+    seconds,
+)
+from vine_sharedport.errors import EndpointError, GateError, SinfulError, WrongSecretError
+from vine_sharedport.link.advice import cause, has_successor, its_manager, its_secret
+from vine_sharedport.link.commands import connect_command
+from vine_sharedport.link.run_file import Run, secret_file_of
+
+__all__ = ["add_connect"]
+
+
+def add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the noun ``connect``."""
+    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
+
+    parser = nouns.add_parser(
+        "connect",
+        help="try a manager's address, and show what each way to it did",
+        description="Connect to a manager as a worker on this machine would, and say whether "
+        "that works: exit status 0 if it does, 1 if not.",
+        epilog="example: vine_sharedport connect --explain --secret-file sweep.secret "
+        "'<192.0.2.7:9618?sock=vine_42>'",
+    )
+    parser.add_argument(
+        "address",
+        metavar="ADDRESS",
+        nargs="?",
+        default=os.environ.get(ADDRESS_VARIABLE) or None,
+        help=f"the manager's, in single quotes (default: ${ADDRESS_VARIABLE})",
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="show the candidates and what each did"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_secret_file(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="TIME",
+        type=seconds,
+        default=30.0,
+        help="for all candidates together: seconds, or such as 2m (default: 30)",
+    )
+    add_private_network(parser)
+    parser.set_defaults(run=_connect, parser=parser)
+
+
+def _connect(options: argparse.Namespace) -> int:
+    from vine_sharedport.link.explain import attempt
+    from vine_sharedport.link.secret import read_secret_file
+    from vine_sharedport.wire.sinful import Sinful
+    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
+
+    def line(run: Run) -> str:
+        return connect_command(str(run.address), run.secret_file)
+
+    if not options.address:
+        what = no_address(options.address, "ADDRESS", ADDRESS_VARIABLE)
+        options.parser.refuse(f"{what}; {its_manager(None, line)}")
+    try:
+        address = Sinful.parse(options.address)
+    except SinfulError as error:
+        step = its_manager(options.address, line)
+        raise SinfulError(f"{cause(error)}; {step}") from error
+    again = partial(connect_command, options.address)
+    secret = None
+    if options.secret_file is not None:
+        try:
+            secret = read_secret_file(options.secret_file)
+        except GateError as error:
+            if address.sock is None or secret_file_of(address.sock) is None:
+                raise
+            raise GateError(f"{cause(error)}; {its_secret(address.sock, again)}") from error
+    try:
+        found = attempt(
+            address,
+            secret=secret,
+            timeout=options.timeout,
+            private_network=options.private_network,
+        )
+    except EndpointError as error:
+        options.parser.error(f"the address {options.address} is no manager's: {error}")
+    if options.json:
+        print(json.dumps(found.as_dict()))
+        return 0 if found.works else FAILURE
+    print(found.explained() if options.explain else found)
+    if isinstance(found.error, WrongSecretError):
+        print(f"Next: {its_secret(address.sock, again)}")
+    elif not found.works and has_successor(address):
+        print(f"Next: {its_manager(None, line)}")
+    return 0 if found.works else FAILURE

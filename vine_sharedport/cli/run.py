@@ -1,0 +1,83 @@
+"""The noun ``run`` of the ``vine_sharedport`` command."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from vine_sharedport.cli.common import (
+    FAILURE,
+    add_link_options,
+    add_no_own_pool,
+    choose_pool,
+    warn_of_late_options,
+)
+from vine_sharedport.errors import SharedPortError
+
+__all__ = ["add_run", "run"]
+
+
+def add_run(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the noun ``run``."""
+    parser = nouns.add_parser(
+        "run",
+        help="run a Python program unchanged, its managers having a shared port",
+        description="Run a Python program as it is: every TaskVine Manager and WorkQueue that "
+        "it makes, in its child processes too, gets a shared port beside its TCP port.",
+        epilog="example: vine_sharedport run --shared-port-name sweep analysis.py --size 9",
+    )
+    add_link_options(parser, "--shared-port-name")
+    add_no_own_pool(parser)
+    parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
+    parser.add_argument("program", metavar="PROGRAM", help="the program's file")
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments"
+    )
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the program that the command line names."""
+    from vine_sharedport.manager.run import (
+        NoProgramError,
+        is_interpreter,
+        place_in_program,
+        run_program,
+        traceback_of_program,
+    )
+    from vine_sharedport.manager.settings import SharedPort
+
+    if not options.module and is_interpreter(options.program):
+        options.parser.refuse(
+            f"the program is run by Python anyway; leave {options.program} out:\n"
+            f"  {_run_command(options)}"
+        )
+    settings = SharedPort(name=options.name, gate=options.gate)
+    warn_of_late_options(options.parser, options.program, options.arguments)
+    choose_pool(options)
+    arguments = [options.program, *options.arguments]
+    try:
+        run_program(arguments, settings, module=options.module)
+    except (SystemExit, KeyboardInterrupt, NoProgramError):
+        raise
+    except SharedPortError as error:
+        place = place_in_program(error)
+        print(f"vine_sharedport: {place and f'{place}: '}{error}", file=sys.stderr)
+        return FAILURE
+    except BaseException as error:  # the program's own: as Python would tell it
+        error = error.with_traceback(traceback_of_program(error))
+        sys.excepthook(type(error), error, error.__traceback__)
+        return FAILURE
+    return 0
+
+
+def _run_command(options: argparse.Namespace) -> str:
+    """Return the command line without the interpreter and its options."""
+    from vine_sharedport.manager.run import after_interpreter
+
+    words = ["vine_sharedport", "run"]
+    if options.name is not None:
+        words += ["--shared-port-name", options.name]
+    words += [] if options.gate else ["--no-gate"]
+    return shlex.join([*words, *after_interpreter(options.arguments)])

@@ -1,0 +1,181 @@
+"""The noun ``worker`` of the ``vine_sharedport`` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+
+from vine_sharedport.cli.common import (
+    FAILURE,
+    add_private_network,
+    add_secret_file,
+    no_address,
+    seconds,
+)
+from vine_sharedport.errors import (
+    GateError,
+    LaunchError,
+    SharedPortError,
+    SinfulError,
+    WrongSecretError,
+)
+from vine_sharedport.link.advice import PRINT_IT, its_manager
+from vine_sharedport.link.commands import worker_command
+from vine_sharedport.link.run_file import Run
+
+__all__ = ["add_worker"]
+
+log = logging.getLogger(__name__)
+
+# Seconds for the gate's greeting, where nothing depends on it but a warning.
+_ASK_GATE_TIMEOUT = 3.0
+
+
+def add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the noun ``worker``."""
+    from vine_sharedport.worker import launch
+
+    parser = nouns.add_parser(
+        "worker",
+        help="run a worker whose manager is behind a shared port",
+        description="Run an unmodified vine_worker (or work_queue_worker) whose manager is "
+        "behind a shared port. Ends with the worker, with its exit status; besides, with "
+        f"{launch.WRONG_SECRET} if the manager refuses the secret, {launch.NOT_REACHED} if it "
+        f"was not reached in time, {launch.BAD_SETTINGS} if the address or the secret file "
+        f"cannot be used, and {launch.NO_WORKER} if there is no worker program that runs.",
+        epilog="example: vine_sharedport worker --address '<192.0.2.7:9618?sock=vine_42>' "
+        "-- --cores 4 --timeout 600",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="SINFUL",
+        default=os.environ.get(launch.ADDRESS_VARIABLE) or None,
+        help="the manager's address, as manager.shared_port.address tells it; keep the shell "
+        f"away from its < and & by single quotes (default: ${launch.ADDRESS_VARIABLE})",
+    )
+    add_secret_file(parser)
+    parser.add_argument("--worker", metavar="PROGRAM", help="default: vine_worker")
+    parser.add_argument(
+        "--connect-timeout",
+        metavar="TIME",
+        type=seconds,  # of the variable it is judged where it is read
+        help="give up when the manager could not be reached for so long: seconds, or such as "
+        f"10m or 2h (default: ${launch.TIMEOUT_VARIABLE}, else the worker's own --timeout or "
+        "--connect-timeout, else 900)",
+    )
+    add_private_network(parser)
+    parser.add_argument(
+        "--bundle",
+        metavar="DIR",
+        help="run nothing, but write what a worker needs on another machine into DIR, and "
+        "print the command line for there",
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="-- OPTION", help="the worker's own options, after --"
+    )
+    parser.set_defaults(
+        run=_run_worker,
+        parser=parser,
+        rest="options",
+        hint="The worker's own options follow --, as in: "
+        "vine_sharedport worker -- --cores 4 --timeout 600",
+    )
+
+
+def _run_worker(options: argparse.Namespace) -> int:
+    from vine_sharedport.worker import launch
+
+    _use_words(options)
+    if options.bundle == "":
+        options.parser.error("--bundle is empty: give the directory to write")
+    try:
+        if options.bundle is not None:
+            return _write_bundle(options)
+        return launch.run_worker(
+            options.address,
+            options.options,
+            secret_file=options.secret_file,
+            worker=options.worker or "vine_worker",
+            connect_timeout=options.connect_timeout,
+            private_network=options.private_network,
+        )
+    except (SinfulError, GateError, launch.BadSettingError) as error:
+        status = launch.BAD_SETTINGS
+        print(f"vine_sharedport: {error}", file=sys.stderr)
+    except LaunchError as error:
+        status = launch.NO_WORKER if options.bundle is None else FAILURE
+        print(f"vine_sharedport: {error}", file=sys.stderr)
+    return status
+
+
+def _use_words(options: argparse.Namespace) -> None:
+    """Take an address that stands alone; refuse other words before --, and having none."""
+    from vine_sharedport.worker import launch
+
+    words = options.words
+    if options.address is None and len(words) == 1 and words[0].startswith("<"):
+        options.address, words = words[0], []
+    if options.address and not words:
+        return
+
+    def line(run: Run) -> str:
+        return worker_command(
+            str(run.address), run.secret_file, worker=run.worker,
+            options=run.options(options.options),
+        )  # fmt: skip
+
+    if options.address and words:
+        what = f"{shlex.join(words)!r} is too much beside --address; leave it out"
+        again = worker_command(
+            options.address, options.secret_file, worker=options.worker or "vine_worker",
+            options=options.options,
+        )  # fmt: skip
+        options.parser.refuse(f"{what}, or write the worker's own options after --:\n  {again}")
+    name = words[0] if len(words) == 1 else None
+    if words:
+        what = f"{shlex.join(words)!r} is no address of a manager"
+    else:
+        what = no_address(options.address, "--address", launch.ADDRESS_VARIABLE)
+    options.parser.refuse(f"{what}; {its_manager(name, line)}")
+
+
+def _write_bundle(options: argparse.Namespace) -> int:
+    from vine_sharedport.worker.bundle import write_bundle
+
+    print(
+        write_bundle(
+            options.bundle,
+            options.address,
+            secret_file=options.secret_file,
+            worker=options.worker,
+            options=options.options,
+        ),
+        flush=True,
+    )
+    if options.secret_file is None:
+        _warn_without_secret(options.address)
+    return 0
+
+
+def _warn_without_secret(address: str) -> None:
+    """Warn if the manager asks for a secret, or if it cannot be asked from here."""
+    from vine_sharedport.link.dial import connect
+
+    try:
+        connect(address, timeout=_ASK_GATE_TIMEOUT, confirm=True).close()
+        return  # no gate has greeted
+    except WrongSecretError:
+        known = "the manager asks for its secret: without it the bundle's workers are refused"
+    except (SharedPortError, OSError):
+        known = (
+            "the bundle has no secret, and the manager was not reached to ask whether it needs "
+            "one: unless it has gate=False, the bundle's workers are refused"
+        )
+    log.warning(
+        "%s; write it again with --secret-file and the manager's secret file: in its program, "
+        "%s shows where it is",
+        known, PRINT_IT,
+    )  # fmt: skip
