@@ -9,6 +9,7 @@ and the next step; they are for people, and no code may read them.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,22 +73,27 @@ _MEANINGS = {
 
 
 class Verdict(enum.Enum):
-    """What came of one attempt to reach a manager; the value is its code."""
+    """What came of one attempt to reach a manager; the value is its code.
 
-    NOBODY_THERE = "nobody-there"  # the shared port knows nobody of this sock id
+    In this order: of several attempts the first one counts, which got furthest.
+    """
+
+    UNANSWERED = "unanswered"  # the manager took the connection and closed it without a byte
     WRONG_SECRET = "wrong-secret"  # the manager has another one
     SECRET_NEEDED = "secret-needed"  # we have none, and the manager has a gate
     UNPROVEN_SERVER = "unproven-server"  # the server does not hold the secret
-    GATE_SILENT = "gate-silent"  # no greeting in time
-    NOT_A_GATE = "not-a-gate"  # something else answers
     CLOSED_AT_GATE = "closed-at-gate"  # the manager broke off
+    NOBODY_THERE = "nobody-there"  # the shared port knows nobody of this sock id
+    NOT_A_GATE = "not-a-gate"  # something else answers
+    GATE_SILENT = "gate-silent"  # no greeting in time
     CONNECTION_REFUSED = "connection-refused"
     TIMED_OUT = "timed-out"
-    NETWORK_UNREACHABLE = "network-unreachable"
     HOST_UNREACHABLE = "host-unreachable"
+    NETWORK_UNREACHABLE = "network-unreachable"
     NAME_UNKNOWN = "name-unknown"
     NAME_SERVICE = "name-service"  # it did not answer
     FAILED = "failed"  # any other reason
+    NOT_TRIED = "not-tried"  # for lack of time, or as another candidate's address
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,20 @@ class DialAttempt:
     verdict: Verdict
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.candidate}: {self.reason}"
+
 
 class SharedPortError(Exception):
     """Base of every error below."""
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[ExitStatus] = ExitStatus.FAILED
+
+    @property
+    def cause(self) -> str:
+        """What is wrong, without the next step that follows, for whom there is a better one."""
+        return str(self).partition("; ")[0]
 
 
 class SinfulError(SharedPortError, ValueError):
@@ -133,20 +147,20 @@ class GateError(SharedPortError):
     """
 
     code = "gate"
-    exit_status = ExitStatus.WRONG_SECRET
-    verdict = Verdict.UNPROVEN_SERVER
 
-    def __init__(self, message: str, verdict: Verdict | None = None) -> None:
+    def __init__(self, message: str, verdict: Verdict = Verdict.UNPROVEN_SERVER) -> None:
         super().__init__(message)
-        if verdict is not None:
-            self.verdict = verdict
+        self.verdict = verdict
 
 
 class WrongSecretError(GateError):
     """The manager has another secret than we, or we have none; to try again is no use."""
 
     code = "wrong-secret"
-    verdict = Verdict.WRONG_SECRET
+    exit_status = ExitStatus.WRONG_SECRET
+
+    def __init__(self, message: str, verdict: Verdict = Verdict.WRONG_SECRET) -> None:
+        super().__init__(message, verdict)
 
 
 class HandOffError(SharedPortError):
@@ -175,12 +189,15 @@ class DialError(SharedPortError):
     def __init__(
         self,
         message: str,
-        verdict: Verdict = Verdict.FAILED,
-        attempts: tuple[DialAttempt, ...] = (),
+        verdict: Verdict | None = None,
+        attempts: Sequence[DialAttempt] = (),
     ) -> None:
         super().__init__(message)
+        if verdict is None:
+            verdicts = [attempt.verdict for attempt in attempts] or [Verdict.FAILED]
+            verdict = min(verdicts, key=list(Verdict).index)
         self.verdict = verdict
-        self.attempts = attempts
+        self.attempts = tuple(attempts)
 
 
 class DialTimeout(DialError, TimeoutError):

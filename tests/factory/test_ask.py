@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.errors import DialError
+from vine_sharedport.errors import DialError, Verdict
 from vine_sharedport.factory import ask as module
 from vine_sharedport.factory.ask import ManagerPlace, ManagerUnreachable, ask, read_answer
 from vine_sharedport.factory.options import Options
@@ -314,14 +314,18 @@ def test_that_nobody_serves_the_sock_id_is_the_first_cause(tls: bool) -> None:
     said = str(caught.value)
     assert said.startswith("nobody serves the sock id nosuch (yet): does the manager's program")
     assert "TLS" not in said, "nothing speaks for it"
-    assert says_nobody_there(said, place)
+    assert caught.value.verdict is Verdict.NOBODY_THERE
+    assert says_nobody_there(caught.value, place)
 
 
 def test_nobody_at_the_port_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(ManagerUnreachable, match=f"127.0.0.1 port {port}: Connection refused"):
+    with pytest.raises(
+        ManagerUnreachable, match=f"127.0.0.1 port {port}: Connection refused"
+    ) as caught:
         ask(ManagerPlace(host="127.0.0.1", port=port), "manager")
+    assert caught.value.verdict is Verdict.CONNECTION_REFUSED
     assert issubclass(ManagerUnreachable, DialError)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import DialError, LaunchError, WrongSecretError
+from vine_sharedport.errors import DialError, LaunchError, Verdict, WrongSecretError
 from vine_sharedport.factory import files, former
 from vine_sharedport.factory.options import Options, write_config
 from vine_sharedport.factory.place import Place
@@ -40,8 +40,9 @@ def test_jobs_for_a_manager_that_has_gone_are_removed_and_no_others(
     def connect(address: Sinful, **_: object) -> socket.socket:
         assert address.sock == "vine_1"
         if answers:
-            raise WrongSecretError(dial.SECRET_WANTED)
-        raise DialError(dial.NOBODY_THERE if answers is False else "connection refused")
+            raise WrongSecretError("no secret", Verdict.SECRET_NEEDED)
+        gone = answers is False
+        raise DialError("x", Verdict.NOBODY_THERE if gone else Verdict.CONNECTION_REFUSED)
 
     monkeypatch.setattr(dial, "connect", connect)
     done: list[str] = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError, OptionError
+from vine_sharedport.errors import DialError, LaunchError, OptionError, Verdict
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.adapt import read_description
@@ -28,7 +28,6 @@ from vine_sharedport.factory.removal import Removal
 from vine_sharedport.factory.target import default_directory
 from vine_sharedport.factory.watch import ManagerView, says_nobody_there
 from vine_sharedport.factory.where import Where
-from vine_sharedport.link.dial import NOBODY_THERE
 from vine_sharedport.manager.stock_factory import make_stock_factory
 from vine_sharedport.manager.systems import TASKVINE
 from vine_sharedport.pool.event_log import Event
@@ -288,19 +287,21 @@ def test_only_one_factory_of_a_manager_submits_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "address", "nobody"),
+    ("verdict", "address", "nobody"),
     [
-        (f"cannot reach {ADDRESS}: 192.0.2.7 port 9618: {NOBODY_THERE}", ADDRESS, True),
-        (f"cannot reach {ADDRESS}: 192.0.2.7 port 9618: Connection refused", ADDRESS, False),
-        ("the manager did not answer manager_status within 10 s", ADDRESS, False),
-        ("cannot reach the manager h:1: 192.0.2.7 port 1: Connection refused", None, True),
+        (Verdict.NOBODY_THERE, ADDRESS, True),
+        (Verdict.UNANSWERED, ADDRESS, True),
+        (Verdict.CONNECTION_REFUSED, ADDRESS, False),
+        (Verdict.TIMED_OUT, ADDRESS, False),
+        (Verdict.CONNECTION_REFUSED, None, True),
+        (Verdict.UNANSWERED, None, False),
     ],
 )
 def test_a_busy_manager_or_a_restart_of_htcondor_is_no_end(
-    error: str, address: str | None, nobody: bool
+    verdict: Verdict, address: str | None, nobody: bool
 ) -> None:
     place = ManagerPlace(address=address, host="h", port=1)
-    assert says_nobody_there(error, place) is nobody
+    assert says_nobody_there(DialError("x", verdict), place) is nobody
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.errors import ExitStatus, Verdict
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.link.explain import attempt
 from vine_sharedport.link.secret import make_secret_file
@@ -169,7 +170,7 @@ def test_json_has_the_same_for_programs(fake: FakeSharedPort, short_directory: P
 
 def test_dead_sock_id(fake: FakeSharedPort) -> None:
     result = run("--explain", fake.address("vine_1"))
-    assert (result.returncode, result.stderr) == (1, "")
+    assert (result.returncode, result.stderr) == (ExitStatus.LATER, "")
     text = words(result.stdout)
     assert "CONNECT sent" in text
     assert "The way in does not work. - The access point was reached." in text
@@ -180,7 +181,7 @@ def test_dead_sock_id(fake: FakeSharedPort) -> None:
 def test_refused_secret(fake: FakeSharedPort, short_directory: Path, secret_file: str) -> None:
     with served(short_directory, bytes(32)):
         result = run("--secret-file", secret_file, fake.address("vine_1"))
-    assert result.returncode == 1
+    assert result.returncode == ExitStatus.WRONG_SECRET
     assert "it has another secret than this worker" in words(result.stdout)
     assert "Next: copy the manager's secret file to this machine" in words(result.stdout)
     with served(short_directory, bytes(32)):
@@ -192,7 +193,7 @@ def test_refused_secret(fake: FakeSharedPort, short_directory: Path, secret_file
 def test_missing_secret(fake: FakeSharedPort, short_directory: Path) -> None:
     with served(short_directory, bytes(32)):
         result = run(fake.address("vine_1"))
-    assert result.returncode == 1
+    assert result.returncode == ExitStatus.WRONG_SECRET
     assert "the manager asks for its secret" in words(result.stdout)
 
 
@@ -201,7 +202,7 @@ def test_manager_without_a_gate(
 ) -> None:
     with served(short_directory):
         result = run("--secret-file", secret_file, "--timeout", "1", fake.address("vine_1"))
-    assert result.returncode == 1
+    assert result.returncode == ExitStatus.LATER
     assert "connected, but the gate has said nothing in time" in words(result.stdout)
     assert "If the manager was made with gate=False, give no secret file." in words(
         result.stdout
@@ -212,26 +213,36 @@ def test_port_at_which_nobody_listens() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         result = run(f"<127.0.0.1:{closed.getsockname()[1]}?sock=vine_1>")
-    assert result.returncode == 1
+    assert result.returncode == ExitStatus.LATER
     assert "Connection refused" in result.stdout
     assert "nothing listens on the port" in words(result.stdout)
 
 
 def test_name_that_does_not_resolve() -> None:
     result = run("--explain", "<nohost.invalid:9618?sock=vine_1>")
-    assert result.returncode == 1
+    assert result.returncode == ExitStatus.LATER
     assert "the name service says: " in words(result.stdout)
     assert "- This machine cannot resolve the name" in words(result.stdout)
 
 
 @pytest.mark.parametrize(
-    ("after_connect", "advice"),
+    ("after_connect", "verdict", "advice"),
     [
-        (b"SSH-2.0-OpenSSH_9.9 Debian\r\n", "- Something else answers at this address"),
-        (MAGIC + bytes(48), "- The access point was reached, and somebody without the secret"),
+        (
+            b"SSH-2.0-OpenSSH_9.9 Debian\r\n",
+            Verdict.NOT_A_GATE,
+            "Something else answers at this address",
+        ),
+        (
+            MAGIC + bytes(48),
+            Verdict.UNPROVEN_SERVER,
+            "The access point was reached, and somebody without the secret",
+        ),
     ],
 )
-def test_who_is_no_manager_of_ours(after_connect: bytes, advice: str, secret_file: str) -> None:
+def test_who_is_no_manager_of_ours(
+    after_connect: bytes, verdict: Verdict, advice: str, secret_file: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -243,11 +254,15 @@ def test_who_is_no_manager_of_ours(after_connect: bytes, advice: str, secret_fil
         thread = threading.Thread(target=serve)
         thread.start()
         address = f"<127.0.0.1:{listener.getsockname()[1]}?sock=vine_1>"
-        result = run("--explain", "--secret-file", secret_file, address)
+        result = run("--json", "--secret-file", secret_file, address)
         thread.join()
-    assert result.returncode == 1
-    assert result.stdout.count("\n- ") == 1
-    assert advice in words(result.stdout)
+    wrong = verdict is Verdict.UNPROVEN_SERVER
+    assert result.returncode == (ExitStatus.WRONG_SECRET if wrong else ExitStatus.LATER)
+    told = json.loads(result.stdout)
+    assert told["verdict"] == verdict.value
+    assert told["candidates"][0]["steps"][-1]["verdict"] == verdict.value
+    (said,) = told["advice"]
+    assert said.startswith(advice)
 
 
 def test_closed_stdout_is_no_riddle() -> None:
@@ -257,7 +272,7 @@ def test_closed_stdout_is_no_riddle() -> None:
         stderr=subprocess.PIPE, text=True, timeout=30, check=False, cwd=helpers.ROOT,
         env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
     )  # fmt: skip
-    assert (result.returncode, result.stderr) == (1, "")
+    assert (result.returncode, result.stderr) == (ExitStatus.LATER, "")
 
 
 def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:

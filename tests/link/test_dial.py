@@ -19,6 +19,7 @@ from vine_sharedport.errors import (
     EndpointError,
     GateError,
     SinfulError,
+    Verdict,
     WrongSecretError,
 )
 from vine_sharedport.link import dial, race
@@ -373,8 +374,10 @@ def test_one_deadline_is_shared_by_all_candidates(mute_port: int) -> None:
 
 
 def test_candidates_for_which_there_was_no_time_are_named(mute_port: int) -> None:
-    with pytest.raises(DialTimeout, match="port 9618: not tried, for lack of time"):
+    with pytest.raises(DialTimeout, match="port 9618: not tried, for lack of time") as caught:
         connect(f"<127.0.0.9:9618?addrs=127.0.0.1-{mute_port}>", timeout=0.1)
+    assert [a.verdict for a in caught.value.attempts] == [Verdict.TIMED_OUT, Verdict.NOT_TRIED]
+    assert caught.value.verdict is Verdict.TIMED_OUT
 
 
 def test_first_address_of_a_name_may_be_mute(
@@ -470,8 +473,9 @@ def test_mute_candidates_get_little_time_when_a_shared_port_has_nobody(
     thread = threading.Thread(target=drop)
     thread.start()
     before = time.monotonic()
-    with pytest.raises(DialError, match="no manager serves this sock id"):
+    with pytest.raises(DialError, match="no manager serves this sock id") as caught:
         connect(address(mute_port, port_of(listener)), secret=bytes(32))
+    assert caught.value.verdict is Verdict.NOBODY_THERE
     assert 0.5 < time.monotonic() - before < 3
     thread.join()
 
@@ -517,8 +521,9 @@ def test_confirming_leaves_what_has_come_to_be_read(listener: socket.socket) -> 
 def test_confirming_sees_that_a_secret_is_wanted(listener: socket.socket) -> None:
     thread = threading.Thread(target=lambda: _serve_gate(listener, bytes(32)))
     thread.start()
-    with pytest.raises(WrongSecretError, match="the manager asks for its secret"):
+    with pytest.raises(WrongSecretError, match="the manager asks for its secret") as caught:
         connect(address(port_of(listener)), confirm=True)
+    assert caught.value.verdict is Verdict.SECRET_NEEDED
     thread.join()
 
 
@@ -540,6 +545,10 @@ def test_failure_names_each_candidate_in_order_and_its_reason(
         f"127.0.0.1 port {closed_port}: Connection refused; "
         f"ap.example.org (127.0.0.7) port {closed_port}: Connection refused"
     )
+    refused, silent = Verdict.CONNECTION_REFUSED, Verdict.TIMED_OUT
+    assert [attempt.verdict for attempt in caught.value.attempts] == [silent, refused, refused]
+    assert caught.value.attempts[0].candidate == f"127.0.0.1 port {mute_port}"
+    assert caught.value.verdict is refused, "it got further than no answer"
 
 
 def test_want_of_descriptors_or_threads_is_a_dial_error(
@@ -575,8 +584,11 @@ def test_name_that_does_not_resolve_is_a_dial_error(names: dict[str, Any]) -> No
 
     names["gone.example.org"] = fail
     wanted = "gone.example.org port 9618: the name service says: Name or service not known"
-    with pytest.raises(DialError, match=wanted):
+    with pytest.raises(DialError, match=wanted) as caught:
         connect("<gone.example.org:9618?sock=vine_1>")
+    assert caught.value.verdict is Verdict.NAME_UNKNOWN
+    assert caught.value.verdict is Verdict.NAME_UNKNOWN
+    assert caught.value.verdict is Verdict.NAME_UNKNOWN
 
 
 @pytest.mark.parametrize(

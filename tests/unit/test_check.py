@@ -13,8 +13,7 @@ import pytest
 
 import vine_sharedport
 from vine_sharedport.cli import main as cli
-from vine_sharedport.errors import DiscoveryError
-from vine_sharedport.link.dial import NOBODY_THERE
+from vine_sharedport.errors import DialError, DiscoveryError, Verdict
 from vine_sharedport.pool import _htcondor, check
 from vine_sharedport.pool.discovery import SharedPortLocation
 from vine_sharedport.wire.sinful import Sinful
@@ -42,7 +41,7 @@ def test_a_usable_shared_port_is_said_in_one_line_without_the_addresss_small_pri
 def test_nobody_behind_the_shared_port_names_directory_and_log(
     settings: dict[str, str],
 ) -> None:
-    text = check._explained(f"cannot reach it: {NOBODY_THERE}", "", LOCATION)
+    text = check._explained(DialError("x", Verdict.NOBODY_THERE), "", LOCATION)
     assert "does not reach sockets in /run/lock/condor/daemon_sock" in text
     assert "administrator" in text
     assert text.endswith("its log is /var/log/condor/SharedPortLog")
@@ -58,7 +57,7 @@ def test_nobody_behind_the_shared_port_names_directory_and_log(
 def test_other_failures_name_the_reason_and_the_log(
     settings: dict[str, str], reason: str, refused: str, wanted: str
 ) -> None:
-    text = check._explained(reason, refused, LOCATION)
+    text = check._explained(DialError(reason), refused, LOCATION)
     assert wanted in text
     assert text.endswith("/var/log/condor/SharedPortLog")
 

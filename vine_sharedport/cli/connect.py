@@ -8,14 +8,19 @@ import os
 from functools import partial
 
 from vine_sharedport.cli.common import (
-    FAILURE,
     add_private_network,
     add_secret_file,
     no_address,
     seconds,
 )
-from vine_sharedport.errors import EndpointError, GateError, SinfulError, WrongSecretError
-from vine_sharedport.link.advice import cause, has_successor, its_manager, its_secret
+from vine_sharedport.errors import (
+    EndpointError,
+    ExitStatus,
+    GateError,
+    SinfulError,
+    WrongSecretError,
+)
+from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.commands import connect_command
 from vine_sharedport.link.run_file import Run, secret_file_of
 
@@ -30,7 +35,8 @@ def add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "connect",
         help="try a manager's address, and show what each way to it did",
         description="Connect to a manager as a worker on this machine would, and say whether "
-        "that works: exit status 0 if it does, 1 if not.",
+        f"that works: exit status 0 if it does, {ExitStatus.LATER} if a later attempt may, "
+        f"{ExitStatus.WRONG_SECRET} if the manager refuses the secret.",
         epilog="example: vine_sharedport connect --explain --secret-file sweep.secret "
         "'<192.0.2.7:9618?sock=vine_42>'",
     )
@@ -73,7 +79,7 @@ def _connect(options: argparse.Namespace) -> int:
         address = Sinful.parse(options.address)
     except SinfulError as error:
         step = its_manager(options.address, line)
-        raise SinfulError(f"{cause(error)}; {step}") from error
+        raise SinfulError(f"{error.cause}; {step}") from error
     again = partial(connect_command, options.address)
     secret = None
     if options.secret_file is not None:
@@ -82,7 +88,7 @@ def _connect(options: argparse.Namespace) -> int:
         except GateError as error:
             if address.sock is None or secret_file_of(address.sock) is None:
                 raise
-            raise GateError(f"{cause(error)}; {its_secret(address.sock, again)}") from error
+            raise GateError(f"{error.cause}; {its_secret(address.sock, again)}") from error
     try:
         found = attempt(
             address,
@@ -94,10 +100,10 @@ def _connect(options: argparse.Namespace) -> int:
         options.parser.error(f"the address {options.address} is no manager's: {error}")
     if options.json:
         print(json.dumps(found.as_dict()))
-        return 0 if found.works else FAILURE
+        return found.exit_status
     print(found.explained() if options.explain else found)
     if isinstance(found.error, WrongSecretError):
         print(f"Next: {its_secret(address.sock, again)}")
     elif not found.works and has_successor(address):
         print(f"Next: {its_manager(None, line)}")
-    return 0 if found.works else FAILURE
+    return found.exit_status

@@ -14,15 +14,22 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import DialError, SharedPortError, WrongSecretError
+from vine_sharedport.errors import (
+    DialAttempt,
+    DialError,
+    SharedPortError,
+    SinfulError,
+    Verdict,
+    WrongSecretError,
+)
 from vine_sharedport.factory.options import Options
 from vine_sharedport.link import dial
+from vine_sharedport.link.race import verdict_of
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = [
-    "CLOSED",
     "MAX_ANSWER",
     "MAX_VALUES",
     "OTHER_SECRET",
@@ -31,9 +38,6 @@ __all__ = [
     "ask",
     "read_answer",
 ]
-
-CLOSED = "closed the connection without an answer"
-"""What a shared port does that has nobody under the sock id, and a manager that is ending."""
 
 OTHER_SECRET = (
     "give --secret-file FILE, in Python secret_file=, with the file that "
@@ -167,35 +171,45 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
         except WrongSecretError as error:
             raise ManagerUnreachable(
                 f"the manager {manager} has another secret than the factory's file "
-                f"{manager.secret_file}; {OTHER_SECRET}"
+                f"{manager.secret_file}; {OTHER_SECRET}",
+                error.verdict,
             ) from error
         except SharedPortError as error:  # a time-out on the way to it among them
-            which = "" if str(manager) in str(error) else f" {manager}"
-            raise ManagerUnreachable(f"cannot ask the manager{which}: {error}") from error
+            attempts = error.attempts if isinstance(error, DialError) else ()
+            which = "" if attempts or isinstance(error, SinfulError) else f" {manager}"
+            raise ManagerUnreachable(
+                f"cannot ask the manager{which}: {error}", verdict_of(error), attempts
+            ) from error
         except (socket.timeout, TimeoutError) as error:
             raise ManagerUnreachable(
                 f"the manager {manager} did not answer {query} within {timeout:g} s: its "
-                "program is busy with something else than waiting for tasks, or it hangs"
+                "program is busy with something else than waiting for tasks, or it hangs",
+                Verdict.TIMED_OUT,
             ) from error
         except OSError as error:
             raise ManagerUnreachable(
-                f"cannot ask the manager {manager} ({query}): {_reason_of(error)}"
+                f"cannot ask the manager {manager} ({query}): {_reason_of(error)}",
+                verdict_of(error),
             ) from error
-    said = f"{CLOSED} to {' and '.join(tried)}"
+    closed = "closed the connection without an answer"
     if manager.address is not None and manager.secret_file is None:
         # Behind a gate somebody was there; without one the shared port closes as a manager
         # does, but before anything was said.
         try:
             dial.connect(manager.address, timeout=_left(deadline), confirm=True).close()
         except (SharedPortError, OSError) as error:
-            if dial.NOBODY_THERE in str(error):
+            if verdict_of(error) is Verdict.NOBODY_THERE:
                 sock = Sinful.parse(manager.address).sock
                 raise ManagerUnreachable(
                     f"nobody serves the sock id {sock} (yet): does the manager's program run? "
-                    f"The shared port {CLOSED}"
+                    f"The shared port {closed}",
+                    Verdict.NOBODY_THERE,
                 ) from None
     other = "refuses TLS, or wants another password" if manager.tls else "wants TLS: set ssl"
-    raise ManagerUnreachable(f"the manager {manager} {said}: it is ending, or {other}")
+    raise ManagerUnreachable(
+        f"the manager {manager} {closed} to {' and '.join(tried)}: it is ending, or {other}",
+        Verdict.UNANSWERED,
+    )
 
 
 def _ask_once(manager: ManagerPlace, query: str, deadline: float) -> list[dict[str, Any]]:
@@ -227,7 +241,8 @@ def _connect(manager: ManagerPlace, deadline: float) -> socket.socket:
         found = socket.getaddrinfo(manager.host, manager.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ManagerUnreachable(
-            f"cannot look up the manager's host {manager.host!r}: {_reason_of(error)}"
+            f"cannot look up the manager's host {manager.host!r}: {_reason_of(error)}",
+            Verdict.NAME_UNKNOWN,
         ) from error
     failures = []
     address: Any  # (host, port) of IPv4, or (host, port, flow, scope) of IPv6
@@ -238,13 +253,17 @@ def _connect(manager: ManagerPlace, deadline: float) -> socket.socket:
             sock.connect(address)
         except OSError as error:
             sock.close()
-            failures.append(f"{address[0]} port {address[1]}: {_reason_of(error)}")
+            where = f"{address[0]} port {address[1]}"
+            failures.append(DialAttempt(where, verdict_of(error), _reason_of(error)))
         except BaseException:
             sock.close()
             raise
         else:
             return sock
-    raise ManagerUnreachable(f"cannot reach the manager {manager}: " + "; ".join(failures))
+    raise ManagerUnreachable(
+        f"cannot reach the manager {manager}: " + "; ".join(map(str, failures)),
+        attempts=failures,
+    )
 
 
 def _wrap(sock: socket.socket, manager: ManagerPlace, deadline: float) -> ssl.SSLSocket:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import os
 
-from vine_sharedport.errors import SharedPortError
+from vine_sharedport.errors import SharedPortError, Verdict
 from vine_sharedport.factory import files
 from vine_sharedport.factory.options import read_config
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.link import dial
+from vine_sharedport.link.race import verdict_of
 from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.sinful import Sinful
 
@@ -56,5 +57,5 @@ def _has_gone(address: Sinful) -> bool:
     try:
         dial.connect(address, timeout=_TIMEOUT, confirm=True).close()
     except SharedPortError as error:
-        return dial.NOBODY_THERE in str(error)
+        return verdict_of(error) is Verdict.NOBODY_THERE
     return False

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
-from vine_sharedport.errors import SharedPortError
-from vine_sharedport.factory.ask import CLOSED, ManagerPlace, ask
-from vine_sharedport.link.dial import NOBODY_THERE
+from vine_sharedport.errors import SharedPortError, Verdict
+from vine_sharedport.factory.ask import ManagerPlace, ask
+from vine_sharedport.link.race import verdict_of
 
 __all__ = ["ManagerView", "Watch", "says_nobody_there"]
 
@@ -94,7 +94,7 @@ class Watch:
         except (SharedPortError, OSError) as error:
             now = time.monotonic()
             gone = None
-            if says_nobody_there(str(error), self.place):
+            if says_nobody_there(error, self.place):
                 gone = self._view.gone_since or now
             return replace(self._view, error=str(error), asked=now, gone_since=gone)
         now = time.monotonic()
@@ -102,11 +102,11 @@ class Watch:
         return ManagerView(entry, tuple(workers), now, now)
 
 
-def says_nobody_there(error: str, place: ManagerPlace) -> bool:
+def says_nobody_there(error: Exception, place: ManagerPlace) -> bool:
     """Whether a failure means that no manager serves at the place.
 
     As opposed to one that is busy, and to a shared port that is away for a moment.
     """
     if place.address is None:
-        return "Connection refused" in error
-    return NOBODY_THERE[:40] in error or CLOSED in error
+        return verdict_of(error) is Verdict.CONNECTION_REFUSED
+    return verdict_of(error) in (Verdict.NOBODY_THERE, Verdict.UNANSWERED)

@@ -11,15 +11,10 @@ from typing import Callable
 from vine_sharedport.link.run_file import Run, runs_here, secret_file_of
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["PRINT_IT", "cause", "has_successor", "its_manager", "its_secret"]
+__all__ = ["PRINT_IT", "has_successor", "its_manager", "its_secret"]
 
 PRINT_IT = "print(manager.shared_port.worker_command)"
 """What prints the line for a worker, in a manager's program."""
-
-
-def cause(error: Exception) -> str:
-    """Return what is wrong, without the general next step, for which there is a better one."""
-    return str(error).partition("; ")[0]
 
 
 def has_successor(address: Sinful) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import time
@@ -13,36 +12,20 @@ from vine_sharedport.errors import (
     DialTimeout,
     GateError,
     SinfulError,
+    Verdict,
     WrongSecretError,
 )
 from vine_sharedport.link.candidates import candidates, plan
-from vine_sharedport.link.race import Attempt, Event, Race, reason_of
+from vine_sharedport.link.race import Attempt, Event, Race, reason_of, verdict_of
 from vine_sharedport.wire.gate import MAGIC, NONCE_SIZE, GateClient, GateState
 from vine_sharedport.wire.handoff import check_sock_id, encode_connect
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["NOBODY_THERE", "SECRET_WANTED", "SILENT_GATE", "candidates", "connect"]
-
-NOBODY_THERE = (
-    "the shared port closed the connection without a byte: no manager serves this sock id "
-    "(any more), or it is too busy"
-)
-SILENT_GATE = (
-    "connected, but the gate has said nothing in time: a manager without a gate, or "
-    "something that only takes connections"
-)
-SECRET_WANTED = (
-    "the manager asks for its secret, and this worker has none; give --secret-file "
-    "with a copy of the file that manager.shared_port.secret_file names"
-)
+__all__ = ["candidates", "connect", "failure_of"]
 
 # Seconds for the other candidates when a shared port has said that nobody is there: most
 # likely they lead to the same one, and to wait for a mute one helps nobody.
 _LAST_CHANCE = 3.0
-
-
-class _NobodyThereError(ConnectionResetError):
-    """The shared port was reached, and has nobody under the sock id."""
 
 
 def connect(
@@ -81,11 +64,10 @@ def connect(
     Raises:
         SinfulError: The text is no address.
         EndpointError: Its sock id is none.
-        DialError: No candidate could be reached; the message names each and why.
+        DialError: No candidate leads to a manager; the message and ``attempts`` tell of each.
         DialTimeout: The time was over first.
         WrongSecretError: The manager has another secret, or whoever answered cannot prove
             to hold ours; or, with ``confirm`` and without a secret, it asks for one.
-        GateError: Who answered has no gate.
 
     Source: CEDAR 3.3; ``SharedPortClient`` in HTCondor; RFC 8305.
     """
@@ -98,11 +80,12 @@ def connect(
     places = plan(sinful, private_network=private_network)
     if not places:
         raise SinfulError(f"the address {sinful} names no port to connect to")
-    gate_error: GateError | None = None
     try:
         racing = Race(places, deadline=deadline, tell=tell)
     except OSError as error:  # out of descriptors
-        raise DialError(f"cannot reach {sinful}: {reason_of(error)}") from error
+        raise DialError(
+            f"cannot reach {sinful}: {reason_of(error)}", verdict_of(error)
+        ) from error
     with racing as race:
         while (won := race.winner()) is not None:
             sock = won.sock
@@ -117,26 +100,23 @@ def connect(
                 sock.settimeout(None)
             except WrongSecretError as error:
                 sock.close()
-                race.fail(won, str(error))
+                race.fail(won, error.verdict, str(error))
                 raise  # it is the manager that we look for: no other way leads elsewhere
-            except (GateError, OSError) as error:
+            except (DialError, GateError, OSError) as error:
                 sock.close()
-                if isinstance(error, GateError):
-                    gate_error = error
-                race.fail(won, str(error) if isinstance(error, GateError) else reason_of(error))
-                if isinstance(error, _NobodyThereError):
+                reason = reason_of(error) if isinstance(error, OSError) else str(error)
+                race.fail(won, verdict_of(error), reason)
+                if verdict_of(error) is Verdict.NOBODY_THERE:
                     race.hurry(_LAST_CHANCE)
             except BaseException:
                 sock.close()
                 raise
             else:
                 return sock
-        if gate_error is not None and len(race.failures) == 1:
-            raise gate_error
-        what = f"cannot reach {sinful}: " + "; ".join(race.failures)
-    if gate_error is not None:
-        raise GateError(what) from gate_error
-    raise (DialTimeout if time.monotonic() >= deadline else DialError)(what)
+        attempts = race.failures
+    what = f"cannot reach {sinful}: " + "; ".join(map(str, attempts))
+    kind = DialTimeout if time.monotonic() >= deadline else DialError
+    raise kind(what, attempts=attempts)
 
 
 def _introduce(
@@ -175,7 +155,11 @@ def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float
         try:
             data = sock.recv(gate.wanted)
         except socket.timeout:
-            raise OSError(errno.ETIMEDOUT, SILENT_GATE) from None
+            raise DialError(
+                "connected, but the gate has said nothing in time: a manager without a gate, "
+                "or something that only takes connections",
+                Verdict.GATE_SILENT,
+            ) from None
         except ConnectionResetError:
             data, orderly = b"", False  # how the daemon closes, and a porter that dies
         if data:
@@ -186,7 +170,8 @@ def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float
                     raise  # some other service, or version
                 raise WrongSecretError(
                     f"{error}: whoever serves {sock_id} is another manager, or has a secret "
-                    "of its own; submit new workers, or send them the present file"
+                    "of its own; submit new workers, or send them the present file",
+                    error.verdict,
                 ) from error
             if answer:
                 sock.sendall(answer)
@@ -196,9 +181,9 @@ def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float
                 "secret than this worker; submit new workers, or send them the present file"
             )
         elif gate.greeted:
-            raise OSError(errno.ECONNRESET, "the manager broke off at its gate")
+            raise DialError("the manager broke off at its gate", Verdict.CLOSED_AT_GATE)
         else:
-            raise _NobodyThereError(errno.ECONNRESET, NOBODY_THERE)
+            raise failure_of(b"")
 
 
 def _is_answered(sock: socket.socket) -> bool:
@@ -213,11 +198,24 @@ def _is_answered(sock: socket.socket) -> bool:
         return False
     except ConnectionResetError:
         first = b""
-    if not first:
-        raise _NobodyThereError(errno.ECONNRESET, NOBODY_THERE)
-    if first == MAGIC:
-        raise WrongSecretError(SECRET_WANTED)
+    if first in (b"", MAGIC):
+        raise failure_of(first)
     return True
+
+
+def failure_of(first: bytes) -> DialError | WrongSecretError:
+    """Return what the first bytes mean to a client without a secret: none, or a gate's."""
+    if first == MAGIC:
+        return WrongSecretError(
+            "the manager asks for its secret, and this worker has none; give --secret-file "
+            "with a copy of the file that manager.shared_port.secret_file names",
+            Verdict.SECRET_NEEDED,
+        )
+    return DialError(
+        "the shared port closed the connection without a byte: no manager serves this sock id "
+        "(any more), or it is too busy",
+        Verdict.NOBODY_THERE,
+    )
 
 
 def _bound(sock: socket.socket, deadline: float) -> None:

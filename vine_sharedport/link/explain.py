@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
-from vine_sharedport.errors import DialError, GateError, SharedPortError, WrongSecretError
-from vine_sharedport.link.advice import cause
+from vine_sharedport.errors import DialError, ExitStatus, Verdict, WrongSecretError
 from vine_sharedport.link.candidates import Candidate, plan
-from vine_sharedport.link.dial import NOBODY_THERE, SECRET_WANTED, SILENT_GATE, connect
+from vine_sharedport.link.dial import connect
 from vine_sharedport.link.race import STAGGER, Event
 from vine_sharedport.wire.sinful import Sinful
 
@@ -21,67 +18,45 @@ _WIDTH = 98
 
 _REACHED = "The access point was reached"
 
-# What to do about a reason, by words of it.
-_ADVICE = [
-    (
-        NOBODY_THERE[:40],
-        f"{_REACHED}. Compare the sock= of the address with that of "
-        "manager.shared_port.address; if they are equal, start the manager.",
-    ),
-    (
-        "it has another secret",
-        f"{_REACHED}, and a manager, which is another one than the secret file's, or has a new "
-        "secret.",
-    ),
-    (
-        SECRET_WANTED[:30],
-        f"{_REACHED}, and the manager.",
-    ),
-    (
-        SILENT_GATE[:40],
-        "If the manager was made with gate=False, give no secret file. Else the address may be "
-        "that of another machine, or of a proxy.",
-    ),
-    (
-        os.strerror(errno.ECONNREFUSED),
-        "Refused: the machine is there, and nothing listens on the port. Compare the port "
-        "with that of manager.shared_port.address: HTCondor may have another one now.",
-    ),
-    (
-        "no answer in time",
-        "No answer: usually a firewall on the way, or an address that holds in another network "
-        "only. Ask the site whether outbound TCP to this address and port is permitted.",
-    ),
-    (
-        os.strerror(errno.ENETUNREACH),
-        "Network unreachable: this machine has no route, often for want of IPv6.",
-    ),
-    (
-        os.strerror(errno.EHOSTUNREACH),
-        "No route to host: the network knows no such machine, or a firewall says so.",
-    ),
-    (
-        "the name service did not answer",
-        "The name service did not answer: look at /etc/resolv.conf of this machine.",
-    ),
-    (
-        "the name service says",
-        "This machine cannot resolve the name: compare it with that of "
-        "manager.shared_port.address; if they are equal, look at /etc/resolv.conf.",
-    ),
-    (
-        "expected the gate's greeting",
-        "Something else answers at this address and port: another service, a manager made "
-        "with gate=False, or one of another version. Compare both with "
-        "manager.shared_port.address.",
-    ),
-    (
-        "does not hold the manager's secret",
-        f"{_REACHED}, and somebody without the secret. Copy the file that "
-        "manager.shared_port.secret_file names; if it is the same, tell the access point's "
-        "administrator.",
-    ),
-]
+_ADVICE = {
+    Verdict.NOBODY_THERE: f"{_REACHED}. Compare the sock= of the address with that of "
+    "manager.shared_port.address; if they are equal, start the manager.",
+    Verdict.WRONG_SECRET: f"{_REACHED}, and a manager, which is another one than the secret "
+    "file's, or has a new secret.",
+    Verdict.SECRET_NEEDED: f"{_REACHED}, and the manager.",
+    Verdict.UNPROVEN_SERVER: f"{_REACHED}, and somebody without the secret. Copy the file that "
+    "manager.shared_port.secret_file names; if it is the same, tell the access point's "
+    "administrator.",
+    Verdict.CLOSED_AT_GATE: f"{_REACHED}, and a manager, which is ending. Try again later.",
+    Verdict.GATE_SILENT: "If the manager was made with gate=False, give no secret file. Else "
+    "the address may be that of another machine, or of a proxy.",
+    Verdict.NOT_A_GATE: "Something else answers at this address and port: another service, a "
+    "manager made with gate=False, or one of another version. Compare both with "
+    "manager.shared_port.address.",
+    Verdict.CONNECTION_REFUSED: "Refused: the machine is there, and nothing listens on the "
+    "port. Compare the port with that of manager.shared_port.address: HTCondor may have "
+    "another one now.",
+    Verdict.TIMED_OUT: "No answer: usually a firewall on the way, or an address that holds in "
+    "another network only. Ask the site whether outbound TCP to this address and port is "
+    "permitted.",
+    Verdict.NETWORK_UNREACHABLE: "Network unreachable: this machine has no route, often for "
+    "want of IPv6.",
+    Verdict.HOST_UNREACHABLE: "No route to host: the network knows no such machine, or a "
+    "firewall says so.",
+    Verdict.NAME_SERVICE: "The name service did not answer: look at /etc/resolv.conf of this "
+    "machine.",
+    Verdict.NAME_UNKNOWN: "This machine cannot resolve the name: compare it with that of "
+    "manager.shared_port.address; if they are equal, look at /etc/resolv.conf.",
+}
+
+# Once the access point was reached, it does not matter that other ways failed.
+_AT_ACCESS_POINT = {
+    Verdict.WRONG_SECRET,
+    Verdict.SECRET_NEEDED,
+    Verdict.UNPROVEN_SERVER,
+    Verdict.CLOSED_AT_GATE,
+    Verdict.NOBODY_THERE,
+}
 
 
 @dataclass
@@ -102,12 +77,17 @@ class Attempted:
     candidates: list[Candidate]
     has_secret: bool
     steps: list[Event] = field(default_factory=list)
-    error: SharedPortError | None = None
+    error: DialError | WrongSecretError | None = None
 
     @property
     def works(self) -> bool:
         """Whether a worker would get in, as far as that was checked."""
         return self.error is None
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """How a command ends that has tried it."""
+        return ExitStatus.OK if self.error is None else self.error.exit_status
 
     @property
     def checked(self) -> str:
@@ -130,12 +110,9 @@ class Attempted:
         """What to do about each kind of failure."""
         if self.error is None:
             return []
-        texts = [step.detail for step in self.steps if step.what == "failed"]
-        texts.append(str(self.error))
-        found = [do for word, do in _ADVICE if any(word in text for text in texts)]
-        # Once the access point was reached, it does not matter that other ways failed.
-        reached = [do for do in found if do.startswith(_REACHED)]
-        return reached or found
+        met = {step.verdict for step in self.steps} | {self.error.verdict}
+        met = met & _AT_ACCESS_POINT or met
+        return [do for verdict, do in _ADVICE.items() if verdict in met]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON; times in milliseconds."""
@@ -156,12 +133,14 @@ class Attempted:
                             "at_ms": round(1000 * step.at, 3),
                             "took_ms": round(1000 * step.took, 3),
                             "detail": step.detail or None,
+                            "verdict": None if step.verdict is None else step.verdict.value,
                         }
                         for step in self._steps_of(candidate)
                     ],
                 }
                 for number, candidate in enumerate(self.candidates, 1)
             ],
+            "verdict": None if self.error is None else self.error.verdict.value,
             "error": None if self.error is None else str(self.error),
             "advice": self.advice,
             "checked": self.checked if self.works else None,
@@ -174,7 +153,7 @@ class Attempted:
             text = f"The way in works, by {_place(last)}, after {1000 * last.at:.1f} ms."
             return _wrap(f"{text} {self.checked}")
         # Of a wrong secret the next step depends on where we are, and follows.
-        why = cause(self.error) if isinstance(self.error, WrongSecretError) else self.error
+        why = self.error.cause if isinstance(self.error, WrongSecretError) else self.error
         return f"The way in does not work: {why}{self._what_to_do()}"
 
     def explained(self) -> str:
@@ -273,7 +252,7 @@ def attempt(
             confirm=True,
             tell=found.steps.append,
         ).close()
-    except (DialError, GateError) as error:
+    except (DialError, WrongSecretError) as error:
         found.error = error
     return found
 

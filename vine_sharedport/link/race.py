@@ -18,12 +18,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from vine_sharedport.errors import DialAttempt, DialError, GateError, Verdict
 from vine_sharedport.link.candidates import Candidate, family_of, interleave
 
-__all__ = ["STAGGER", "Attempt", "Event", "Race", "reason_of"]
+__all__ = ["STAGGER", "Attempt", "Event", "Race", "reason_of", "verdict_of"]
 
 STAGGER = 0.25
 """Seconds until the next attempt starts beside one without an answer (RFC 8305, 5)."""
+
+_BY_ERRNO = {
+    errno.ECONNREFUSED: Verdict.CONNECTION_REFUSED,
+    errno.EHOSTUNREACH: Verdict.HOST_UNREACHABLE,
+    errno.ENETUNREACH: Verdict.NETWORK_UNREACHABLE,
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class Event:
         candidate: What is tried.
         host: The literal address; "" while a name is being resolved.
         detail: Why, for ``failed``; the addresses, for ``resolved``.
+        verdict: What came of it, for ``failed``.
     """
 
     what: str
@@ -47,6 +55,7 @@ class Event:
     candidate: Candidate
     host: str = ""
     detail: str = ""
+    verdict: Verdict | None = None
 
 
 @dataclass(eq=False)
@@ -100,7 +109,7 @@ class Race:
         self._deadline = deadline
         self._tell = tell
         self._began = self._next_start = time.monotonic()
-        self._failures: list[tuple[tuple[int, int], str]] = []
+        self._failures: list[tuple[tuple[int, int], DialAttempt]] = []
         self._seen: set[tuple[str, int]] = set()
         self._resolving: set[Attempt] = set()
         self._connecting: dict[Attempt, socket.socket] = {}
@@ -131,9 +140,9 @@ class Race:
         self._selector.close()
 
     @property
-    def failures(self) -> list[str]:
+    def failures(self) -> list[DialAttempt]:
         """What became of those that failed, in the candidates' order."""
-        return [text for _, text in sorted(self._failures)]
+        return [failed for _, failed in sorted(self._failures, key=lambda item: item[0])]
 
     @property
     def left(self) -> int:
@@ -171,18 +180,28 @@ class Race:
         """Leave those that remain this much time at most."""
         self._deadline = min(self._deadline, time.monotonic() + seconds)
 
-    def fail(self, attempt: Attempt, reason: str) -> None:
+    def fail(self, attempt: Attempt, verdict: Verdict, reason: str) -> None:
         """Take note of why an attempt was of no use; the next one starts at once."""
-        self._failures.append((attempt.order, f"{attempt}: {reason}"))
+        self._failures.append((attempt.order, DialAttempt(str(attempt), verdict, reason)))
         self._next_start = time.monotonic()
-        self.tell("failed", attempt, attempt.started, reason)
+        self.tell("failed", attempt, attempt.started, reason, verdict)
 
-    def tell(self, what: str, attempt: Attempt, since: float, detail: str = "") -> None:
+    def tell(
+        self,
+        what: str,
+        attempt: Attempt,
+        since: float,
+        detail: str = "",
+        verdict: Verdict | None = None,
+    ) -> None:
         """Tell whoever listens about a step that began at ``since``."""
         if self._tell is not None:
             now = time.monotonic()
             at, took = now - self._began, now - since
-            self._tell(Event(what, at, took, attempt.candidate, attempt.host, detail))
+            self._tell(Event(what, at, took, attempt.candidate, attempt.host, detail, verdict))
+
+    def _fail_with(self, attempt: Attempt, error: OSError) -> None:
+        self.fail(attempt, verdict_of(error), reason_of(error))
 
     @property
     def _under_way(self) -> int:
@@ -201,7 +220,7 @@ class Race:
             family = family_of(attempt.host)
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:  # a kernel without IPv6
-            self.fail(attempt, reason_of(error))
+            self._fail_with(attempt, error)
             return
         self._connecting[attempt] = sock
         sock.setblocking(False)
@@ -211,14 +230,14 @@ class Race:
             self._selector.register(sock, selectors.EVENT_WRITE, attempt)
         else:
             self._stop(attempt)
-            self.fail(attempt, os.strerror(found))
+            self._fail_with(attempt, OSError(found, os.strerror(found)))
 
     def _has_connected(self, attempt: Attempt) -> bool:
         """Return whether an attempt that has come to its end has ended well."""
         found = self._connecting[attempt].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if found:
             self._stop(attempt)
-            self.fail(attempt, os.strerror(found))
+            self._fail_with(attempt, OSError(found, os.strerror(found)))
         return not found
 
     def _win(self, attempt: Attempt) -> Attempt:
@@ -250,12 +269,14 @@ class Race:
         """Say of each that is left that the time was not enough."""
         for attempt in list(self._connecting):
             self._stop(attempt)
-            self.fail(attempt, "no answer in time")
+            self.fail(attempt, Verdict.TIMED_OUT, "no answer in time")
         for attempt in list(self._resolving):
             self._resolving.remove(attempt)
-            self.fail(attempt, "the name service did not answer in time")
+            reason = "the name service did not answer in time"
+            self.fail(attempt, Verdict.NAME_SERVICE, reason)
         while self._waiting:
-            self.fail(self._waiting.popleft(), "not tried, for lack of time")
+            attempt, reason = self._waiting.popleft(), "not tried, for lack of time"
+            self.fail(attempt, Verdict.NOT_TRIED, reason)
 
     def _resolve(self, attempt: Attempt) -> None:
         """Ask the name service, in a thread that nobody waits for."""
@@ -267,9 +288,9 @@ class Race:
             arguments = (attempt, self._mailbox)
             threading.Thread(target=_look_up, args=arguments, daemon=True).start()
         except OSError as error:
-            self.fail(attempt, reason_of(error))
+            self._fail_with(attempt, error)
         except RuntimeError as error:  # the limit of processes
-            self.fail(attempt, str(error))
+            self.fail(attempt, Verdict.FAILED, str(error))
         else:
             self._resolving.add(attempt)
 
@@ -278,15 +299,17 @@ class Race:
         assert self._mailbox is not None
         for name, answer in self._mailbox.take():
             self._resolving.discard(name)
-            if isinstance(answer, str):
-                self.fail(name, answer)
+            if isinstance(answer, OSError):
+                reason = f"the name service says: {reason_of(answer)}"
+                self.fail(name, verdict_of(answer), reason)
                 continue
             self.tell("resolved", name, name.started, ", ".join(answer) or "no address")
             port = name.candidate.port
             new = [host for host in answer if (host, port) not in self._seen]
             self._seen.update((host, port) for host in new)
             if not new:
-                self.fail(name, f"leads to {', '.join(answer) or 'nothing'}, tried already")
+                reason = f"leads to {', '.join(answer) or 'nothing'}, tried already"
+                self.fail(name, Verdict.NOT_TRIED, reason)
             self._waiting.extendleft(
                 Attempt(name.candidate, (name.order[0], place), host)
                 for place, host in reversed(list(enumerate(new, 1)))
@@ -299,16 +322,16 @@ class _Mailbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._answers: list[tuple[Attempt, list[str] | str]] = []
+        self._answers: list[tuple[Attempt, list[str] | OSError]] = []
         self.readable, self._writable = socket.socketpair()
 
-    def put(self, name: Attempt, answer: list[str] | str) -> None:
+    def put(self, name: Attempt, answer: list[str] | OSError) -> None:
         with self._lock:
             if self._writable.fileno() >= 0:
                 self._answers.append((name, answer))
                 self._writable.send(b"\0")
 
-    def take(self) -> list[tuple[Attempt, list[str] | str]]:
+    def take(self) -> list[tuple[Attempt, list[str] | OSError]]:
         with self._lock:
             self.readable.recv(len(self._answers))
             answers, self._answers = self._answers, []
@@ -321,14 +344,14 @@ class _Mailbox:
 
 
 def _look_up(name: Attempt, mailbox: _Mailbox) -> None:
-    """Put the addresses of a name into the mailbox, families in turns; or the reason."""
-    answer: list[str] | str
+    """Put the addresses of a name into the mailbox, families in turns; or the error."""
+    answer: list[str] | OSError
     try:
         found: Any = socket.getaddrinfo(
             name.candidate.host, name.candidate.port, type=socket.SOCK_STREAM
         )
     except OSError as error:
-        answer = f"the name service says: {reason_of(error)}"
+        answer = error
     else:
         # The name service's order is RFC 6724's already.
         hosts = dict.fromkeys(str(where[0]) for *_, where in found)
@@ -342,3 +365,14 @@ def reason_of(error: OSError) -> str:
         return error.strerror
     # Not TimeoutError before Python 3.10.
     return "no answer in time" if isinstance(error, socket.timeout) else str(error)
+
+
+def verdict_of(error: BaseException) -> Verdict:
+    """Return the verdict of an error: its own, or what the system's errno says."""
+    if isinstance(error, (DialError, GateError)):
+        return error.verdict
+    if isinstance(error, socket.gaierror):
+        return Verdict.NAME_UNKNOWN
+    if isinstance(error, (socket.timeout, TimeoutError)):
+        return Verdict.TIMED_OUT
+    return _BY_ERRNO.get(getattr(error, "errno", None) or 0, Verdict.FAILED)

@@ -21,14 +21,17 @@ from collections.abc import Iterator
 from typing import Callable
 
 from vine_sharedport.errors import (
+    DialError,
     DialTimeout,
     HandOffError,
     LaunchError,
     SharedPortError,
+    Verdict,
     WrongSecretError,
 )
 from vine_sharedport.link.backoff import Backoff
-from vine_sharedport.link.dial import NOBODY_THERE, SECRET_WANTED
+from vine_sharedport.link.dial import failure_of
+from vine_sharedport.link.race import verdict_of
 from vine_sharedport.wire.gate import MAGIC
 
 __all__ = ["Relay", "carry", "no_thread"]
@@ -41,7 +44,6 @@ _SECOND_LOOK = 1.0  # at a manager that has refused our secret
 # Connections in a row that the manager ends without a byte until that is no accident, such as
 # its own end.
 _TURNED_AWAY = 3
-_WITHOUT_A_BYTE = "the manager took the connection and closed it without a byte"
 # How the kernel's table writes the first 12 bytes of ::ffff:a.b.c.d: words in host order.
 _MAPPED = "".join(f"{word:08X}" for word in struct.unpack("=3I", bytes(10) + b"\xff\xff"))
 
@@ -149,15 +151,16 @@ class Relay:
                     elif carry(near, far, failed=lambda why: self._lost(near, began, why)):
                         self._succeeded()
 
-    def _lost(self, near: socket.socket, began: float, reason: str) -> None:
+    def _lost(self, near: socket.socket, began: float, error: SharedPortError) -> None:
         """Say that a connection was of no use; of a manager's for sure, that it ended it."""
         if not self._proven:
-            self._fail(near, began, reason)
+            self._fail(near, began, error)
         elif not _has_left(near):  # by itself, having heard nothing yet
             self._turned_away += 1
             if self._turned_away == _TURNED_AWAY:
                 log.warning("%s", self._turned_away_says)
-            self._fail(near, began, _WITHOUT_A_BYTE)
+            what = "the manager took the connection and closed it without a byte"
+            self._fail(near, began, DialError(what, Verdict.UNANSWERED))
 
     def _reach(self, near: socket.socket) -> socket.socket | None:
         """Dial until somebody is there; None when ``near`` or our patience ends first."""
@@ -169,7 +172,7 @@ class Relay:
             except WrongSecretError as error:
                 wrong_secrets += 1
                 if self._gave_up is None:
-                    self._fail(near, began, str(error))
+                    self._fail(near, began, error)
                 elif self._proven and wrong_secrets == 1:
                     # The manager may just be restarting, secret and all.
                     log.debug("%s; looking once more", error)
@@ -178,16 +181,16 @@ class Relay:
                     self._give_up(error, near)
             except SharedPortError as error:
                 wrong_secrets = 0
-                self._fail(near, began, str(error))
+                self._fail(near, began, error)
             if _has_left(near):
                 break
         return None
 
-    def _fail(self, near: socket.socket, began: float, reason: str) -> None:
+    def _fail(self, near: socket.socket, began: float, failure: SharedPortError) -> None:
         """Say why no connection came about, and let some time pass; or give up."""
         if self._closing.is_set() or self._ended.is_set():
             return
-        pause = self._backoff.failed(began)
+        pause, reason = self._backoff.failed(began), str(failure)
         with self._lock:
             is_new, self._told = reason != self._told, reason
         if pause is not None:
@@ -202,8 +205,9 @@ class Relay:
             # What the last attempt met was told then.
             at_last = f"; at last: {reason}" if pause is None and is_new else ""
             what = f"the manager was not reached within {limit:g} s{at_last}"
-            error: SharedPortError = DialTimeout(what)
-            if reason == _WITHOUT_A_BYTE:
+            verdict = verdict_of(failure)
+            error: SharedPortError = DialTimeout(what, verdict)
+            if verdict is Verdict.UNANSWERED:
                 error = HandOffError(f"the manager took no connection for {limit:g} s")
             self._give_up(error, near)
 
@@ -295,7 +299,10 @@ def _table_form(host: str, port: int) -> str:
 
 
 def carry(
-    near: socket.socket, far: socket.socket, *, failed: Callable[[str], None] | None = None
+    near: socket.socket,
+    far: socket.socket,
+    *,
+    failed: Callable[[SharedPortError], None] | None = None,
 ) -> int:
     """Copy both ways until both sides have ended; an end of stream is passed on as such.
 
@@ -336,17 +343,13 @@ def carry(
     return received
 
 
-def _failure(far: socket.socket) -> str | None:
+def _failure(far: socket.socket) -> SharedPortError | None:
     """Wait for the far side's first bytes, leaving them there; tell what is wrong with them."""
     try:
         first = far.recv(len(MAGIC), socket.MSG_PEEK)
     except OSError:
         first = b""
-    if not first:
-        return NOBODY_THERE
-    if first == MAGIC:
-        return SECRET_WANTED
-    return None
+    return failure_of(first) if first in (b"", MAGIC) else None
 
 
 def _send_on(near: socket.socket, far: socket.socket) -> None:

@@ -13,9 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import DiscoveryError, EndpointError, SharedPortError
-from vine_sharedport.link.dial import NOBODY_THERE, connect
+from vine_sharedport.errors import DiscoveryError, EndpointError, SharedPortError, Verdict
+from vine_sharedport.link.dial import connect
 from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.link.race import verdict_of
 from vine_sharedport.pool import _htcondor
 from vine_sharedport.pool.discovery import SharedPortLocation, discover
 from vine_sharedport.wire.sinful import Sinful
@@ -91,7 +92,7 @@ def check_socket_dir(location: SharedPortLocation) -> None:
         failure, _ = _reach(location, _DIRECTORY_TIMEOUT)
     except EndpointError as error:
         raise DiscoveryError(str(error)) from error  # it has a remedy
-    if failure is not None and NOBODY_THERE in str(failure):
+    if failure is not None and verdict_of(failure) is Verdict.NOBODY_THERE:
         raise DiscoveryError(
             f"HTCondor's shared port {_short(location.address)} does not look for sockets in "
             f"{location.socket_dir}, which was given as socket_dir; leave socket_dir out"
@@ -104,7 +105,7 @@ def _try(location: SharedPortLocation, timeout: float) -> str | None:
         failure, refused = _reach(location, timeout)
     except EndpointError as error:
         return str(error)  # it has a remedy
-    return None if failure is None else _explained(str(failure), refused, location)
+    return None if failure is None else _explained(failure, refused, location)
 
 
 def _reach(location: SharedPortLocation, timeout: float) -> tuple[Exception | None, str]:
@@ -156,19 +157,19 @@ def _serve(endpoint: Endpoint, answer: Future[None]) -> None:
                 client.send(client.recv(len(_WORD)))
 
 
-def _explained(reason: str, refused: str, location: SharedPortLocation) -> str:
+def _explained(failure: Exception, refused: str, location: SharedPortLocation) -> str:
     """Say why nothing was handed over, and what to do about it."""
     where = f"HTCondor's shared port {_short(location.address)}"
     log = _htcondor.parameter(_htcondor.load(), "SHARED_PORT_LOG") or "SharedPortLog"
     if refused:
         return f"{where} handed a connection over, but it was refused: {refused}; see {log}"
-    if NOBODY_THERE in reason:
+    if verdict_of(failure) is Verdict.NOBODY_THERE:
         return (
             f"{where} does not reach sockets in {location.socket_dir}; ask the administrator "
             f"whether HTCondor was started as root, and whether its DAEMON_SOCKET_DIR is this "
             f"directory; its log is {log}"
         )
-    return f"{where} handed no connection over: {reason}; its log is {log}"
+    return f"{where} handed no connection over: {failure}; its log is {log}"
 
 
 def _short(address: Sinful) -> str:

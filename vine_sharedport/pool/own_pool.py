@@ -101,6 +101,5 @@ def _problem_of_system() -> str | None:
     try:
         discovery.find_here()
     except DiscoveryError as error:
-        # The remedy that follows is for who has no pool.
-        return str(error).partition(";")[0]
+        return error.cause  # the remedy that follows is for who has no pool
     return None

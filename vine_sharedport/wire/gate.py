@@ -23,7 +23,7 @@ import enum
 import hashlib
 import hmac
 
-from vine_sharedport.errors import GateError
+from vine_sharedport.errors import GateError, Verdict
 
 __all__ = [
     "GREETING_SIZE",
@@ -86,9 +86,9 @@ class _Side:
     def _proof(self, label: bytes, nonces: bytes) -> bytes:
         return hmac.new(self._secret, label + self._sock_id + nonces, hashlib.sha256).digest()
 
-    def _refuse(self, reason: str) -> GateError:
+    def _refuse(self, reason: str, verdict: Verdict) -> GateError:
         self.state = GateState.REFUSED
-        return GateError(reason)
+        return GateError(reason, verdict)
 
 
 class GateServer(_Side):
@@ -123,7 +123,9 @@ class GateServer(_Side):
             return b""
         nonces = self._nonce + answer[:NONCE_SIZE]
         if not hmac.compare_digest(answer[NONCE_SIZE:], self._proof(b"client", nonces)):
-            raise self._refuse("the client does not hold the manager's secret")
+            raise self._refuse(
+                "the client does not hold the manager's secret", Verdict.WRONG_SECRET
+            )
         self.state = GateState.OPEN
         return self._proof(b"server", nonces)
 
@@ -157,13 +159,16 @@ class GateClient(_Side):
             if message[: len(MAGIC)] != MAGIC:
                 raise self._refuse(
                     f"expected the gate's greeting, got {message[:8]!r}: this manager has no "
-                    "gate, or another version of it"
+                    "gate, or another version of it",
+                    Verdict.NOT_A_GATE,
                 )
             self.greeted = True
             self._needed = MAC_SIZE
             self._nonces = message[len(MAGIC) :] + self._nonce
             return self._nonce + self._proof(b"client", self._nonces)
         if not hmac.compare_digest(message, self._proof(b"server", self._nonces)):
-            raise self._refuse("the server does not hold the manager's secret")
+            raise self._refuse(
+                "the server does not hold the manager's secret", Verdict.UNPROVEN_SERVER
+            )
         self.state = GateState.OPEN
         return b""

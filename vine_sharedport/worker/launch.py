@@ -24,7 +24,7 @@ from vine_sharedport.errors import (
     SinfulError,
     WrongSecretError,
 )
-from vine_sharedport.link.advice import cause, has_successor, its_manager, its_secret
+from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.candidates import plan
 from vine_sharedport.link.commands import connect_command, worker_command
 from vine_sharedport.link.dial import connect
@@ -138,7 +138,7 @@ def run_worker(
         if not plan(sinful, private_network=network):  # nor would an hour's patience find one
             raise SinfulError(_no_port(address))
     except SinfulError as error:
-        raise SinfulError(f"{cause(error)}; {_yours(line)}") from error
+        raise SinfulError(f"{error.cause}; {_yours(line)}") from error
     check_options(options, partial(line, address, secret_file))
     try:
         secret = None if secret_file is None else read_secret_file(secret_file)
@@ -146,7 +146,7 @@ def run_worker(
         if sinful.sock is None or secret_file_of(sinful.sock) is None:
             raise
         step = its_secret(sinful.sock, partial(line, address))
-        raise GateError(f"{cause(error)}; {step}") from error
+        raise GateError(f"{error.cause}; {step}") from error
     program = find_program(worker, option="--worker")
     limit = max(1.0, _time_limit(options) if connect_timeout is None else connect_timeout)
     dial = partial(
@@ -262,7 +262,7 @@ def _tell(
     if isinstance(reason, WrongSecretError):
         which = "" if secret_file is None else f", by the file {secret_file}"
         step = its_secret(sinful.sock, partial(line, address))
-        log.error("%s%s; so %s was ended; %s", cause(reason), which, worker, step)
+        log.error("%s%s; so %s was ended; %s", reason.cause, which, worker, step)
         return WRONG_SECRET
     if isinstance(reason, HandOffError):  # and the relay has said what to do
         log.error("%s; so %s was ended", reason, worker)
