@@ -17,7 +17,7 @@ readonly PATH_INSIDE=$VENV_INSIDE/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 # Python or linker name things that the sandbox does not have.
 kept_variable() {
     case $1 in
-        VINE_SHAREDPORT_* | VINE_SHARED_PORT_*) ;;
+        VINE_SHAREDPORT_*) ;;
         CI | TERM | COLORTERM | NO_COLOR | FORCE_COLOR | COLUMNS | LINES | TZ | SOURCE_DATE_EPOCH) ;;
         http_proxy | https_proxy | ftp_proxy | all_proxy | no_proxy) ;;
         HTTP_PROXY | HTTPS_PROXY | FTP_PROXY | ALL_PROXY | NO_PROXY) ;;

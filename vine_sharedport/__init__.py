@@ -92,8 +92,8 @@ _HOME = {
 }
 
 _SUBMODULES = {
-    *("cli", "errors", "factory", "hook", "htcondor_shared_link", "installing", "link"),
-    *("manager", "pool", "wire", "work_queue", "worker"),
+    *("cli", "environment", "errors", "factory", "hook", "htcondor_shared_link", "installing"),
+    *("link", "manager", "pool", "wire", "work_queue", "worker"),
 }
 
 __all__ = [

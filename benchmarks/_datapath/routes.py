@@ -150,15 +150,15 @@ class Kit:
         environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("VINE_SHARED_PORT_")
+            if not name.startswith("VINE_SHAREDPORT_")
         }
         if route in _BY_TCP:
             return environment
         link = manager.shared_port
         environment[ADDRESS_VARIABLE] = str(link.address)
         environment[SECRET_VARIABLE] = os.path.abspath(link.secret_file)
-        environment["VINE_SHARED_PORT_TRANSPORT"] = route
-        environment["VINE_SHARED_PORT_CONNECT_TIMEOUT"] = "60"
+        environment["VINE_SHAREDPORT_TRANSPORT"] = route
+        environment["VINE_SHAREDPORT_CONNECT_TIMEOUT"] = "60"
         return environment
 
 

@@ -26,7 +26,7 @@ LOOK = """
 cat /image
 ls -l "$_CONDOR_SCRATCH_DIR"
 grep -c libvine_sharedport /proc/$PPID/maps
-env | grep -E 'LD_PRELOAD|VINE_SHARED_PORT' || echo "nothing of ours"
+env | grep -E 'LD_PRELOAD|VINE_SHAREDPORT' || echo "nothing of ours"
 """
 
 

@@ -48,9 +48,9 @@ def _worker(kit: Path, route: str, manager: Any, *prefix: str) -> Iterator[int]:
     if route == "shim":
         link = manager.shared_port
         environment.update(
-            VINE_SHARED_PORT_ADDRESS=str(link.address),
-            VINE_SHARED_PORT_SECRET_FILE=os.path.abspath(link.secret_file),
-            VINE_SHARED_PORT_TRANSPORT="shim",
+            VINE_SHAREDPORT_ADDRESS=str(link.address),
+            VINE_SHAREDPORT_SECRET_FILE=os.path.abspath(link.secret_file),
+            VINE_SHAREDPORT_TRANSPORT="shim",
         )
         command = [str(kit / "launcher.sh"), "vine_worker", *options]
     else:

@@ -162,7 +162,7 @@ def test_time_limit_ends_a_worker_that_waits_for_an_answer(
     (tmp_path / "password").write_text("x")
     worker = launch(
         unserved(pool), secret, "--password", str(tmp_path / "password"),
-        VINE_SHARED_PORT_CONNECT_TIMEOUT="2",
+        VINE_SHAREDPORT_CONNECT_TIMEOUT="2",
     )  # fmt: skip
     before = time.monotonic()
     assert worker.process.wait(20) == 75

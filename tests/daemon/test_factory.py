@@ -329,7 +329,7 @@ def test_a_worker_that_runs_and_does_not_connect_tells_why_while_it_tries(
     manager: Any,
 ) -> None:
     elsewhere = manager.shared_port.address.with_sock("nobody_of_this_name")
-    wrapper = f"env 'VINE_SHARED_PORT_ADDRESS={elsewhere}'"
+    wrapper = f"env 'VINE_SHAREDPORT_ADDRESS={elsewhere}'"
     with factory(manager, min_workers=1, max_workers=1, wrapper=wrapper, timeout=60) as workers:
         drive(manager, lambda: any(job.last_line for job in workers.status().jobs))
         (job,) = workers.status().jobs

@@ -71,12 +71,12 @@ def test_a_real_worker_runs_tasks(
 ) -> None:
     manager = make_manager()
     words = [*shell.split(), "./launcher.sh", "vine_worker", *_RESOURCES]
-    with _launched(job, manager.shared_port, *words, VINE_SHARED_PORT_TRANSPORT=transport):
+    with _launched(job, manager.shared_port, *words, VINE_SHAREDPORT_TRANSPORT=transport):
         tasks = [vine.Task("env; echo preload ${LD_PRELOAD-none}") for _ in range(5)]
         for task in helpers.run_tasks(manager, tasks):
-            assert "VINE_SHARED_PORT_" not in task.output
+            assert "VINE_SHAREDPORT_" not in task.output
             assert "preload none" in task.output
-    assert f": {transport}, as VINE_SHARED_PORT_TRANSPORT says;" in (job / "stderr").read_text()
+    assert f": {transport}, as VINE_SHAREDPORT_TRANSPORT says;" in (job / "stderr").read_text()
     counters = manager.shared_port.counters
     assert (counters.accepted, counters.by_tcp) == (1, 0)
 
@@ -89,7 +89,7 @@ def test_a_work_queue_worker_too(pool: Any, job: Path, tmp_path: Path) -> None:
     try:
         queue = wq.WorkQueue(0, shared_port=True)
         words = ["sh", "./launcher.sh", "work_queue_worker", *_RESOURCES]
-        with _launched(job, queue.shared_port, *words, VINE_SHARED_PORT_TRANSPORT="shim"):
+        with _launched(job, queue.shared_port, *words, VINE_SHAREDPORT_TRANSPORT="shim"):
             queue.submit(wq.Task("echo ${LD_PRELOAD-none}"))
             task = helpers.wait_until(lambda: queue.wait(1), timeout=60)
             assert task.output.strip() == "none"
@@ -109,7 +109,7 @@ def test_the_shim_leaves_the_managers_password_and_tls_alone(
     password.chmod(0o600)
     manager.set_password_file(str(password))
     words = ["sh", "./launcher.sh", "vine_worker", *_RESOURCES, "--ssl", "-P", "password"]
-    with _launched(job, manager.shared_port, *words, VINE_SHARED_PORT_TRANSPORT="shim"):
+    with _launched(job, manager.shared_port, *words, VINE_SHAREDPORT_TRANSPORT="shim"):
         helpers.run_tasks(manager, [vine.Task("true")])
 
 
@@ -144,7 +144,7 @@ def test_closed_standard_files_do_not_get_in_the_way(
     manager = make_manager()
     script = f"exec ./launcher.sh vine_worker {' '.join(_RESOURCES)} {closed}"
     with _launched(
-        job, manager.shared_port, "sh", "-c", script, VINE_SHARED_PORT_TRANSPORT=transport
+        job, manager.shared_port, "sh", "-c", script, VINE_SHAREDPORT_TRANSPORT=transport
     ):
         helpers.run_tasks(manager, [vine.Task("true") for _ in range(3)], timeout=20)
     assert manager.shared_port.counters.accepted == 1
@@ -158,7 +158,7 @@ def test_every_goodbye_of_a_batch_system_reaches_the_worker(
     manager = make_manager()
     words = ["sh", "./launcher.sh", "vine_worker", *_RESOURCES]
     with _launched(
-        job, manager.shared_port, *words, VINE_SHARED_PORT_TRANSPORT=transport
+        job, manager.shared_port, *words, VINE_SHAREDPORT_TRANSPORT=transport
     ) as process:
         helpers.run_tasks(manager, [vine.Task("true")])
         process.send_signal(number)
@@ -177,7 +177,7 @@ def test_a_wrong_secret_ends_the_worker_at_once(
     started = time.monotonic()
     with _launched(
         job, manager.shared_port, *words,
-        VINE_SHARED_PORT_TRANSPORT=transport, VINE_SHARED_PORT_SECRET_FILE=str(other),
+        VINE_SHAREDPORT_TRANSPORT=transport, VINE_SHAREDPORT_SECRET_FILE=str(other),
     ) as process:  # fmt: skip
         assert process.wait(30) == 77
     assert time.monotonic() - started < 15
@@ -199,7 +199,7 @@ def test_a_manager_that_is_gone_is_given_up_in_time(
     started = time.monotonic()
     with _launched(
         job, link, *words,
-        VINE_SHARED_PORT_TRANSPORT=transport, VINE_SHARED_PORT_ADDRESS=address,
+        VINE_SHAREDPORT_TRANSPORT=transport, VINE_SHAREDPORT_ADDRESS=address,
     ) as process:  # fmt: skip
         assert process.wait(60) == 75
     assert 3 < time.monotonic() - started < 30
@@ -216,7 +216,7 @@ def test_a_worker_waits_for_its_manager(make_manager: Any, job: Path, transport:
     with open(job / "stderr", "wb") as stderr:
         process = subprocess.Popen(
             words, cwd=job, stdout=subprocess.DEVNULL, stderr=stderr,
-            env={**os.environ, "VINE_SHARED_PORT_TRANSPORT": transport},
+            env={**os.environ, "VINE_SHAREDPORT_TRANSPORT": transport},
         )  # fmt: skip
     try:
         helpers.wait_until(lambda: "no manager serves" in (job / "stderr").read_text())
@@ -245,7 +245,7 @@ def test_workers_come_by_either_family(
     address = f"<127.0.0.1:1?addrs={addrs.format(port=port)}>"
     manager = make_manager(shared_port=vine.SharedPort(socket_dir=directory, address=address))
     words = ["sh", "./launcher.sh", "vine_worker", *_RESOURCES]
-    with _launched(job, manager.shared_port, *words, VINE_SHARED_PORT_TRANSPORT=transport):
+    with _launched(job, manager.shared_port, *words, VINE_SHAREDPORT_TRANSPORT=transport):
         helpers.run_tasks(manager, [vine.Task("true") for _ in range(3)], timeout=30)
     counters = manager.shared_port.counters
     assert (counters.accepted, counters.by_tcp) == (1, 0)

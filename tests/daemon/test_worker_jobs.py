@@ -62,7 +62,7 @@ def test_the_jobs_worker_is_the_stock_program_with_the_shim(manager: Any) -> Non
     lines = task.output.splitlines()
     assert "vine_worker" in lines
     assert "libvine_sharedport.so" in lines
-    assert "VINE_SHARED_PORT" not in task.output
+    assert "VINE_SHAREDPORT" not in task.output
     assert "LD_PRELOAD" not in task.output
     assert manager.shared_port.brought(task.addrport)
 
@@ -166,7 +166,7 @@ def test_a_python_environment_travels_and_is_active_for_tasks(
     with vine.submit_workers(manager, 1, python_env=str(path)):
         (task,) = helpers.run_tasks(manager, [vine.Task("only-there; env")])
     assert task.output.startswith("from the environment\n")
-    assert "VINE_SHARED_PORT" not in task.output
+    assert "VINE_SHAREDPORT" not in task.output
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_dry_run_prints_the_description(capsys: pytest.CaptureFixture[str]) -> N
         ("AWS_SECRET_ACCESS_KEY", "abc", False),
         ("SSH_AUTH_SOCK", "/tmp/x", False),
         ("https_proxy", "http://user:password@proxy", False),
-        ("VINE_SHARED_PORT_SECRET_FILE", "/x", False),
+        ("VINE_SHAREDPORT_SECRET_FILE", "/x", False),
     ],
 )
 def test_the_environment_is_a_short_list(

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport import environment
 from vine_sharedport.factory import files, process
-from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
 
 # Somebody who has the lock of a directory, and whom its status names.
 HOLDER = """
@@ -33,8 +33,8 @@ def test_the_process_does_not_decide_anew_which_htcondor_is_meant(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # An own pool that is started later, beside the system's HTCondor, is not its factory's.
-    monkeypatch.delenv(OWN_POOL_VARIABLE, raising=False)
-    assert process.environment()[OWN_POOL_VARIABLE] == "no"
+    monkeypatch.delenv(environment.OWN_POOL, raising=False)
+    assert process.environment()[environment.OWN_POOL] == "no"
 
 
 def test_a_factory_that_is_suspended_ends_when_it_is_told(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def described(**commands: str) -> str:
             "executable": "/opt/launcher.sh",
             "arguments": quote_arguments(["vine_worker", "--cores", "2"]),
             "environment": quote_environment(
-                {"VINE_SHARED_PORT_ADDRESS": ADDRESS, "VINE_SHARED_PORT_SECRET_FILE": "s"}
+                {"VINE_SHAREDPORT_ADDRESS": ADDRESS, "VINE_SHAREDPORT_SECRET_FILE": "s"}
             ),
             "transfer_input_files": "/opt/vine_worker, /home/u/s",
             "request_cpus": "2",
@@ -165,7 +165,7 @@ def test_the_address_goes_as_a_file_where_blahp_would_change_it(
     commands = read_description(text)
     assert commands["transfer_input_files"].endswith(f", {tmp_path}/{ADDRESS_FILE}")
     assert (tmp_path / ADDRESS_FILE).read_text() == ADDRESS + "\n"
-    assert read_items(commands["environment"]) == ["VINE_SHARED_PORT_SECRET_FILE=s"]
+    assert read_items(commands["environment"]) == ["VINE_SHAREDPORT_SECRET_FILE=s"]
 
 
 def test_a_batch_system_is_told_the_cores_and_the_worker_the_time(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_without_a_secret_it_says_what_it_could_not_check(
     fake: FakeSharedPort, short_directory: Path
 ) -> None:
     with served(short_directory):
-        result = run(VINE_SHARED_PORT_ADDRESS=fake.address("vine_1"))
+        result = run(VINE_SHAREDPORT_ADDRESS=fake.address("vine_1"))
     assert result.returncode == 0, result.stderr
     text = words(result.stdout)
     assert "the shared port did not close the connection at once" in text
@@ -111,7 +111,7 @@ def test_explanation_shows_each_candidate_and_what_it_did(
         )
         result = run(
             "--explain", "--private-network", "home", address,
-            VINE_SHARED_PORT_SECRET_FILE=secret_file,
+            VINE_SHAREDPORT_SECRET_FILE=secret_file,
         )  # fmt: skip
     assert result.returncode == 0, result.stdout
     lines = result.stdout.splitlines()
@@ -284,7 +284,7 @@ def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "no address: give ADDRESS or set VINE_SHARED_PORT_ADDRESS"),
+        ([], 2, "no address: give ADDRESS or set VINE_SHAREDPORT_ADDRESS"),
         (["host:9618"], 2, "is no HTCondor address"),
         (["<192.0.2.7>"], 2, "names no port to connect to"),
         (["<127.0.0.1:1?sock=a%20b>"], 2, "is no manager's"),

@@ -17,13 +17,12 @@ from typing import Any, Callable
 
 import pytest
 
+from vine_sharedport.environment import ADDRESS as ADDRESS_VARIABLE
+from vine_sharedport.environment import CONNECT_TIMEOUT, PRIVATE_NETWORK
 from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.worker import launch
 from vine_sharedport.worker.launch import (
-    ADDRESS_VARIABLE,
-    NETWORK_VARIABLE,
-    TIMEOUT_VARIABLE,
     parse_seconds,
     run_worker,
 )
@@ -232,8 +231,8 @@ def test_tasks_are_not_told_where_the_manager_is(make_worker: Callable[..., str]
     worker = make_worker("env")
     result = run_command(
         "worker", "--worker", worker,
-        **{ADDRESS_VARIABLE: ADDRESS, TIMEOUT_VARIABLE: "9", NETWORK_VARIABLE: "net",
-           "VINE_SHARED_PORT_OF_A_LATER_VERSION": "1", "KEPT": "yes"},
+        **{ADDRESS_VARIABLE: ADDRESS, CONNECT_TIMEOUT: "9", PRIVATE_NETWORK: "net",
+           "VINE_SHAREDPORT_OF_A_LATER_VERSION": "1", "KEPT": "yes"},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "KEPT=yes\n" in result.stdout
@@ -378,9 +377,9 @@ def test_time_limit_is_the_environments_or_the_workers_own(
     environment: str | None,
     expected: float,
 ) -> None:
-    monkeypatch.delenv(TIMEOUT_VARIABLE, raising=False)
+    monkeypatch.delenv(CONNECT_TIMEOUT, raising=False)
     if environment is not None:
-        monkeypatch.setenv(TIMEOUT_VARIABLE, environment)
+        monkeypatch.setenv(CONNECT_TIMEOUT, environment)
     assert launch._time_limit(options) == expected
 
 
@@ -393,8 +392,8 @@ def test_text_that_is_no_time_is_refused(text: str) -> None:
 def test_time_limit_of_the_environment_that_is_none_is_named(
     make_worker: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(TIMEOUT_VARIABLE, "soon")
-    with pytest.raises(LaunchError, match=f"{TIMEOUT_VARIABLE}: 'soon' is no length of time"):
+    monkeypatch.setenv(CONNECT_TIMEOUT, "soon")
+    with pytest.raises(LaunchError, match=f"{CONNECT_TIMEOUT}: 'soon' is no length of time"):
         run_worker(ADDRESS, worker=make_worker("exit 0"))
 
 
@@ -411,7 +410,7 @@ def test_private_network_of_the_environment_is_tried_first(
         process = stack.enter_context(
             command(
                 "worker", "--address", address, "--worker", worker,
-                environment={NETWORK_VARIABLE: "here"},
+                environment={PRIVATE_NETWORK: "here"},
             )
         )  # fmt: skip
         with endpoint.accept(10) as server:
@@ -557,17 +556,17 @@ def test_time_of_the_environment_is_named_and_no_option(
     make_worker: Callable[..., str],
 ) -> None:
     words = ("worker", "--address", ADDRESS, "--worker", make_worker("exit 0"))
-    result = run_command(*words, **{TIMEOUT_VARIABLE: "soon"})
+    result = run_command(*words, **{CONNECT_TIMEOUT: "soon"})
     assert result.returncode == 78
-    assert f"{TIMEOUT_VARIABLE}: 'soon' is no length of time" in result.stderr
+    assert f"{CONNECT_TIMEOUT}: 'soon' is no length of time" in result.stderr
     assert "--connect-timeout" not in result.stderr
-    assert run_command(*words, **{TIMEOUT_VARIABLE: "0"}).returncode == 0
+    assert run_command(*words, **{CONNECT_TIMEOUT: "0"}).returncode == 0
 
 
 def test_address_of_a_private_network_alone_has_no_port_elsewhere(
     make_worker: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(NETWORK_VARIABLE, raising=False)
+    monkeypatch.delenv(PRIVATE_NETWORK, raising=False)
     address = "<192.0.2.7:0?PrivNet=here&PrivAddr=%3c127.0.0.1:1%3e&sock=vine_1>"
     worker = make_worker("exit 0")
     with pytest.raises(SinfulError, match="names no port to connect to"):

@@ -98,13 +98,13 @@ class Client:
             words: What it shall do; see ``client.c``.
             address: The manager's.
             preload: Value of LD_PRELOAD; "" for none; by default the shim.
-            variables: Further ones; ``VINE_SHARED_PORT_`` is put before lower-case names.
+            variables: Further ones; ``VINE_SHAREDPORT_`` is put before lower-case names.
         """
         given = {"PATH": os.defpath}
         if address is not None:
-            given["VINE_SHARED_PORT_ADDRESS"] = address
+            given["VINE_SHAREDPORT_ADDRESS"] = address
         for name, value in variables.items():
-            upper = f"VINE_SHARED_PORT_{name.upper()}"
+            upper = f"VINE_SHAREDPORT_{name.upper()}"
             given[upper if name.islower() else name] = value
         command, environment = self.command(words, given, preload)
         done = subprocess.run(

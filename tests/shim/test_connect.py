@@ -264,7 +264,7 @@ def test_a_wrong_secret_ends_the_worker_with_77(
 def test_a_worker_without_the_secret_ends_with_77(client: Client, manager: EchoManager) -> None:
     done = client.run("loop", *RESERVED, "20", address=manager.address)
     assert done.status == 77, done.stderr
-    assert "VINE_SHARED_PORT_SECRET_FILE" in done.stderr
+    assert "VINE_SHAREDPORT_SECRET_FILE" in done.stderr
 
 
 def test_a_dead_sock_id_is_retried_with_growing_pauses(

@@ -33,15 +33,15 @@ def test_neither_worker_nor_tasks_see_our_variables(
         "env", *CONNECT, "env", "child",
         address=manager.address, secret_file=manager.secret_file, private_network="here",
         connect_timeout="60", transport="shim", python_env="x.tar.gz", something_new="1",
-        OTHERS="stay", VINE_SHARED_PORTAL="stays",
+        OTHERS="stay", VINE_SHAREDPORTAL="stays",
     )  # fmt: skip
     assert done.lines("connect") == ["0"], done.stderr
     assert done.lines("child") == ["0"]
     for found in (variables(done.lines("env")), of_child(done.stdout)):
         assert found["OTHERS"] == "stay"
-        assert found["VINE_SHARED_PORTAL"] == "stays"
+        assert found["VINE_SHAREDPORTAL"] == "stays"
         assert "LD_PRELOAD" not in found
-        assert not [name for name in found if name.startswith("VINE_SHARED_PORT_")]
+        assert not [name for name in found if name.startswith("VINE_SHAREDPORT_")]
 
 
 def test_nothing_of_us_is_left_without_an_address(client: Client) -> None:
@@ -106,7 +106,7 @@ def test_a_full_environment_is_passed_on_whole(client: Client, manager: EchoMana
     assert done.lines("heard") == ["hello there"], done.stderr
     found = of_child(done.stdout)
     assert {name: found[name] for name in big} == big
-    assert not [name for name in found if name.startswith("VINE_SHARED_PORT_")]
+    assert not [name for name in found if name.startswith("VINE_SHAREDPORT_")]
 
 
 def test_the_last_of_a_variable_given_twice_does_not_stay(glibc: Client) -> None:
@@ -115,7 +115,7 @@ def test_the_last_of_a_variable_given_twice_does_not_stay(glibc: Client) -> None
         "import ctypes, sys\n"
         "args = (ctypes.c_char_p * 3)(sys.argv[1].encode(), b'env', None)\n"
         "env = (ctypes.c_char_p * 6)(b'LD_PRELOAD=' + sys.argv[2].encode(),\n"
-        "    b'VINE_SHARED_PORT_X=1', b'A=1', b'VINE_SHARED_PORT_X=2', b'B=2', None)\n"
+        "    b'VINE_SHAREDPORT_X=1', b'A=1', b'VINE_SHAREDPORT_X=2', b'B=2', None)\n"
         "ctypes.CDLL(None).execve(args[0], args, env)\n"
     )
     done = subprocess.run(

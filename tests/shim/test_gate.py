@@ -159,7 +159,7 @@ def test_a_signal_ends_the_waiting(glibc: Client, secret_file: str, handler: boo
     with server(serve) as address:
         words = ["handler"] * handler + ["loop", *RESERVED, "60"]
         variables = {
-            "VINE_SHARED_PORT_ADDRESS": address, "VINE_SHARED_PORT_SECRET_FILE": secret_file,
+            "VINE_SHAREDPORT_ADDRESS": address, "VINE_SHAREDPORT_SECRET_FILE": secret_file,
         }  # fmt: skip
         command, environment = glibc.command(words, variables, None)
         with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE,

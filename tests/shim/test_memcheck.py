@@ -35,8 +35,8 @@ def test_memcheck_finds_nothing(linked: str, manager: EchoManager, host: str) ->
         ["valgrind", "-q", "--error-exitcode=99", linked, *words],
         env={
             "PATH": os.environ["PATH"],
-            "VINE_SHARED_PORT_ADDRESS": f"<{host}:{manager.shared_port.port}?sock=vine_1>",
-            "VINE_SHARED_PORT_SECRET_FILE": manager.secret_file,
+            "VINE_SHAREDPORT_ADDRESS": f"<{host}:{manager.shared_port.port}?sock=vine_1>",
+            "VINE_SHAREDPORT_SECRET_FILE": manager.secret_file,
         },
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

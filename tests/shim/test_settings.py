@@ -59,7 +59,7 @@ def test_a_message_forges_no_line_and_steers_no_terminal(glibc: Client) -> None:
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5", "9" * 30, " 5"])
 def test_a_time_limit_that_is_none_is_refused(glibc: Client, limit: str) -> None:
     done = glibc.run("env", address=GOOD, connect_timeout=limit)
-    check_refused(done, "VINE_SHARED_PORT_CONNECT_TIMEOUT", limit, "seconds")
+    check_refused(done, "VINE_SHAREDPORT_CONNECT_TIMEOUT", limit, "seconds")
 
 
 @pytest.mark.parametrize("name", ["address", "secret_file", "connect_timeout"])

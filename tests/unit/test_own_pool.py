@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport import environment
 from vine_sharedport.cli import main as cli
 from vine_sharedport.errors import DiscoveryError, PoolError
 from vine_sharedport.pool import (
@@ -29,7 +30,7 @@ NAMED = ("CONDOR_CONFIG", "_CONDOR_COLLECTOR_HOST", "_condor_schedd_host")
 @pytest.fixture(autouse=True)
 def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Be in a fresh shell of a user who has no pool; return the place of the default one."""
-    for name in (*NAMED, _pool_place.OWN_POOL_VARIABLE):
+    for name in (*NAMED, environment.OWN_POOL):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

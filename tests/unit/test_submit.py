@@ -55,8 +55,8 @@ def test_what_travels_is_what_the_launcher_looks_for(
         worker,
         str(secret),
     ]
-    assert f"VINE_SHARED_PORT_ADDRESS='{ADDRESS}'" in commands["environment"]
-    assert "VINE_SHARED_PORT_SECRET_FILE='vine_42.secret'" in commands["environment"]
+    assert f"VINE_SHAREDPORT_ADDRESS='{ADDRESS}'" in commands["environment"]
+    assert "VINE_SHAREDPORT_SECRET_FILE='vine_42.secret'" in commands["environment"]
 
 
 def test_without_the_shim_the_relay_alone_travels(
@@ -159,14 +159,14 @@ def test_a_python_environment_travels(tmp_path: Path, worker: str, mode: str) ->
         archive.add(worker, "bin/python")
     commands = _describe(tmp_path, worker=worker, python_env=str(path))
     assert str(path) in _inputs(commands)
-    assert "VINE_SHARED_PORT_PYTHON_ENV='env.tar'" in commands["environment"]
+    assert "VINE_SHAREDPORT_PYTHON_ENV='env.tar'" in commands["environment"]
 
 
 def test_an_environments_url_is_htcondors_to_fetch(tmp_path: Path, worker: str) -> None:
     url = "osdf:///ospool/env.tar.gz"
     commands = _describe(tmp_path, worker=worker, python_env=url)
     assert url in _inputs(commands)
-    assert "VINE_SHARED_PORT_PYTHON_ENV='env.tar.gz'" in commands["environment"]
+    assert "VINE_SHAREDPORT_PYTHON_ENV='env.tar.gz'" in commands["environment"]
 
 
 def test_what_is_no_tarball_is_refused(tmp_path: Path, worker: str) -> None:
@@ -218,7 +218,7 @@ def test_variables_and_files_of_the_user_are_added_to_ours(tmp_path: Path, worke
             "Request_Cpus": 3,
         },
     )
-    assert commands["environment"].startswith("\"A='x y' B=1 VINE_SHARED_PORT_ADDRESS='<")
+    assert commands["environment"].startswith("\"A='x y' B=1 VINE_SHAREDPORT_ADDRESS='<")
     assert _inputs(commands)[-2:] == ["/data/more", "/data/most"]
     assert worker in _inputs(commands)
     assert commands["Request_Cpus"] == "3"

@@ -151,6 +151,14 @@ def test_options_come_from_a_file_as_they_are(
     assert ended.stdout.startswith(f"{given}[-s]["), ended.stderr
 
 
+def test_a_variable_that_is_none_is_told_and_one_of_ours_is_not(place: Place) -> None:
+    ended = place.run("vine_worker", VINE_SHAREDPORT_ADRESS="x", VINE_SHAREDPORT_OWN_POOL="no")
+    assert ended.returncode == 23
+    assert re.findall("VINE_SHAREDPORT_[A-Z_]+[A-Z]", ended.stderr) == [
+        "VINE_SHAREDPORT_ADRESS"
+    ]
+
+
 def test_a_missing_file_of_options_is_named(place: Place) -> None:
     ended = place.run("@x.arguments")
     assert ended.returncode == 78
@@ -272,7 +280,7 @@ def test_no_program_at_all(place: Place) -> None:
 
 def test_a_script_in_the_workers_place_gets_no_preload(place: Place) -> None:
     (place.directory / "my_worker").write_text("#!/bin/sh\necho version 1\n")
-    ended = place.run("my_worker", VINE_SHARED_PORT_TRANSPORT="shim")
+    ended = place.run("my_worker", VINE_SHAREDPORT_TRANSPORT="shim")
     assert ended.returncode == 78
     assert "./my_worker is no ELF program" in ended.stderr
 
@@ -302,9 +310,9 @@ def test_where_the_shim_does_not_load_the_relay_is_taken(
         shim.build(str(library))
         _compile(_WORKER, place.directory / "vine_worker", "-static")
     (place.directory / "vine_sharedport.pyz").write_text(
-        "import os, sys\nprint(sys.argv[1:], os.environ['VINE_SHARED_PORT_ADDRESS'],"
-        " os.environ['VINE_SHARED_PORT_SECRET_FILE'],"
-        " os.environ['VINE_SHARED_PORT_CONNECT_TIMEOUT'])\nsys.exit(31)\n"
+        "import os, sys\nprint(sys.argv[1:], os.environ['VINE_SHAREDPORT_ADDRESS'],"
+        " os.environ['VINE_SHAREDPORT_SECRET_FILE'],"
+        " os.environ['VINE_SHAREDPORT_CONNECT_TIMEOUT'])\nsys.exit(31)\n"
     )
     ended = place.run("vine_worker", "--timeout=2m")
     assert ended.returncode == 31
@@ -315,7 +323,7 @@ def test_where_the_shim_does_not_load_the_relay_is_taken(
         "<192.0.2.7:9618?sock=vine_42> ./vine_sharedport.secret 120"
     )
     assert f"relay, because {why}" in ended.stderr
-    assert place.run("vine_worker", VINE_SHARED_PORT_TRANSPORT="shim").returncode == 78
+    assert place.run("vine_worker", VINE_SHAREDPORT_TRANSPORT="shim").returncode == 78
 
 
 def test_a_path_without_the_programs_it_needs_is_named(place: Place, tmp_path: Path) -> None:
@@ -349,11 +357,11 @@ def test_a_place_for_the_workspace_that_cannot_be_used_is_named(place: Place) ->
 
 
 def test_what_is_missing_is_named(place: Place) -> None:
-    assert "wanted auto, shim or relay" in place.run(VINE_SHARED_PORT_TRANSPORT="tcp").stderr
+    assert "wanted auto, shim or relay" in place.run(VINE_SHAREDPORT_TRANSPORT="tcp").stderr
     (place.directory / "vine_sharedport.address").unlink()
     ended = place.run()
     assert ended.returncode == 78
-    assert "set VINE_SHARED_PORT_ADDRESS" in ended.stderr
+    assert "set VINE_SHAREDPORT_ADDRESS" in ended.stderr
 
 
 @pytest.mark.parametrize("content", ["", "\n", "\n<192.0.2.7:9618?sock=a>\n"])
@@ -382,14 +390,14 @@ def test_what_the_shim_could_not_begin_with_is_told_before_the_worker_starts(
 
 
 def test_the_launchers_own_question_is_not_put_to_the_worker(place: Place) -> None:
-    assert place.options("vine_worker", VINE_SHARED_PORT_CHECK="1") == ""
+    assert place.options("vine_worker", VINE_SHAREDPORT_CHECK="1") == ""
 
 
 def test_absurd_times_are_taken_as_they_are_meant(place: Place) -> None:
     assert place.options("vine_worker", "-t", "999999999999") == "[-t][999999999999]"
     assert place.options("vine_worker", PBS_WALLTIME="0100") == "[--wall-time][90]"
-    assert place.options("vine_worker", VINE_SHARED_PORT_CONNECT_TIMEOUT="15m") == ""
-    ended = place.run("vine_worker", VINE_SHARED_PORT_CONNECT_TIMEOUT="soon")
+    assert place.options("vine_worker", VINE_SHAREDPORT_CONNECT_TIMEOUT="15m") == ""
+    ended = place.run("vine_worker", VINE_SHAREDPORT_CONNECT_TIMEOUT="soon")
     assert (ended.returncode, "wanted seconds, or such as 15m" in ended.stderr) == (78, True)
 
 
@@ -473,14 +481,14 @@ def test_a_python_environment_is_unpacked_and_used(place: Place) -> None:
     job = place.scratch / "job"
     job.mkdir()
     ended = place.run(
-        "vine_worker", VINE_SHARED_PORT_PYTHON_ENV=str(tarball), _CONDOR_SCRATCH_DIR=str(job)
+        "vine_worker", VINE_SHAREDPORT_PYTHON_ENV=str(tarball), _CONDOR_SCRATCH_DIR=str(job)
     )
     assert ended.returncode == 23, ended.stderr
     (unpacked,) = job.glob("environment-*")  # HTCondor removes it with the job
     assert (unpacked / "unpacked").exists()
     assert f"PATH={unpacked}/bin:" in ended.stdout
     assert "unpacked yes" in ended.stderr
-    outside = place.run("vine_worker", VINE_SHARED_PORT_PYTHON_ENV=str(tarball))
+    outside = place.run("vine_worker", VINE_SHAREDPORT_PYTHON_ENV=str(tarball))
     assert outside.returncode == 23
     assert list(place.scratch.glob("environment-*")) == []
 
@@ -489,12 +497,12 @@ def test_what_is_no_python_environment_is_refused(place: Place, tmp_path: Path) 
     broken = tmp_path / "broken.tar.gz"
     broken.write_bytes(b"no archive")
     for path in (broken, tmp_path / "absent.tar.gz"):
-        ended = place.run("vine_worker", VINE_SHARED_PORT_PYTHON_ENV=str(path))
+        ended = place.run("vine_worker", VINE_SHAREDPORT_PYTHON_ENV=str(path))
         assert ended.returncode == 78
         assert str(path) in ended.stderr
     tarball = _environment(place)
     tarball.write_bytes(tarball.read_bytes()[:-100])
-    ended = place.run("vine_worker", VINE_SHARED_PORT_PYTHON_ENV=str(tarball))
+    ended = place.run("vine_worker", VINE_SHAREDPORT_PYTHON_ENV=str(tarball))
     assert ended.returncode == 78
     # And not tar's last words, that it has failed before.
     assert re.search(
@@ -508,7 +516,7 @@ def test_what_is_no_python_environment_is_refused(place: Place, tmp_path: Path) 
 def test_signals_reach_the_worker(place: Place, number: int, in_environment: bool) -> None:
     variables = {}
     if in_environment:  # then the launcher stays, to clean up
-        variables["VINE_SHARED_PORT_PYTHON_ENV"] = str(_environment(place))
+        variables["VINE_SHAREDPORT_PYTHON_ENV"] = str(_environment(place))
     process = subprocess.Popen(
         place.command("vine_worker", "--stay"), cwd=place.directory,
         env=place.variables(**variables), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

@@ -11,6 +11,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from vine_sharedport import environment
+
 __all__ = [
     "FAILURE",
     "USAGE_ERROR",
@@ -225,37 +227,32 @@ def choose_pool(options: argparse.Namespace, *, elsewhere: bool = False) -> None
         elsewhere: The user has named another schedd or collector, which knows the system's
             ways to prove who we are, and not those of a pool for one user.
     """
-    from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
     from vine_sharedport.pool.own_pool import use_own_pool
 
     if options.no_own_pool or elsewhere:
-        os.environ[OWN_POOL_VARIABLE] = "no"
+        os.environ[environment.OWN_POOL] = "no"
     use_own_pool(first=True)
 
 
 def add_secret_file(parser: argparse.ArgumentParser) -> None:
     """Add the option to a command's parser."""
-    from vine_sharedport.worker.launch import SECRET_VARIABLE
-
     parser.add_argument(
         "--secret-file",
         metavar="FILE",
-        default=os.environ.get(SECRET_VARIABLE) or None,
+        default=os.environ.get(environment.SECRET_FILE) or None,
         help="file with the manager's secret, as manager.shared_port.secret_file tells it "
-        f"(default: ${SECRET_VARIABLE})",
+        f"(default: ${environment.SECRET_FILE})",
     )
 
 
 def add_private_network(parser: argparse.ArgumentParser) -> None:
     """Add the option to a command's parser."""
-    from vine_sharedport.worker.launch import NETWORK_VARIABLE
-
     parser.add_argument(
         "--private-network",
         metavar="NAME",
-        default=os.environ.get(NETWORK_VARIABLE) or None,
+        default=os.environ.get(environment.PRIVATE_NETWORK) or None,
         help="the network this machine is in, HTCondor's PRIVATE_NETWORK_NAME; where it is the "
-        f"address's PrivNet, PrivAddr is tried first (default: ${NETWORK_VARIABLE})",
+        f"address's PrivNet, PrivAddr is tried first (default: ${environment.PRIVATE_NETWORK})",
     )
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from functools import partial
 
+from vine_sharedport import environment
 from vine_sharedport.cli.common import (
     add_private_network,
     add_secret_file,
@@ -29,8 +30,6 @@ __all__ = ["add_connect"]
 
 def add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the noun ``connect``."""
-    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
-
     parser = nouns.add_parser(
         "connect",
         help="try a manager's address, and show what each way to it did",
@@ -44,8 +43,8 @@ def add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "address",
         metavar="ADDRESS",
         nargs="?",
-        default=os.environ.get(ADDRESS_VARIABLE) or None,
-        help=f"the manager's, in single quotes (default: ${ADDRESS_VARIABLE})",
+        default=os.environ.get(environment.ADDRESS) or None,
+        help=f"the manager's, in single quotes (default: ${environment.ADDRESS})",
     )
     parser.add_argument(
         "--explain", action="store_true", help="show the candidates and what each did"
@@ -67,13 +66,12 @@ def _connect(options: argparse.Namespace) -> int:
     from vine_sharedport.link.explain import attempt
     from vine_sharedport.link.secret import read_secret_file
     from vine_sharedport.wire.sinful import Sinful
-    from vine_sharedport.worker.launch import ADDRESS_VARIABLE
 
     def line(run: Run) -> str:
         return connect_command(str(run.address), run.secret_file)
 
     if not options.address:
-        what = no_address(options.address, "ADDRESS", ADDRESS_VARIABLE)
+        what = no_address(options.address, "ADDRESS", environment.ADDRESS)
         options.parser.refuse(f"{what}; {its_manager(None, line)}")
     try:
         address = Sinful.parse(options.address)

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from vine_sharedport import environment
 from vine_sharedport.cli.common import FAILURE, USAGE_ERROR, Parser
 from vine_sharedport.cli.connect import add_connect
 from vine_sharedport.cli.doctor import add_doctor
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _make_parser()
     options = parser.parse_args(arguments)
     _log_to_stderr(logging.DEBUG if options.verbose else getattr(options, "log", logging.INFO))
+    environment.warn_of_unknown()
     try:
         status = int(options.run(options))
         sys.stdout.flush()

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 
+from vine_sharedport import environment
 from vine_sharedport.cli.common import (
     FAILURE,
     add_private_network,
@@ -52,9 +53,9 @@ def add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--address",
         metavar="SINFUL",
-        default=os.environ.get(launch.ADDRESS_VARIABLE) or None,
+        default=os.environ.get(environment.ADDRESS) or None,
         help="the manager's address, as manager.shared_port.address tells it; keep the shell "
-        f"away from its < and & by single quotes (default: ${launch.ADDRESS_VARIABLE})",
+        f"away from its < and & by single quotes (default: ${environment.ADDRESS})",
     )
     add_secret_file(parser)
     parser.add_argument("--worker", metavar="PROGRAM", help="default: vine_worker")
@@ -63,8 +64,8 @@ def add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="TIME",
         type=seconds,  # of the variable it is judged where it is read
         help="give up when the manager could not be reached for so long: seconds, or such as "
-        f"10m or 2h (default: ${launch.TIMEOUT_VARIABLE}, else the worker's own --timeout or "
-        "--connect-timeout, else 900)",
+        f"10m or 2h (default: ${environment.CONNECT_TIMEOUT}, else the worker's own --timeout "
+        "or --connect-timeout, else 900)",
     )
     add_private_network(parser)
     parser.add_argument(
@@ -113,7 +114,6 @@ def _run_worker(options: argparse.Namespace) -> int:
 
 def _use_words(options: argparse.Namespace) -> None:
     """Take an address that stands alone; refuse other words before --, and having none."""
-    from vine_sharedport.worker import launch
 
     words = options.words
     if options.address is None and len(words) == 1 and words[0].startswith("<"):
@@ -138,7 +138,7 @@ def _use_words(options: argparse.Namespace) -> None:
     if words:
         what = f"{shlex.join(words)!r} is no address of a manager"
     else:
-        what = no_address(options.address, "--address", launch.ADDRESS_VARIABLE)
+        what = no_address(options.address, "--address", environment.ADDRESS)
     options.parser.refuse(f"{what}; {its_manager(name, line)}")
 
 

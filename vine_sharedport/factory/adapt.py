@@ -11,6 +11,7 @@ import platform
 import re
 from collections.abc import Iterator, MutableMapping
 
+from vine_sharedport import environment
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool.description import (
     Macro,
@@ -19,7 +20,6 @@ from vine_sharedport.pool.description import (
     quote_path,
     read_items,
 )
-from vine_sharedport.worker.launch import ADDRESS_VARIABLE
 
 __all__ = [
     "ADDRESS_FILE",
@@ -223,7 +223,7 @@ def _adapt_to_blahp(commands: Commands, grid: str, directory: str) -> None:
     """Keep from blahp what it would not bring unchanged to the job."""
     items = read_items(commands.get("environment", ""))
     variables = dict(item.partition("=")[::2] for item in items)
-    address = variables.pop(ADDRESS_VARIABLE, None)
+    address = variables.pop(environment.ADDRESS, None)
     if address is not None:
         # It has an "&" in it.
         path = os.path.join(directory, ADDRESS_FILE)

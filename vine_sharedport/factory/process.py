@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import vine_sharedport
+from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.factory import files
 from vine_sharedport.pool._guardian import Process, find_process
-from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
 
 __all__ = [
     "PROGRAM_ENDED",
@@ -144,7 +144,7 @@ def environment() -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        OWN_POOL_VARIABLE: "no",
+        OWN_POOL: "no",
     }
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
+from vine_sharedport import environment
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.commands import our_command
 from vine_sharedport.link.user_files import check_file
@@ -42,7 +43,6 @@ __all__ = [
     "traceback_of_program",
 ]
 
-_VARIABLE = "VINE_SHARED_PORT_RUN"
 _MODULES = ("ndcctools.taskvine", "ndcctools.work_queue")
 _OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
@@ -81,7 +81,7 @@ def run_program(
             raise NoProgramError(str(error)) from error
         _check_python(program)
         sys.path[0] = os.path.dirname(os.path.abspath(program))
-    os.environ[_VARIABLE] = json.dumps(settings.__dict__)
+    os.environ[environment.RUN] = json.dumps(settings.__dict__)
     site = os.path.join(os.path.dirname(__file__), "site")
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = f"{site}{os.pathsep}{path}" if path else site
@@ -167,7 +167,7 @@ def _check_python(program: str) -> None:
 
 def install_from_environment() -> None:
     """Do in a child process what ``run_program`` did in its parent."""
-    content = os.environ.get(_VARIABLE)
+    content = os.environ.get(environment.RUN)
     if content:
         install(SharedPort(**json.loads(content)))
 

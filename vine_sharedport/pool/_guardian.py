@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
 
+# As in environment.py.
 POOL_VARIABLE = "VINE_SHAREDPORT_POOL"
 STATE_FILE = "pool.json"
 

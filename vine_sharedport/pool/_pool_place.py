@@ -16,7 +16,6 @@ from vine_sharedport.errors import PoolError
 from vine_sharedport.pool import _guardian
 
 __all__ = [
-    "OWN_POOL_VARIABLE",
     "TakenError",
     "check_user",
     "command",
@@ -29,9 +28,6 @@ __all__ = [
     "short_lock_dir",
     "way_to_own_pool",
 ]
-
-OWN_POOL_VARIABLE = "VINE_SHAREDPORT_OWN_POOL"
-"""``no`` in the environment: as ``--no-own-pool``, for all that is started with it."""
 
 # In characters: with a longer directory, a sock id of 41 characters no longer fits
 # a socket's path (107) in <directory>/lock/daemon_sock/.

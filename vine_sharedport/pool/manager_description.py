@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool import _manager_main
-from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE
 from vine_sharedport.pool.description import (
     format_description,
     quote_arguments,
@@ -190,7 +190,7 @@ def _environment(further: Sequence[str]) -> dict[str, str]:
             continue
         chosen[name] = value
     # The job belongs to this HTCondor, whatever runs when it starts.
-    chosen[OWN_POOL_VARIABLE] = "no"
+    chosen[OWN_POOL] = "no"
     for item in further:
         name, given, value = item.partition("=")
         if not re.fullmatch(r"[A-Za-z_]\w*", name):

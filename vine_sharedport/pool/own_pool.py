@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import os
 
+from vine_sharedport import environment
 from vine_sharedport.errors import DiscoveryError, PoolError
 from vine_sharedport.pool import _htcondor, personal
-from vine_sharedport.pool._pool_place import OWN_POOL_VARIABLE, running_pools
+from vine_sharedport.pool._pool_place import running_pools
 
 __all__ = ["use_own_pool"]
 
@@ -44,8 +45,9 @@ def use_own_pool(*, first: bool = False) -> bool:
     Returns:
         Whether this call has chosen it.
     """
+    environment.warn_of_unknown()
     _leave_ended_pool()
-    if _is_named() or os.environ.get(OWN_POOL_VARIABLE) == "no":
+    if _is_named() or os.environ.get(environment.OWN_POOL) == "no":
         return False
     places = running_pools()
     if not places:

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vine_sharedport.environment import POOL
 from vine_sharedport.errors import DiscoveryError, PoolError
 from vine_sharedport.pool import _guardian, _htcondor
 from vine_sharedport.pool._pool_config import (
@@ -354,7 +355,7 @@ class PersonalPool:
             port=port,
             cpus=self._cpus,
             memory=self._memory,
-            job_environment={_guardian.POOL_VARIABLE: self._state["token"]},
+            job_environment={POOL: self._state["token"]},
             extra=self._extra,
         )
         Path(self.config_file).write_text(text)
@@ -374,7 +375,7 @@ class PersonalPool:
             argv += ["--parent", str(os.getpid())]
         environment = clean_environment()
         environment.update(self.environment)
-        environment[_guardian.POOL_VARIABLE] = self._state["token"]
+        environment[POOL] = self._state["token"]
         with open(os.path.join(self.directory, "log", "GuardianLog"), "ab") as output:
             self._guardian = subprocess.Popen(
                 argv,

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vine_sharedport.environment import ADDRESS, PYTHON_ENV, SECRET_FILE
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.candidates import plan
 from vine_sharedport.link.user_files import check_file
@@ -27,11 +28,9 @@ from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker import shim
 from vine_sharedport.worker.bundle import LAUNCHER, PACKAGE, launcher_path
-from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
 from vine_sharedport.worker.program import Program, find_program, read_program
 
 __all__ = [
-    "PYTHON_ENV_VARIABLE",
     "address_of",
     "command_names",
     "describe_workers",
@@ -41,9 +40,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-PYTHON_ENV_VARIABLE = "VINE_SHARED_PORT_PYTHON_ENV"
-"""Environment variable with the tarball that the launcher unpacks and activates."""
 
 # What the numbers are, and what is meant by the words that people write after them.
 _MEGABYTES = {"": 1, "m": 1, "mb": 1, "mib": 1, "g": 1024, "gb": 1024, "gib": 1024}
@@ -130,16 +126,16 @@ def describe_workers(
     if password_file is not None:
         inputs.append(os.path.abspath(password_file))
         options += ["--password", os.path.basename(password_file)]
-    environment = {**(environment or {}), ADDRESS_VARIABLE: str(address)}
+    environment = {**(environment or {}), ADDRESS: str(address)}
     link = getattr(manager, "shared_port", None)
     secret_file = secret_file or getattr(link, "secret_file", None)
     if secret_file is not None:
         # The job's environment is public; a file of mode 0600 stays so on the way.
         inputs.append(os.path.abspath(secret_file))
-        environment[SECRET_VARIABLE] = os.path.basename(secret_file)
+        environment[SECRET_FILE] = os.path.basename(secret_file)
     if python_env is not None:
         inputs.append(_check_python_env(python_env))
-        environment[PYTHON_ENV_VARIABLE] = os.path.basename(python_env)
+        environment[PYTHON_ENV] = os.path.basename(python_env)
     _check_inputs(inputs)
     if container_image is not None:
         described.update(_describe_container(container_image, commands))

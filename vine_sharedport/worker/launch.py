@@ -15,6 +15,7 @@ from functools import partial
 from types import FrameType
 from typing import Callable
 
+from vine_sharedport import environment
 from vine_sharedport.errors import (
     EndpointError,
     GateError,
@@ -36,14 +37,9 @@ from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.program import find_program
 
 __all__ = [
-    "ADDRESS_VARIABLE",
     "BAD_SETTINGS",
-    "NETWORK_VARIABLE",
     "NOT_REACHED",
     "NO_WORKER",
-    "SECRET_VARIABLE",
-    "TIMEOUT_VARIABLE",
-    "VARIABLES",
     "WRONG_SECRET",
     "BadSettingError",
     "check_options",
@@ -53,21 +49,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-VARIABLES = "VINE_SHARED_PORT_"
-"""What the names of all our environment variables begin with; no task gets to see one."""
-
-ADDRESS_VARIABLE = VARIABLES + "ADDRESS"
-"""Environment variable with the manager's address."""
-
-SECRET_VARIABLE = VARIABLES + "SECRET_FILE"
-"""Environment variable with the path of the file that holds the manager's secret."""
-
-TIMEOUT_VARIABLE = VARIABLES + "CONNECT_TIMEOUT"
-"""Environment variable with the time after which an unreachable manager is given up."""
-
-NETWORK_VARIABLE = VARIABLES + "PRIVATE_NETWORK"
-"""Environment variable with the name of the network that this machine is in."""
 
 # Exit statuses besides the worker's own: sysexits.h's EX_TEMPFAIL (later it may work),
 # EX_NOPERM and EX_CONFIG, and the shell's for a command that is not there.
@@ -132,7 +113,7 @@ def run_worker(
     if private_network:
         more += ["--private-network", private_network]
     line = partial(worker_command, worker=worker, options=options, more=more)
-    network = private_network or os.environ.get(NETWORK_VARIABLE)
+    network = private_network or os.environ.get(environment.PRIVATE_NETWORK)
     try:
         sinful = parse_address(address)
         if not plan(sinful, private_network=network):  # nor would an hour's patience find one
@@ -167,14 +148,16 @@ def run_worker(
         turned_away=_other_kind(os.path.basename(worker), partial(line, address, secret_file)),
     )
     # Tasks are the worker's children and need not know where its manager is.
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(environment.PREFIX)
     }
     try:
         command = [program, *options, _relay_host(), str(relay.port)]
         with _passing_signals_on() as worker_started:
             try:
-                process = subprocess.Popen(command, env=environment)
+                process = subprocess.Popen(command, env=variables)
             except OSError as error:
                 raise LaunchError(f"cannot start {program}: {error.strerror}") from error
             worker_started(process)
@@ -353,12 +336,12 @@ def parse_seconds(text: str) -> float:
 
 def _time_limit(options: Sequence[str]) -> float:
     """Return what the environment says, else what the worker's options say, else 900."""
-    text = os.environ.get(TIMEOUT_VARIABLE)
+    text = os.environ.get(environment.CONNECT_TIMEOUT)
     if text:
         try:
             return parse_seconds(text)
         except ValueError as error:
-            raise BadSettingError(f"{TIMEOUT_VARIABLE}: {error}") from error
+            raise BadSettingError(f"{environment.CONNECT_TIMEOUT}: {error}") from error
     for word in _values_of(options):
         try:
             return parse_seconds(word)

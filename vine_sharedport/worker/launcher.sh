@@ -9,13 +9,14 @@
 # that, one argument a line, where a batch system would not bring them unchanged. What it needs it
 # takes from the environment, or finds as a file beside itself or in the present directory:
 #
-#   VINE_SHARED_PORT_ADDRESS          vine_sharedport.address      the manager's address
-#   VINE_SHARED_PORT_SECRET_FILE      vine_sharedport.secret       the manager's secret
-#                                     libvine_sharedport.so        the shim
-#                                     vine_sharedport.pyz          the relay, for Python 3.9
-#   VINE_SHARED_PORT_TRANSPORT        auto (shim if it loads, else relay), shim or relay
-#   VINE_SHARED_PORT_CONNECT_TIMEOUT  seconds after which an unreachable manager is given up
-#   VINE_SHARED_PORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
+#   VINE_SHAREDPORT_ADDRESS          vine_sharedport.address      the manager's address
+#   VINE_SHAREDPORT_SECRET_FILE      vine_sharedport.secret       the manager's secret
+#                                    libvine_sharedport.so        the shim
+#                                    vine_sharedport.pyz          the relay, for Python 3.9
+#   VINE_SHAREDPORT_TRANSPORT        auto (shim if it loads, else relay), shim or relay
+#   VINE_SHAREDPORT_CONNECT_TIMEOUT  seconds after which an unreachable manager is given up
+#   VINE_SHAREDPORT_PRIVATE_NETWORK  the network that this machine is in
+#   VINE_SHAREDPORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
 #
 # As a wrapper before a worker's command line (vine_factory --wrapper, vine_submit_workers
 # --wrapper) it puts the manager's address in the place of the one that stands there.
@@ -25,7 +26,10 @@
 set -u
 # Not to be closed: a connection would get the number, and messages go into it.
 for fd in 0 1 2; do [ -e "/proc/self/fd/$fd" ] || eval "exec $fd<>/dev/null"; done
-unset VINE_SHARED_PORT_CHECK
+unset VINE_SHAREDPORT_CHECK
+# All of VINE_SHAREDPORT_*, as in environment.py: ours, and those of other programs.
+ours="ADDRESS SECRET_FILE TRANSPORT CONNECT_TIMEOUT PRIVATE_NETWORK PYTHON_ENV"
+others="OWN_POOL POOL RUN METHOD MIRROR NATIVE SUITE SANDBOX REQUIRE"
 
 # Where the shim takes over; without the shim it leads nowhere. As in shim.c.
 reserved_host=127.86.83.80 reserved_port=1
@@ -45,6 +49,16 @@ for each in date head sed uname; do # without an error nothing else is needed
 done
 [ -z "$missing" ] || fail 78 "this script needs$missing, which PATH=${PATH:-} does not lead to;" \
     "set PATH, to /usr/bin:/bin say"
+
+for each in $(export -p | sed -n 's/^export \(VINE_SHAREDPORT_[A-Za-z0-9_]*\).*/\1/p'); do
+    case " $ours $others " in
+    *" ${each#VINE_SHAREDPORT_} "*) ;;
+    *)
+        say "$each has no effect: there is no such variable; after VINE_SHAREDPORT_ may come $ours"
+        unset "$each" # so that nobody says it again
+        ;;
+    esac
+done
 
 case $0 in
 */*) here=${0%/*} ;;
@@ -119,7 +133,7 @@ unpack_environment() {
         "$unpacked/bin/conda-unpack" >&2 || say "conda-unpack failed; going on as it is"
     fi
 }
-[ -z "${VINE_SHARED_PORT_PYTHON_ENV:-}" ] || unpack_environment "$VINE_SHARED_PORT_PYTHON_ENV"
+[ -z "${VINE_SHAREDPORT_PYTHON_ENV:-}" ] || unpack_environment "$VINE_SHAREDPORT_PYTHON_ENV"
 
 # --- the worker program ------------------------------------------------------------------------
 
@@ -293,29 +307,29 @@ if [ -z "$own_wall_time" ]; then
 fi
 # --- the way to the manager -----------------------------------------------------------------------
 
-if [ -z "${VINE_SHARED_PORT_ADDRESS:-}" ]; then
+if [ -z "${VINE_SHAREDPORT_ADDRESS:-}" ]; then
     file=$(find_file '' vine_sharedport.address)
-    [ -n "$file" ] || fail 78 "no address of a manager: set VINE_SHARED_PORT_ADDRESS, or put the" \
+    [ -n "$file" ] || fail 78 "no address of a manager: set VINE_SHAREDPORT_ADDRESS, or put the" \
         "file vine_sharedport.address beside this script"
-    IFS= read -r VINE_SHARED_PORT_ADDRESS <"$file" || :
-    [ -n "${VINE_SHARED_PORT_ADDRESS:-}" ] || fail 78 "there is no address in the file $file: write" \
+    IFS= read -r VINE_SHAREDPORT_ADDRESS <"$file" || :
+    [ -n "${VINE_SHAREDPORT_ADDRESS:-}" ] || fail 78 "there is no address in the file $file: write" \
         "manager.shared_port.address into its first line"
 fi
-VINE_SHARED_PORT_SECRET_FILE=$(find_file "${VINE_SHARED_PORT_SECRET_FILE:-}" vine_sharedport.secret)
-if [ -z "${VINE_SHARED_PORT_PRIVATE_NETWORK:-}" ]; then
+VINE_SHAREDPORT_SECRET_FILE=$(find_file "${VINE_SHAREDPORT_SECRET_FILE:-}" vine_sharedport.secret)
+if [ -z "${VINE_SHAREDPORT_PRIVATE_NETWORK:-}" ]; then
     machine=${_CONDOR_MACHINE_AD:-/dev/null}
-    VINE_SHARED_PORT_PRIVATE_NETWORK=$(text_in "$machine" PrivateNetworkName)
-    [ -n "$VINE_SHARED_PORT_PRIVATE_NETWORK" ] || VINE_SHARED_PORT_PRIVATE_NETWORK=$(
+    VINE_SHAREDPORT_PRIVATE_NETWORK=$(text_in "$machine" PrivateNetworkName)
+    [ -n "$VINE_SHAREDPORT_PRIVATE_NETWORK" ] || VINE_SHAREDPORT_PRIVATE_NETWORK=$(
         text_in "$machine" MyAddress | sed -n 's/.*[?&]PrivNet=\([^&>]*\).*/\1/p'
     )
 fi
-if [ -n "${VINE_SHARED_PORT_CONNECT_TIMEOUT:-}" ]; then
-    timeout=$(seconds "$VINE_SHARED_PORT_CONNECT_TIMEOUT") || fail 78 \
-        "VINE_SHARED_PORT_CONNECT_TIMEOUT=$VINE_SHARED_PORT_CONNECT_TIMEOUT: wanted seconds, or such as 15m"
+if [ -n "${VINE_SHAREDPORT_CONNECT_TIMEOUT:-}" ]; then
+    timeout=$(seconds "$VINE_SHAREDPORT_CONNECT_TIMEOUT") || fail 78 \
+        "VINE_SHAREDPORT_CONNECT_TIMEOUT=$VINE_SHAREDPORT_CONNECT_TIMEOUT: wanted seconds, or such as 15m"
 fi
-VINE_SHARED_PORT_CONNECT_TIMEOUT=$timeout
-export VINE_SHARED_PORT_ADDRESS VINE_SHARED_PORT_SECRET_FILE VINE_SHARED_PORT_PRIVATE_NETWORK \
-    VINE_SHARED_PORT_CONNECT_TIMEOUT
+VINE_SHAREDPORT_CONNECT_TIMEOUT=$timeout
+export VINE_SHAREDPORT_ADDRESS VINE_SHAREDPORT_SECRET_FILE VINE_SHAREDPORT_PRIVATE_NETWORK \
+    VINE_SHAREDPORT_CONNECT_TIMEOUT
 
 # Set shim to the library if it loads into the worker, else why to the reason.
 find_shim() {
@@ -327,7 +341,7 @@ find_shim() {
         IFS= read -r first <"$worker" || :
         case ${first:-} in
         ?ELF*)
-            said=$(LD_PRELOAD=$shim VINE_SHARED_PORT_CHECK=1 "$worker" --version 2>&1 </dev/null)
+            said=$(LD_PRELOAD=$shim VINE_SHAREDPORT_CHECK=1 "$worker" --version 2>&1 </dev/null)
             case $?:$said in
             "0:vine_sharedport shim") why="it loads into $worker" ;;
             78:*) fail 78 "${said#vine_sharedport: }" ;;
@@ -347,7 +361,7 @@ find_shim() {
     esac
 }
 
-transport=${VINE_SHARED_PORT_TRANSPORT:-auto} why="as VINE_SHARED_PORT_TRANSPORT says"
+transport=${VINE_SHAREDPORT_TRANSPORT:-auto} why="as VINE_SHAREDPORT_TRANSPORT says"
 case $transport in
 auto)
     find_shim
@@ -356,11 +370,11 @@ auto)
     ;;
 shim)
     find_shim
-    [ -n "$shim" ] || fail 78 "VINE_SHARED_PORT_TRANSPORT=shim, but $why"
-    why="as VINE_SHARED_PORT_TRANSPORT says"
+    [ -n "$shim" ] || fail 78 "VINE_SHAREDPORT_TRANSPORT=shim, but $why"
+    why="as VINE_SHAREDPORT_TRANSPORT says"
     ;;
 relay) ;;
-*) fail 78 "VINE_SHARED_PORT_TRANSPORT=$transport: wanted auto, shim or relay" ;;
+*) fail 78 "VINE_SHAREDPORT_TRANSPORT=$transport: wanted auto, shim or relay" ;;
 esac
 
 if [ "$transport" = relay ]; then
@@ -385,7 +399,7 @@ if [ -z "$own_workspace" ]; then
     set -- "$@" -s "$workspace"
 fi
 
-manager=${VINE_SHARED_PORT_ADDRESS##*sock=}
+manager=${VINE_SHAREDPORT_ADDRESS##*sock=}
 say "$transport, $why; worker $worker ${version:-}, manager ${manager%%[&;>]*}, workspace" \
     "${workspace:-its own}${wall_time:+, wall time $wall_time s}"
 

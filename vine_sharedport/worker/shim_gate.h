@@ -45,7 +45,7 @@ static const char *meaning(enum outcome outcome)
                "start workers without a secret file, or of the manager's version";
     case ASKS_SECRET:
         return "the manager asks for its secret, and this worker has none: set "
-               "VINE_SHARED_PORT_SECRET_FILE to a copy of the manager's secret file";
+               "VINE_SHAREDPORT_SECRET_FILE to a copy of the manager's secret file";
     default:
         return "";
     }

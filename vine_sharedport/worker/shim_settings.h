@@ -21,7 +21,7 @@ static struct {
     long pid;   /* the worker's; a child that it forks has another */
 } settings;
 
-/* The variables, without VINE_SHARED_PORT_ before their names; NULL where one is not set. */
+/* The variables, without VINE_SHAREDPORT_ before their names; NULL where one is not set. */
 struct given {
     const char *address, *secret_file, *network, *limit;
     int is_check;
@@ -119,7 +119,7 @@ static void leave_environment(char **variables, struct given *given)
     char **kept = variables;
 
     for (char **each = variables; (*kept = *each); each++) {
-        const char *value = after(*each, "VINE_SHARED_PORT_");
+        const char *value = after(*each, "VINE_SHAREDPORT_");
         if (value) { /* all of ours go */
             take(&given->address, value, "ADDRESS=");
             take(&given->secret_file, value, "SECRET_FILE=");
@@ -144,7 +144,7 @@ static void read_settings(const struct given *given)
     if (limit && *limit) {
         settings.limit = read_number(limit, length(limit), 8, 99999999) * 1000;
         if (settings.limit <= 0)
-            give_up("cannot use VINE_SHARED_PORT_CONNECT_TIMEOUT=", limit,
+            give_up("cannot use VINE_SHAREDPORT_CONNECT_TIMEOUT=", limit,
                     "wanted a whole number of seconds, 1 or more");
     }
     if (given->secret_file && *given->secret_file)
