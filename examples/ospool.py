@@ -101,7 +101,7 @@ def study(manager: vine.Manager, workers: vine.Factory) -> dict[float, float]:
             raise SystemExit(f"a task failed ({task.result}): {task.output}")
         lines = [line.split() for line in task.output.splitlines()]
         exponents.update({float(r): float(exponent) for r, exponent in lines})
-        way = "the shared port" if manager.shared_port.brought(task.addrport) else "TCP"
+        way = "the shared port" if manager.shared_port.accepted(task.addrport) else "TCP"
         say(f"r = {lines[0][0]}..{lines[-1][0]}  from {task.addrport}, a worker by {way}")
     return exponents
 

@@ -142,7 +142,7 @@ def count_words(
             {
                 "host": task.hostname,
                 "address": task.addrport,
-                "came_by": "shared port" if link.brought(task.addrport) else "TCP",
+                "came_by": "shared port" if link.accepted(task.addrport) else "TCP",
                 "tasks": 0,
             },
         )
@@ -195,7 +195,7 @@ def finished(manager: Any, jobs: Any, count: int, patience: float, advance: Any)
             advance(1, "")
             yield task
             continue
-        states = jobs.states()
+        states = jobs.status()
         if states.held and not states.idle + states.running:
             raise vine.LaunchError(f"all workers are held: {'; '.join(states.hold_reasons)}")
         if not states.left:

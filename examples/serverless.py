@@ -108,7 +108,7 @@ def simulate(manager: vine.Manager, workers: vine.Factory) -> dict[float, list[f
             raise SystemExit(f"a call failed ({call.result}): {call.std_output}")
         found[asked[call.id]].append(call.output)  # what the function returned
         if len(found[asked[call.id]]) == 4:
-            way = "the shared port" if manager.shared_port.brought(call.addrport) else "TCP"
+            way = "the shared port" if manager.shared_port.accepted(call.addrport) else "TCP"
             print(f"{asked[call.id]:.3f} done, lastly by {call.addrport}, a worker by {way}")
     return found
 

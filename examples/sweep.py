@@ -97,7 +97,7 @@ def sweep(manager: vine.Manager, workers: vine.Factory) -> np.ndarray:
             raise SystemExit(f"a task failed ({task.result}): {task.std_output}")
         row = rows[task.id]
         accuracy[row] = task.output  # what the function returned
-        way = "the shared port" if manager.shared_port.brought(task.addrport) else "TCP"
+        way = "the shared port" if manager.shared_port.accepted(task.addrport) else "TCP"
         result = f"gamma={GAMMAS[row]:<8.2g} best {accuracy[row].max():6.1%}"
         print(f"{result}  from {task.addrport}, a worker by {way}")
     return accuracy

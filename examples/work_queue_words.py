@@ -80,7 +80,7 @@ def count_words(
             raise SystemExit(f"counting {task.tag} failed: {task.output}")
         words = re.findall(r"(\d+) ([a-z]+)", task.output)
         counts[task.tag] = Counter({word: int(number) for number, word in words})
-        way = "the shared port" if queue.shared_port.brought(task.host) else "TCP"
+        way = "the shared port" if queue.shared_port.accepted(task.host) else "TCP"
         name, total = os.path.basename(task.tag), sum(counts[task.tag].values())
         print(f"{name:<14}{total:>6} words   from {task.host}, a worker by {way}")
     return counts

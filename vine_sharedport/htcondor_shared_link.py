@@ -170,7 +170,7 @@ class Link:
             self._last = Counts(accepted, by_tcp, shared.refused(), pending)
         return self._last
 
-    def brought(self, addrport: str) -> bool:
+    def accepted(self, addrport: str) -> bool:
         """Whether a worker came in by the shared port.
 
         With ``mode="relay"`` every worker has the relay's address, and is none of ours

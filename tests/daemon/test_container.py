@@ -90,7 +90,7 @@ def test_a_worker_in_a_container_without_python_comes_by_the_shared_port(
     with vine.submit_workers(manager, 1, container_image=image, commands=THERE) as jobs:
         (task,) = helpers.run_tasks(manager, [vine.Task(LOOK)], timeout=60)
         assert task.successful(), task.output
-        assert manager.shared_port.brought(task.addrport)
+        assert manager.shared_port.accepted(task.addrport)
         assert "this is the image" in task.output
         assert "nothing of ours" in task.output
         assert re.search(r"^[1-9]\d*$", task.output, re.M), "the library is not in the worker"
@@ -98,7 +98,7 @@ def test_a_worker_in_a_container_without_python_comes_by_the_shared_port(
         assert re.search(rf"^-rw-------.* {re.escape(secret)}$", task.output, re.M)
         # Asked to end, it says goodbye instead of being lost.
         manager.workers_shutdown(0)
-        drive(manager, lambda: jobs.states().ended == 1)
+        drive(manager, lambda: jobs.status().ended == 1)
 
 
 def test_a_container_that_does_not_start_is_told_with_what_to_do(

@@ -246,7 +246,7 @@ def test_dead_sock_id_of_the_real_shared_port_is_confirmed(dual: tuple[int, str]
     address = f"<127.0.0.1:{port}?addrs=127.0.0.1-{port}+[--1]-{port}&sock=nobody>"
     events: list[Event] = []
     with pytest.raises(vine.DialError, match="no manager serves this sock id") as caught:
-        connect(address, confirm=True, timeout=10, tell=events.append)
+        connect(address, check=True, timeout=10, on_event=events.append)
     assert str(caught.value).count("no manager serves") == 2
     assert events[-1].at < 1
 

@@ -43,7 +43,7 @@ def test_the_workers_socket_is_in_the_manager_and_in_no_process_of_ours(
         _, port = task.addrport.rsplit(":", 1)
         back = helpers.tcp_inode(int(port), f"127.0.0.1:{link.address.port}")
         assert back in helpers.socket_inodes(worker.pid)
-    assert link.brought(task.addrport)
+    assert link.accepted(task.addrport)
     assert (link.counters.accepted, link.counters.by_tcp) == (1, 0)
 
 
@@ -56,7 +56,7 @@ def test_tcp_workers_work_beside_those_by_the_shared_port(make_manager: Any) -> 
             for task in batch:
                 task.set_cores(1)
             tasks += helpers.run_tasks(manager, batch)
-            brought = {manager.shared_port.brought(task.addrport) for task in tasks}
+            brought = {manager.shared_port.accepted(task.addrport) for task in tasks}
             if brought == {True, False}:
                 break
     assert brought == {True, False}
@@ -71,12 +71,12 @@ def test_htcondor_jobs_come_in_by_the_shared_port_alone(make_manager: Any) -> No
         helpers.wait_until(
             lambda: manager.wait(1) or manager.shared_port.counters.accepted == 3
         )
-        assert jobs.states().running == 3
-    assert all(manager.shared_port.brought(task.addrport) for task in done)
+        assert jobs.status().running == 3
+    assert all(manager.shared_port.accepted(task.addrport) for task in done)
     assert sorted(int(task.output) for task in done) == list(range(30))
     assert manager.shared_port.counters.by_tcp == 0
-    assert jobs.states().left == 0
-    assert jobs.states().ended == 3
+    assert jobs.status().left == 0
+    assert jobs.status().ended == 3
 
 
 def test_a_program_of_three_lines_works(pool: Any, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_held_workers_tell_their_reason(make_manager: Any) -> None:
     manager = make_manager()
     missing = {"transfer_input_files": "/nonexistent/input"}
     with vine.submit_workers(manager, 1, commands=missing) as jobs:
-        states = helpers.wait_until(lambda: (s := jobs.states()).held and s)
+        states = helpers.wait_until(lambda: (s := jobs.status()).held and s)
         assert states.left == 1
         assert "/nonexistent/input" in states.hold_reasons[0]
 

@@ -47,7 +47,7 @@ WORKFLOW = """
                 task = manager.wait(1)
                 if task is not None:
                     assert task.successful()
-                    assert manager.shared_port.brought(task.addrport)
+                    assert manager.shared_port.accepted(task.addrport)
                     done += 1
                     print("DONE", done)
     print("END")

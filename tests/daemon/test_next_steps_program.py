@@ -237,7 +237,7 @@ def test_a_socket_directory_that_htcondor_does_not_look_into_is_refused(
 
 
 def test_a_pools_configuration_leads_to_the_pool(program: Program, pool: Any) -> None:
-    said = program.works(f"print(vine.PersonalPool.attach({pool.config_file!r}).directory)")
+    said = program.works(f"print(vine.PersonalPool.find({pool.config_file!r}).directory)")
     assert said.text.strip() == pool.directory
 
 

@@ -305,7 +305,7 @@ def test_standing_pool_is_found_used_and_stopped(standing: Path) -> None:
     assert status.ads is not None
     assert status.ads["Machine"] == 1
     assert "until it is stopped" in str(status)
-    with PersonalPool.attach(standing) as pool:
+    with PersonalPool.find(standing) as pool:
         assert os.environ["CONDOR_CONFIG"] == f"{standing}/condor_config"
         pool.start()  # it is
     assert personal.pool_status(standing).running
@@ -313,7 +313,7 @@ def test_standing_pool_is_found_used_and_stopped(standing: Path) -> None:
     assert _names(token) == []
     assert personal.stop_pool(standing) is False
     with pytest.raises(PoolError, match="no pool runs in"):
-        PersonalPool.attach(standing)
+        PersonalPool.find(standing)
 
 
 def test_second_pool_in_the_same_directory_is_refused(standing: Path) -> None:

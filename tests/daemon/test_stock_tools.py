@@ -63,7 +63,7 @@ def _running(command: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
 def _run(manager: Any, count: int = 3) -> list[Any]:
     tasks = helpers.run_tasks(manager, [vine.Task("env") for _ in range(count)])
     for task in tasks:
-        assert manager.shared_port.brought(task.addrport), "the worker came by TCP"
+        assert manager.shared_port.accepted(task.addrport), "the worker came by TCP"
         assert "VINE_SHAREDPORT" not in task.output
     return tasks
 

@@ -48,7 +48,7 @@ def probe(tmp_path: Path) -> str:
 
 def _output(jobs: Any) -> str:
     """Return what the only job printed, when it has ended."""
-    helpers.wait_until(lambda: jobs.states().ended, timeout=60)
+    helpers.wait_until(lambda: jobs.status().ended, timeout=60)
     directory = Path(jobs.directory)
     return "".join(
         (directory / f"{jobs.cluster}.0.{what}").read_text() for what in ("out", "err")
@@ -64,7 +64,7 @@ def test_the_jobs_worker_is_the_stock_program_with_the_shim(manager: Any) -> Non
     assert "libvine_sharedport.so" in lines
     assert "VINE_SHAREDPORT" not in task.output
     assert "LD_PRELOAD" not in task.output
-    assert manager.shared_port.brought(task.addrport)
+    assert manager.shared_port.accepted(task.addrport)
 
 
 @pytest.mark.parametrize(

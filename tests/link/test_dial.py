@@ -115,7 +115,7 @@ def test_next_candidate_starts_250_ms_after_one_without_an_answer(
 ) -> None:
     text = address(mute_port, port_of(listener))
     events: list[Event] = []
-    with connect(text, tell=events.append), listener.accept()[0]:
+    with connect(text, on_event=events.append), listener.accept()[0]:
         pass
     steps = [(event.what, event.candidate.port) for event in events]
     assert steps == [
@@ -134,7 +134,9 @@ def test_attempts_are_250_ms_apart_and_go_on_together() -> None:
         addrs = "+".join(f"127.0.0.{n}-{port}" for n, port in enumerate(ports, 1))
         events: list[Event] = []
         with pytest.raises(DialTimeout):
-            connect(f"<127.0.0.1:{ports[0]}?addrs={addrs}>", timeout=1.2, tell=events.append)
+            connect(
+                f"<127.0.0.1:{ports[0]}?addrs={addrs}>", timeout=1.2, on_event=events.append
+            )
     started = [event.at for event in events if event.what == "started"]
     assert len(started) == 4
     for number, at in enumerate(started):
@@ -158,7 +160,7 @@ def test_failure_starts_the_next_at_once_beside_one_without_an_answer(
 ) -> None:
     events: list[Event] = []
     text = address(mute_port, closed_port, port_of(listener))
-    with connect(text, tell=events.append), listener.accept()[0]:
+    with connect(text, on_event=events.append), listener.accept()[0]:
         pass
     steps = [event.what for event in events[:5]]
     assert steps == ["started", "started", "failed", "started", "connected"]
@@ -194,7 +196,9 @@ def test_both_families_are_tried_by_turns() -> None:
             pytest.skip(f"no IPv6 here: {error}")
         addrs = f"127.0.0.1-{port}+127.0.0.2-{port}+[--1]-{port}"
         events: list[Event] = []
-        with connect(f"<127.0.0.1:{port}?addrs={addrs}&sock=a>", tell=events.append) as client:
+        with connect(
+            f"<127.0.0.1:{port}?addrs={addrs}&sock=a>", on_event=events.append
+        ) as client:
             assert client.getpeername()[:2] == ("::1", port)
             listener.accept()[0].close()
         started = [event.host for event in events if event.what == "started"]
@@ -394,7 +398,7 @@ def test_families_of_a_name_take_turns(names: dict[str, Any]) -> None:
     names["many.example.org"] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1", "::1"]
     events: list[Event] = []
     with pytest.raises(DialError):
-        connect("<many.example.org:1?sock=vine_1>", tell=events.append)
+        connect("<many.example.org:1?sock=vine_1>", on_event=events.append)
     started = [event.host for event in events if event.what == "started"]
     assert started == ["127.0.0.1", "::1", "127.0.0.2", "127.0.0.3"]
 
@@ -409,7 +413,7 @@ def test_name_service_is_asked_only_when_all_literals_have_been_started(
         network = f"PrivNet=n&PrivAddr=%3chost.example.org:{port_of(listener)}%3e"
         text = f"<127.0.0.2:{ports[0]}?{network}&addrs={addrs}>"
         events: list[Event] = []
-        with connect(text, private_network="n", tell=events.append), listener.accept()[0]:
+        with connect(text, private_network="n", on_event=events.append), listener.accept()[0]:
             pass
     steps = [event.what for event in events if event.what in ("started", "resolving")]
     assert steps == ["started", "started", "resolving", "started"]
@@ -457,7 +461,7 @@ def test_name_that_leads_where_we_have_been_is_not_tried_again(
     with pytest.raises(
         DialError, match=r"same.example.org .*: leads to 127.0.0.1, tried already"
     ):
-        connect(f"<127.0.0.1:{closed_port}?alias=same.example.org>", tell=events.append)
+        connect(f"<127.0.0.1:{closed_port}?alias=same.example.org>", on_event=events.append)
     assert [event.what for event in events].count("started") == 1
 
 
@@ -495,13 +499,13 @@ def test_confirming_sees_that_nobody_is_there(
     thread = threading.Thread(target=drop)
     thread.start()
     with pytest.raises(DialError, match="no manager serves this sock id"):
-        connect(address(port_of(listener)), confirm=True)
+        connect(address(port_of(listener)), check=True)
     thread.join()
 
 
 def test_confirming_takes_50_ms_where_somebody_is_there(listener: socket.socket) -> None:
     before = time.monotonic()
-    with connect(address(port_of(listener)), confirm=True), listener.accept()[0]:
+    with connect(address(port_of(listener)), check=True), listener.accept()[0]:
         assert 0.045 < time.monotonic() - before < 1
 
 
@@ -513,7 +517,7 @@ def test_confirming_leaves_what_has_come_to_be_read(listener: socket.socket) -> 
 
     thread = threading.Thread(target=greet)
     thread.start()
-    with connect(address(port_of(listener)), confirm=True) as client:
+    with connect(address(port_of(listener)), check=True) as client:
         assert helpers.receive_exactly(client, 9) == b"220 ready"
         thread.join()
 
@@ -522,7 +526,7 @@ def test_confirming_sees_that_a_secret_is_wanted(listener: socket.socket) -> Non
     thread = threading.Thread(target=lambda: _serve_gate(listener, bytes(32)))
     thread.start()
     with pytest.raises(WrongSecretError, match="the manager asks for its secret") as caught:
-        connect(address(port_of(listener)), confirm=True)
+        connect(address(port_of(listener)), check=True)
     assert caught.value.verdict is Verdict.SECRET_NEEDED
     thread.join()
 

@@ -242,7 +242,7 @@ def test_the_shells_commands_are_safe_to_eval(
     tools = tmp_path / f"tools {name}".replace("/", "")
     place = run_pool(tmp_path / name, programs=[str(tools)])
     monkeypatch.setenv("_CONDOR_LOCK", "/elsewhere")
-    text = personal.shell_text(personal.PersonalPool.attach(place))
+    text = personal.shell_text(personal.PersonalPool.find(place))
     said = subprocess.run(
         ["sh", "-c", f'eval {shlex.quote(text)}; printf "%s|%s|%s" "$CONDOR_CONFIG" "$PATH" '
          '"${_CONDOR_LOCK-unset}"'],
@@ -279,7 +279,7 @@ def test_directories_that_path_has_are_not_added(
     shell: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = run_pool(shell, programs=["/usr/bin", "/usr/sbin"])
-    pool = personal.PersonalPool.attach(place)
+    pool = personal.PersonalPool.find(place)
     monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
     assert "PATH" not in personal.shell_text(pool)
     monkeypatch.setenv("PATH", "/usr/bin")
@@ -310,7 +310,7 @@ def test_a_pool_elsewhere_is_named_where_none_is_found(
 def test_a_shell_with_an_htcondor_of_its_own_is_told_that_this_wins(
     shell: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = personal.PersonalPool.attach(run_pool(shell))
+    pool = personal.PersonalPool.find(run_pool(shell))
     assert "Every vine_sharedport command finds it" in personal.usage_text(pool)
     monkeypatch.setenv("CONDOR_CONFIG", "/etc/condor/condor_config")
     assert "CONDOR_CONFIG=/etc/condor/condor_config wins" in personal.usage_text(pool)

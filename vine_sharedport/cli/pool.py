@@ -136,5 +136,5 @@ def _print_environment(options: argparse.Namespace) -> int:
     directory = options.directory or _pool_of_shell()
     if directory is None:
         directory = next(iter(personal.running_pools()), None)
-    print(personal.shell_text(personal.PersonalPool.attach(directory)))
+    print(personal.shell_text(personal.PersonalPool.find(directory)))
     return 0

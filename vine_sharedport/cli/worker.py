@@ -165,7 +165,7 @@ def _warn_without_secret(address: str) -> None:
     from vine_sharedport.link.dial import connect
 
     try:
-        connect(address, timeout=_ASK_GATE_TIMEOUT, confirm=True).close()
+        connect(address, timeout=_ASK_GATE_TIMEOUT, check=True).close()
         return  # no gate has greeted
     except WrongSecretError:
         known = "the manager asks for its secret: without it the bundle's workers are refused"

@@ -196,7 +196,7 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
         # Behind a gate somebody was there; without one the shared port closes as a manager
         # does, but before anything was said.
         try:
-            dial.connect(manager.address, timeout=_left(deadline), confirm=True).close()
+            dial.connect(manager.address, timeout=_left(deadline), check=True).close()
         except (SharedPortError, OSError) as error:
             if verdict_of(error) is Verdict.NOBODY_THERE:
                 sock = Sinful.parse(manager.address).sock

@@ -55,7 +55,7 @@ def remove_former(directory: str) -> None:
 def _has_gone(address: Sinful) -> bool:
     """Whether the shared port is there and has nobody of that name."""
     try:
-        dial.connect(address, timeout=_TIMEOUT, confirm=True).close()
+        dial.connect(address, timeout=_TIMEOUT, check=True).close()
     except SharedPortError as error:
         return verdict_of(error) is Verdict.NOBODY_THERE
     return False

@@ -292,7 +292,7 @@ def check_secret(options: Options) -> None:
 def _is_refused(address: str, secret: bytes | None) -> bool:
     """Whether the manager's gate refuses this secret, or that there is none."""
     try:
-        dial.connect(address, secret=secret, timeout=_GATE_TIMEOUT, confirm=True).close()
+        dial.connect(address, secret=secret, timeout=_GATE_TIMEOUT, check=True).close()
     except WrongSecretError:
         return True
     except SharedPortError:

@@ -35,8 +35,8 @@ def connect(
     timeout: float = 30.0,
     client_name: str | None = None,
     private_network: str | None = None,
-    confirm: bool = False,
-    tell: Callable[[Event], None] | None = None,
+    check: bool = False,
+    on_event: Callable[[Event], None] | None = None,
 ) -> socket.socket:
     """Connect to whoever serves under the address's sock id.
 
@@ -53,10 +53,10 @@ def connect(
         client_name: How we call ourselves in the daemon's log; the process by default.
         private_network: Name of the network this machine is in. An address with a
             private part for that network is tried by that first.
-        confirm: Without a secret, wait for two round trips and 50 ms, at most 1 s, to
+        check: Without a secret, wait for two round trips and 50 ms, at most 1 s, to
             see whether the shared port closes the connection. With a secret the gate
             tells, at no cost.
-        tell: Called with each step on the way.
+        on_event: Called with each step on the way.
 
     Returns:
         The connected socket, blocking and close-on-exec, the caller's.
@@ -67,7 +67,7 @@ def connect(
         DialError: No candidate leads to a manager; the message and ``attempts`` tell of each.
         DialTimeout: The time was over first.
         WrongSecretError: The manager has another secret, or whoever answered cannot prove
-            to hold ours; or, with ``confirm`` and without a secret, it asks for one.
+            to hold ours; or, with ``check`` and without a secret, it asks for one.
 
     Source: CEDAR 3.3; ``SharedPortClient`` in HTCondor; RFC 8305.
     """
@@ -81,7 +81,7 @@ def connect(
     if not places:
         raise SinfulError(f"the address {sinful} names no port to connect to")
     try:
-        racing = Race(places, deadline=deadline, tell=tell)
+        racing = Race(places, deadline=deadline, on_event=on_event)
     except OSError as error:  # out of descriptors
         raise DialError(
             f"cannot reach {sinful}: {reason_of(error)}", verdict_of(error)
@@ -96,7 +96,7 @@ def connect(
             share = now + (deadline - now) / (1 + race.left)
             try:
                 if sinful.sock is not None:
-                    _introduce(won, race, sinful.sock, name, secret, confirm, share)
+                    _introduce(won, race, sinful.sock, name, secret, check, share)
                 sock.settimeout(None)
             except WrongSecretError as error:
                 sock.close()
@@ -125,7 +125,7 @@ def _introduce(
     sock_id: str,
     name: str,
     secret: bytes | None,
-    confirm: bool,
+    check: bool,
     deadline: float,
 ) -> None:
     """Say whom we want, and make as sure as can be that we have got there."""
@@ -141,7 +141,7 @@ def _introduce(
     if secret is not None:
         _pass_gate(sock, secret, sock_id, deadline)
         race.tell("gate passed", won, sent)
-    elif confirm:
+    elif check:
         _bound(sock, min(sent + 2 * won.round_trip + 0.05, sent + 1.0, deadline))
         race.tell("answered" if _is_answered(sock) else "not closed", won, sent)
 

@@ -249,8 +249,8 @@ def attempt(
             timeout=timeout,
             private_network=private_network,
             client_name="vine_sharedport connect",
-            confirm=True,
-            tell=found.steps.append,
+            check=True,
+            on_event=found.steps.append,
         ).close()
     except (DialError, WrongSecretError) as error:
         found.error = error

@@ -96,7 +96,7 @@ class Race:
     Args:
         places: In the order in which they are to start. Names start after all literals.
         deadline: ``time.monotonic()`` value for everything.
-        tell: Called with each step.
+        on_event: Called with each step.
     """
 
     def __init__(
@@ -104,10 +104,10 @@ class Race:
         places: Iterable[Candidate],
         *,
         deadline: float,
-        tell: Callable[[Event], None] | None = None,
+        on_event: Callable[[Event], None] | None = None,
     ) -> None:
         self._deadline = deadline
-        self._tell = tell
+        self._on_event = on_event
         self._began = self._next_start = time.monotonic()
         self._failures: list[tuple[tuple[int, int], DialAttempt]] = []
         self._seen: set[tuple[str, int]] = set()
@@ -195,10 +195,12 @@ class Race:
         verdict: Verdict | None = None,
     ) -> None:
         """Tell whoever listens about a step that began at ``since``."""
-        if self._tell is not None:
+        if self._on_event is not None:
             now = time.monotonic()
             at, took = now - self._began, now - since
-            self._tell(Event(what, at, took, attempt.candidate, attempt.host, detail, verdict))
+            self._on_event(
+                Event(what, at, took, attempt.candidate, attempt.host, detail, verdict)
+            )
 
     def _fail_with(self, attempt: Attempt, error: OSError) -> None:
         self.fail(attempt, verdict_of(error), reason_of(error))

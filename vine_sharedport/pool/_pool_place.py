@@ -167,7 +167,7 @@ def lock(directory: str) -> int:
         return _guardian.lock_directory(directory)
     except BlockingIOError as error:
         raise TakenError(
-            f"a pool runs in {directory} already; use it with PersonalPool.attach(), or stop "
+            f"a pool runs in {directory} already; use it with PersonalPool.find(), or stop "
             f"it with {command('stop', directory)}"
         ) from error
     except OSError as error:

@@ -56,7 +56,7 @@ def use_own_pool(*, first: bool = False) -> bool:
     if why is None:
         return False
     try:
-        pool = personal.PersonalPool.attach(places[0])
+        pool = personal.PersonalPool.find(places[0])
     except PoolError:
         return False  # it has just ended
     pool.activate()

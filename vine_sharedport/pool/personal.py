@@ -138,7 +138,7 @@ class PersonalPool:
         self._saved_environment: dict[str, str | None] | None = None
 
     @classmethod
-    def attach(cls, directory: str | os.PathLike[str] | None = None) -> PersonalPool:
+    def find(cls, directory: str | os.PathLike[str] | None = None) -> PersonalPool:
         """Return the pool that runs in this directory, changing nothing of it.
 
         As a context manager it is used, but neither started nor stopped.
@@ -366,7 +366,7 @@ class PersonalPool:
         if not sys.executable:
             raise PoolError(
                 "sys.executable is empty: this program embeds Python; start the pool with "
-                f"{command('start', self.directory)} and use PersonalPool.attach()"
+                f"{command('start', self.directory)} and use PersonalPool.find()"
             )
         argv = [sys.executable, "-I", "-S", _guardian.__file__]
         argv += ["--directory", self.directory, "--master", installation.master]
@@ -465,7 +465,7 @@ def start_pool(
             if _guardian.noted_process(state, "master") is None:
                 time.sleep(_POLL_INTERVAL)  # it is just starting, or ending
                 continue
-        running = PersonalPool.attach(place)
+        running = PersonalPool.find(place)
         _check_same(place, state, cpus=cpus, memory=memory)
         running._wait_until_ready(max(0.0, deadline - time.monotonic()))
         record(place)

@@ -109,7 +109,7 @@ class WorkerJobs:
         with said_after_ctrl_c(kind, f"removing the worker jobs of cluster {self.cluster} ..."):
             self.remove()
 
-    def states(self) -> JobStates:
+    def status(self) -> JobStates:
         """Ask the schedd what has become of the jobs.
 
         Raises:

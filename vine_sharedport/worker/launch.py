@@ -137,7 +137,7 @@ def run_worker(
         timeout=min(_LONGEST_ATTEMPT, limit),
         client_name=os.path.basename(worker),
         private_network=network,
-        confirm=True,
+        check=True,
     )
     ending = _Ending()
     relay = Relay(
