@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.link.user_files import reason_of
@@ -32,7 +33,7 @@ __all__ = [
     "lock_directory",
     "manager_lock",
     "read_status",
-    "write_atomically",
+    "write_file",
     "write_status",
 ]
 
@@ -70,7 +71,7 @@ def factory_id(directory: str) -> str:
             found = file.read(64).strip()
     except FileNotFoundError:
         made = uuid.uuid4().hex
-        write_atomically(path, made + "\n", durable=True)
+        write_file(path, made + "\n", durable=True)
         return made
     except OSError as error:
         raise LaunchError(f"cannot read {path}: {error.strerror}") from error
@@ -257,47 +258,16 @@ def _owner_of(name: str) -> int | None:
     return int(struct.unpack("3i", found)[1])  # pid, uid, gid
 
 
-def write_atomically(
-    path: str, text: str, *, durable: bool = False, mode: int | None = None
-) -> None:
-    """Write a file, whole or not at all.
-
-    Args:
-        path: The file.
-        text: All that it will have.
-        mode: Who may read it; as the user's mask says by default.
-        durable: It is still there when the machine's power fails in the next moment.
+def write_file(path: str, text: str, *, durable: bool = False, mode: int | None = None) -> None:
+    """Write a file; see ``write_atomically``.
 
     Raises:
         LaunchError: It cannot be written.
     """
-    new = f"{path}.{os.getpid()}.new"
     try:
-        try:
-            with open(new, "w", encoding="utf-8") as file:
-                if mode is not None:
-                    os.fchmod(file.fileno(), mode)
-                file.write(text)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(new, path)
-            if durable:
-                _sync_directory(os.path.dirname(path))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(new)
-            raise
+        write_atomically(path, text, durable=durable, mode=mode)
     except OSError as error:
         raise LaunchError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def write_status(directory: str, snapshot: Snapshot) -> None:
@@ -307,7 +277,7 @@ def write_status(directory: str, snapshot: Snapshot) -> None:
         LaunchError: It cannot be written.
     """
     text = json.dumps(snapshot.as_dict(), indent=1) + "\n"
-    write_atomically(os.path.join(directory, STATUS), text)
+    write_file(os.path.join(directory, STATUS), text)
 
 
 def read_status(directory: str) -> Snapshot:

@@ -43,9 +43,9 @@ from vine_sharedport.factory.report import (
 from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
 from vine_sharedport.factory.runs import is_typed, typed
 from vine_sharedport.factory.watch import ManagerView, Watch
-from vine_sharedport.pool._guardian import Process, is_alive
 from vine_sharedport.pool.tail import Tails
 from vine_sharedport.pool.worker_job import address_of
+from vine_sharedport.supervision import Process, is_alive
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 
 __all__ = ["Loop"]
@@ -299,7 +299,7 @@ class Loop:
         try:
             description = self._describe()
             for name, text in description.files.items():
-                files.write_atomically(os.path.join(self.directory, name), text)
+                files.write_file(os.path.join(self.directory, name), text)
             if not self._package_written:
                 write_package(os.path.join(self.directory, PACKAGE))
                 self._package_written = True
@@ -475,7 +475,7 @@ class Loop:
             if self._prometheus_file is not None:
                 # The exporter that reads it is another user.
                 text = format_prometheus(snapshot)
-                files.write_atomically(self._prometheus_file, text, mode=0o644)
+                files.write_file(self._prometheus_file, text, mode=0o644)
         except LaunchError as error:
             if str(error) != self._write_error:
                 log.warning("%s", error)

@@ -6,12 +6,11 @@ import dataclasses
 import difflib
 import enum
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory.values import (
     Convert,
@@ -435,14 +434,7 @@ def write_config(path: str, options: Options) -> None:
         LaunchError: The file cannot be written.
     """
     try:
-        fd, new = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".config-")
-        try:
-            with os.fdopen(fd, "w") as file:
-                file.write(format_config(options))
-            os.replace(new, path)
-        except BaseException:
-            os.unlink(new)
-            raise
+        write_atomically(path, format_config(options), mode=0o600)
     except OSError as error:
         raise LaunchError(
             f"cannot write the factory's configuration file {path}: {error.strerror}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory.files import write_atomically
+from vine_sharedport.factory.files import write_file
 from vine_sharedport.factory.where import Where
 from vine_sharedport.link.user_files import reason_of
 
@@ -47,7 +47,7 @@ class Place:
             LaunchError: It cannot be written.
         """
         text = json.dumps(dataclasses.asdict(self)) + "\n"
-        write_atomically(os.path.join(directory, _NAME), text)
+        write_file(os.path.join(directory, _NAME), text)
 
     @staticmethod
     def forget(directory: str) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from vine_sharedport.atomic_file import write_atomically
+
 __all__ = [
     "LOG_FILE",
     "RUN_FILE",
@@ -59,10 +61,7 @@ class Run:
 
 def write_run_file(directory: str, run: Run) -> None:
     """Write the file; an ``OSError`` is the caller's."""
-    path = os.path.join(directory, RUN_FILE)
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        json.dump(asdict(run), file)
-    os.replace(f"{path}.new", path)
+    write_atomically(os.path.join(directory, RUN_FILE), json.dumps(asdict(run)))
 
 
 def read_run_file(path: str) -> Run | None:

@@ -9,8 +9,8 @@ import logging
 import os
 import shlex
 import stat
-import tempfile
 
+from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import GateError
 from vine_sharedport.wire.gate import SECRET_SIZE
 
@@ -35,16 +35,8 @@ def make_secret_file(path: str, *, keep: bool = False) -> bytes:
     if keep and os.path.lexists(path):
         return read_secret_file(path, private=True)
     secret = os.urandom(SECRET_SIZE)
-    # Written whole before it has its name, and never over what is there. mkstemp() makes
-    # it readable by its owner alone from the first moment.
     try:
-        fd, new = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".secret-")
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(secret)
-            os.link(new, path)
-        finally:
-            os.unlink(new)
+        write_atomically(path, secret, mode=0o600, replace=False)
     except OSError as error:
         raise GateError(f"cannot write the secret file {path}: {error.strerror}") from error
     return secret

@@ -7,12 +7,12 @@ import re
 import shlex
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Collection, Sequence
 from io import BytesIO
 
 import vine_sharedport
+from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.worker import shim
@@ -53,8 +53,8 @@ def write_package(path: str) -> None:
     Args:
         path: File to write.
     """
-    with open(path, "wb") as file:
-        file.write(_package())
+    # Jobs that are on their way to a machine have the former one open.
+    write_atomically(path, _package())
 
 
 def write_bundle(
@@ -158,18 +158,8 @@ def _check_directory(directory: str, names: Collection[str]) -> None:
 
 
 def _write_file(path: str, content: bytes, mode: int) -> None:
-    """Write one file, whole before it has its name."""
     try:
-        # mkstemp() makes it readable by its owner alone from the first moment.
-        fd, new = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(content)
-                os.fchmod(fd, mode)
-            os.replace(new, path)
-        except BaseException:
-            _remove(new)
-            raise
+        write_atomically(path, content, mode=mode)
     except OSError as error:
         raise LaunchError(f"cannot write {path}: {error.strerror}") from error
 

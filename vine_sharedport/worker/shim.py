@@ -8,7 +8,6 @@ point.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
@@ -17,6 +16,7 @@ import shutil
 import subprocess
 import tempfile
 
+from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import LaunchError
 
 __all__ = [
@@ -126,25 +126,18 @@ def build(output: str, *, compiler: str | None = None) -> None:
     """
     command = _compiler(compiler)
     folder = os.path.dirname(os.path.abspath(output))
-    unfinished = None
+    machine = _run([*command, "-dumpmachine"]).strip().partition("-")[0]
+    flags = [*_OLDEST_PROCESSOR.get(machine, []), *_FLAGS]
     try:
-        fd, unfinished = tempfile.mkstemp(prefix=f".{LIBRARY}.", dir=folder)
-        os.close(fd)
-        machine = _run([*command, "-dumpmachine"]).strip().partition("-")[0]
-        flags = [*_OLDEST_PROCESSOR.get(machine, []), *_FLAGS]
-        source = os.path.join(_HERE, "shim.c")
-        _run([*command, *flags, "-o", unfinished, source])
-        os.chmod(unfinished, 0o755)  # mkstemp() lets the owner alone read it
-        os.replace(unfinished, output)
-        unfinished = None
+        with tempfile.TemporaryDirectory() as scratch:
+            made = os.path.join(scratch, LIBRARY)
+            _run([*command, *flags, "-o", made, os.path.join(_HERE, "shim.c")])
+            with open(made, "rb") as file:
+                write_atomically(output, file.read(), mode=0o755)
     except OSError as error:
         raise LaunchError(
             f"cannot write {output}: {error.strerror}; make {folder} writable"
         ) from error
-    finally:
-        if unfinished is not None:
-            with contextlib.suppress(FileNotFoundError):  # a compiler that fails removes it
-                os.unlink(unfinished)
 
 
 def _compiler(wanted: str | None) -> list[str]:
