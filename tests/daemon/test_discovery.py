@@ -17,6 +17,7 @@ import pytest
 from vine_sharedport.pool import _guardian
 from vine_sharedport.pool.discovery import discover, tmpfiles_line
 from vine_sharedport.pool.personal import PersonalPool
+from vine_sharedport.supervision import send_signal
 from vine_sharedport.wire.handoff import encode_connect
 from vine_sharedport.wire.sinful import Sinful
 
@@ -215,7 +216,7 @@ def test_restart_of_the_shared_port_is_waited_for(ask: Ask) -> None:
             for process in _guardian.pool_processes(pool.token)
             if Path(f"/proc/{process.pid}/comm").read_text().startswith("condor_shared_p")
         )
-        _guardian.send_signal(shared_port, signal.SIGKILL)
+        send_signal(shared_port, signal.SIGKILL)
         wait_until(lambda: not _accepts(before))
         found = ask(pool.config_file, wait=30)
         assert _accepts(found["address"])

@@ -17,6 +17,7 @@ import pytest
 from vine_sharedport.errors import PoolError
 from vine_sharedport.pool import _guardian, personal
 from vine_sharedport.pool.personal import PersonalPool
+from vine_sharedport.supervision import send_signal
 
 from .helpers import ROOT, wait_until
 
@@ -131,7 +132,7 @@ def test_no_daemon_or_job_outlives_its_guardian_or_master(victim: str) -> None:
     with _program() as (process, directory, token):
         target = _guardian.noted_process(_guardian.read_state(directory), victim)
         assert target is not None
-        _guardian.send_signal(target, signal.SIGKILL)
+        send_signal(target, signal.SIGKILL)
         wait_until(
             lambda: not [n for n in _names(token) if n.startswith(("condor", "sleep", "sh"))],
             timeout=GONE,
@@ -326,7 +327,7 @@ def test_standing_pool_whose_guardian_was_killed_can_be_started_again(standing: 
     token = _token(standing)
     guardian = _guardian.noted_process(_guardian.read_state(str(standing)), "guardian")
     assert guardian is not None
-    _guardian.send_signal(guardian, signal.SIGKILL)
+    send_signal(guardian, signal.SIGKILL)
     wait_until(lambda: not _names(token), timeout=GONE)
     # What is just ending has no environment any more, and so no name here.
     wait_until(lambda: not personal.pool_status(standing).running, timeout=GONE)
@@ -353,6 +354,6 @@ def test_stop_ends_a_pool_whose_guardian_and_master_hang(
     for victim in ("guardian", "master"):
         target = _guardian.noted_process(state, victim)
         assert target is not None
-        _guardian.send_signal(target, signal.SIGSTOP)
+        send_signal(target, signal.SIGSTOP)
     assert personal.stop_pool(standing) is True
     assert _names(state["token"]) == []

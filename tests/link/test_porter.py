@@ -402,7 +402,8 @@ def test_porter_that_ends_at_once_is_a_launch_error(
 def test_porter_that_does_not_answer_is_a_launch_error(
     short_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(porter_handle, "_PROGRAM", "import time; time.sleep(60)")
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(porter_handle, "isolated_command", lambda *_: sleep)
     monkeypatch.setattr(porter_handle, "_START_TIMEOUT", 0.1)
     monkeypatch.setattr(porter_handle, "_STOP_TIMEOUT", 0.1)
     with pytest.raises(LaunchError, match=r"the porter did not answer within 0\.1 s"):

@@ -94,9 +94,11 @@ def test_porter_ends_with_a_manager_whose_forked_child_lives_on(short_directory:
 
 def test_porter_ends_on_a_kernel_without_pidfd_too(short_directory: Path) -> None:
     without = (
-        "from vine_sharedport.link import porter_handle as p\np._PROGRAM = ("
-        + repr("import os; del os.pidfd_open\n")
-        + "+ p._PROGRAM.replace('; ', chr(10)))\n"
+        "from vine_sharedport.link import porter_handle as p\n"
+        "command = p.isolated_command\n"
+        "without = 'import os; del os.pidfd_open; import sys'\n"
+        "p.isolated_command = lambda *words: [\n"
+        "    word.replace('import sys', without) for word in command(*words)]\n"
     )
     # The child's copies keep the porter from seeing the manager's end by its sockets.
     fork = "child = os.fork()\nif not child: time.sleep(60)\nprint(child, flush=True)\n"

@@ -23,6 +23,7 @@ from vine_sharedport.pool import (
     own_pool,
     personal,
 )
+from vine_sharedport.supervision import find_process
 
 NAMED = ("CONDOR_CONFIG", "_CONDOR_COLLECTOR_HOST", "_condor_schedd_host")
 
@@ -57,7 +58,7 @@ def run_pool(directory: Path, **more: object) -> str:
     directory.chmod(0o700)
     state = {
         "owner": None, "token": "t", "lock_dir": "/l", "status": "/bin/false",
-        "master": _guardian.find_process(os.getpid()), **more,
+        "master": find_process(os.getpid()), **more,
     }  # fmt: skip
     _guardian.write_state(str(directory), state)
     (directory / "condor_config").write_text("NETWORK_HOSTNAME = localhost\n")

@@ -16,6 +16,7 @@ import pytest
 from vine_sharedport.errors import PoolError
 from vine_sharedport.pool import _guardian, _pool_config, _pool_place, personal
 from vine_sharedport.pool._pool_config import Installation, find_installation, format_config
+from vine_sharedport.supervision import find_process, is_alive, send_signal
 
 # --- its processes -----------------------------------------------------------------------
 
@@ -37,12 +38,12 @@ def _family(token: str) -> Iterator[tuple[int, int]]:
         env={**os.environ, _guardian.POOL_VARIABLE: token},
     )
     assert parent.stdout is not None
-    child = _guardian.find_process(int(parent.stdout.readline()))
+    child = find_process(int(parent.stdout.readline()))
     assert child is not None
     try:
         yield parent.pid, child.pid
     finally:
-        _guardian.send_signal(child, signal.SIGKILL)
+        send_signal(child, signal.SIGKILL)
         parent.kill()
         parent.wait()
         parent.stdout.close()
@@ -56,8 +57,8 @@ def test_pools_processes_are_those_with_its_token_and_their_children() -> None:
 def test_killing_a_pool_kills_no_other() -> None:
     with _family("one-pool") as mine, _family("another-pool") as others:
         assert _guardian.kill_pool("one-pool") == []
-        assert [_guardian.find_process(pid) for pid in mine] == [None, None]
-        assert None not in [_guardian.find_process(pid) for pid in others]
+        assert [find_process(pid) for pid in mine] == [None, None]
+        assert None not in [find_process(pid) for pid in others]
 
 
 def test_calling_process_is_not_among_the_pools(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,15 +79,15 @@ def test_calling_process_is_not_among_the_pools(monkeypatch: pytest.MonkeyPatch)
 
 def test_signal_never_reaches_a_later_process_with_the_same_pid() -> None:
     with _family("one-pool") as (pid, _):
-        now = _guardian.find_process(pid)
+        now = find_process(pid)
         assert now is not None
         earlier = now._replace(start=now.start - 1)
-        assert _guardian.send_signal(earlier, signal.SIGKILL) is False
-        assert _guardian.is_alive(now)
+        assert send_signal(earlier, signal.SIGKILL) is False
+        assert is_alive(now)
 
 
 def test_notes_of_an_ended_process_name_nobody() -> None:
-    own = _guardian.find_process(os.getpid())
+    own = find_process(os.getpid())
     assert own is not None
     assert _guardian.noted_process({"master": list(own)}, "master") == own
     assert _guardian.noted_process({"master": [own.pid, own.start - 1]}, "master") is None

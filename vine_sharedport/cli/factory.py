@@ -189,7 +189,7 @@ def _serve(program: str, arguments: Sequence[str]) -> int:
         print(f"See it:  vine_sharedport factory status {directory}", flush=True)
         owner = None
         if resolved.parent_death:
-            from vine_sharedport.pool._guardian import find_process
+            from vine_sharedport.supervision import find_process
 
             owner = find_process(os.getppid())
         return process.run(directory, owner=owner, prometheus_file=prometheus_file, lock=lock)
@@ -262,6 +262,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
     from vine_sharedport.factory import files, process
     from vine_sharedport.factory.options import Options, read_config
+    from vine_sharedport.supervision import Process
 
     parser = Parser(
         prog=program, description="Run the factory of a directory that has its configuration."
@@ -274,7 +275,7 @@ def _run_directory(program: str, arguments: Sequence[str]) -> int:
     add_no_own_pool(parser)
     options = parser.parse_args(arguments)
     try:
-        owner = None if options.owner is None else process.parse_process(options.owner)
+        owner = None if options.owner is None else Process.parse(options.owner)
     except ValueError:
         parser.error(f"--owner {options.owner}: wanted is PID:START")
     if options.lock is not None:

@@ -21,9 +21,9 @@ from vine_sharedport.factory import FACTORIES, files, process, setup, target, us
 from vine_sharedport.factory.keeper import keep
 from vine_sharedport.factory.options import Options, field_name, write_config
 from vine_sharedport.factory.report import Snapshot
-from vine_sharedport.pool._guardian import Process
 from vine_sharedport.pool.submit import said_after_ctrl_c
 from vine_sharedport.pool.worker_job import run_directory
+from vine_sharedport.supervision import Process
 
 __all__ = ["Factory"]
 

@@ -8,6 +8,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+from vine_sharedport.supervision import Restarts
+
 __all__ = ["keep"]
 
 log = logging.getLogger(__name__)
@@ -16,7 +18,7 @@ log = logging.getLogger(__name__)
 # then it is as long as the program's calls of wait() take.
 _INTERVAL = 1.0
 
-# Seconds from one start to the next; doubled each time until one has lived for the longest.
+# Seconds from one start to the next, but for the first; until one has lived for the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 2.0, 300.0
 
 
@@ -37,10 +39,10 @@ def keep(revive: Callable[[], bool]) -> threading.Event:
 
 
 def _run(method: weakref.WeakMethod[Callable[[], bool]], over: threading.Event) -> None:
-    pause, revived, said = _FIRST_PAUSE, float("-inf"), ""
+    restarts = Restarts(_FIRST_PAUSE, _LONGEST_PAUSE, settled=_LONGEST_PAUSE)
+    revived, said = float("-inf"), ""
     while not over.wait(_INTERVAL):
-        age = time.monotonic() - revived
-        if age < pause:
+        if time.monotonic() - revived < restarts.pause:
             continue
         revive = method()
         if revive is None:
@@ -53,5 +55,5 @@ def _run(method: weakref.WeakMethod[Callable[[], bool]], over: threading.Event) 
             said, found = str(error), False
         del revive
         if found:
-            pause = min(_LONGEST_PAUSE, 2 * pause) if age < _LONGEST_PAUSE else _FIRST_PAUSE
+            restarts.ended(time.monotonic() - revived)
             revived, said = time.monotonic(), ""

@@ -24,7 +24,7 @@ import vine_sharedport
 from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.factory import files
-from vine_sharedport.pool._guardian import Process, find_process
+from vine_sharedport.supervision import Process, find_process
 
 __all__ = [
     "PROGRAM_ENDED",
@@ -32,9 +32,7 @@ __all__ = [
     "STOPPED",
     "command",
     "environment",
-    "format_process",
     "owner_process",
-    "parse_process",
     "run",
     "spawn",
     "terminate",
@@ -100,21 +98,6 @@ class _ManagerFound(BaseException):
     """The manager's name leads to another place than at the start."""
 
 
-def format_process(process: Process) -> str:
-    """Return a process as an argument, for ``parse_process``."""
-    return f"{process.pid}:{process.start}"
-
-
-def parse_process(text: str) -> Process:
-    """Return what ``format_process`` was given.
-
-    Raises:
-        ValueError: The text is something else.
-    """
-    pid, start = text.split(":")
-    return Process(int(pid), int(start))
-
-
 def command(
     directory: str,
     *,
@@ -126,7 +109,7 @@ def command(
     """Return the command that runs the factory of a directory, or ends what it has left."""
     found = [sys.executable, "-m", "vine_sharedport", "factory", "run", directory]
     if owner is not None:
-        found += ["--owner", format_process(owner)]
+        found += ["--owner", str(owner)]
     if prometheus_file is not None:
         found += ["--prometheus-file", prometheus_file]
     if ending:
@@ -370,36 +353,26 @@ class _Supervisor:
                     os.kill(self._child, signal.SIGCONT)
 
     def _run_child(self, *, ending: bool) -> int:
-        alive, ours = os.pipe()  # its end says that we are gone
         supervisor = os.getpid()
         # A signal that comes before we know the child's number must not be lost.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._passed)
         try:
-            try:
-                self._child = os.fork()
-            except OSError:
-                os.close(alive)
-                os.close(ours)
-                raise
+            self._child = os.fork()
             if self._child == 0:
-                os.close(ours)
-                self._work(alive, supervisor, ending=ending or self._ending)
-            os.close(alive)
+                self._work(supervisor, ending=ending or self._ending)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._passed)
         try:
             _, status = os.waitpid(self._child, 0)
         finally:
             self._child = 0
-            os.close(ours)
         return os.waitstatus_to_exitcode(status)
 
-    def _work(self, alive: int, supervisor: int, *, ending: bool) -> None:
+    def _work(self, supervisor: int, *, ending: bool) -> None:
         """Be the process that works; never returns."""
         status = _CRASHED
         try:
             os.setsid()  # what is sent to the supervisor's group does not meet both
-            os.set_blocking(alive, False)
 
             # Only here: nothing that it loads shall be in the supervisor.
             from vine_sharedport.factory import setup
@@ -410,11 +383,8 @@ class _Supervisor:
 
             def check() -> None:
                 nonlocal looked
-                try:
-                    if os.read(alive, 1) == b"":
-                        raise _SupervisorGone
-                except BlockingIOError:
-                    pass
+                if os.getppid() != supervisor:
+                    raise _SupervisorGone
                 if loop.is_waiting and time.monotonic() - looked >= loop.options.cycle:
                     looked = time.monotonic()
                     if setup.follow_name(self._directory):

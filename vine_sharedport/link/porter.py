@@ -34,6 +34,7 @@ from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.endpoint import Endpoint, Limits
 from vine_sharedport.link.relay import carry
+from vine_sharedport.supervision import open_pidfd
 
 __all__ = ["READY_MARK", "STOP", "Settings", "main"]
 
@@ -117,7 +118,10 @@ class _Porter:
         self._queue: deque[socket.socket] = deque()
         self._epoll = select.epoll()
         self._epoll.register(control, select.EPOLLIN)
-        self._pidfd = _open_pidfd(settings.manager_pid)
+        try:
+            self._pidfd = open_pidfd(settings.manager_pid)
+        except ProcessLookupError as error:
+            raise _ManagerGone("the manager's process has ended") from error
         if self._pidfd is not None:
             self._epoll.register(self._pidfd, select.EPOLLIN)
         # Nothing to read there; EPOLLHUP comes by itself when the manager closes its end.
@@ -299,16 +303,6 @@ def _bound_blocking(client: socket.socket) -> None:
     """
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         client.setsockopt(socket.SOL_SOCKET, option, _HANDSHAKE_TIMEOUT)
-
-
-def _open_pidfd(pid: int) -> int | None:
-    """Return a descriptor that is readable when the process has ended; None on old kernels."""
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError as error:
-        raise _ManagerGone("the manager's process has ended") from error
-    except (OSError, AttributeError):
-        return None
 
 
 def _raise_descriptor_limit() -> int:

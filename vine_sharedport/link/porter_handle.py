@@ -16,12 +16,12 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-import vine_sharedport
 from vine_sharedport.errors import EndpointError, HandOffError, LaunchError
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.endpoint import is_served
 from vine_sharedport.link.porter import STOP, Settings
+from vine_sharedport.supervision import Restarts, isolated_command
 
 __all__ = ["PorterHandle", "find_porters"]
 
@@ -33,12 +33,7 @@ _STOP_TIMEOUT = 3.0
 _SETTLED = 5.0
 _FIRST_DELAY, _LAST_DELAY = 0.1, 30.0
 
-# -I and -S keep the user's environment and site packages out of a process that needs the
-# standard library only; behind that, the package's own root.
-_PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from vine_sharedport.link.porter import main; main()"
-)
+_PROGRAM = "vine_sharedport.link.porter"
 
 
 def find_porters() -> list[tuple[str, int]]:
@@ -48,7 +43,7 @@ def find_porters() -> list[tuple[str, int]]:
         with contextlib.suppress(OSError, ValueError, IndexError):
             if path.stat().st_uid == os.getuid():
                 words = (path / "cmdline").read_bytes().split(b"\0")
-                sock_id = words[words.index(_PROGRAM.encode()) + 2]
+                sock_id = words[words.index(isolated_command(_PROGRAM)[4].encode()) + 2]
                 # After the name, which may have blanks and brackets in it: state, parent.
                 parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
                 found.append((os.fsdecode(sock_id), int(parent)))
@@ -74,7 +69,7 @@ class PorterHandle:
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ended: list[subprocess.Popen[bytes]] = []
-        self._delay = 0.0
+        self._restarts = Restarts(_FIRST_DELAY, _LAST_DELAY, settled=_SETTLED)
         self._started = 0.0
         self._socket_file: tuple[str, int] | None = None
         self._is_open = True
@@ -159,7 +154,7 @@ class PorterHandle:
         relays = self._settings.relay_port is not None
         died = relays and self._process is not None and self._process.poll() is not None
         # What could not be started is not tried again after each of a thousand tasks.
-        due = self._clients is None and time.monotonic() >= self._started + self._delay
+        due = self._clients is None and time.monotonic() >= self._started + self._restarts.pause
         if self._is_open and (due or died):
             self._replace()
         self._ended = [process for process in self._ended if process.poll() is None]
@@ -214,7 +209,6 @@ class PorterHandle:
             raise LaunchError(
                 "this Python does not know its own program (sys.executable is empty)"
             )
-        root = os.path.dirname(os.path.dirname(os.path.abspath(vine_sharedport.__file__)))
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             try:
                 clients, their_clients = socket.socketpair(
@@ -228,10 +222,10 @@ class PorterHandle:
                 ours.enter_context(control)
                 theirs.enter_context(their_control)
                 fds = (their_clients.fileno(), their_control.fileno(), self.counters.fileno())
+                words = [settings.sock_id, *map(str, fds)]
                 # The command line is public (ps, SHARED_PORT_AUDIT_LOG); the settings are not.
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", _PROGRAM, root, settings.sock_id]
-                    + [str(fd) for fd in fds],
+                    isolated_command(_PROGRAM, *words),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -284,13 +278,10 @@ class PorterHandle:
             return
         # What waited with it is gone.
         self.counters[Gauge.PENDING] = self.counters[Gauge.READY] = 0
-        lived = time.monotonic() - self._started - self._delay
-        self._delay = (
-            0.0 if lived > _SETTLED else min(max(2 * self._delay, _FIRST_DELAY), _LAST_DELAY)
-        )
+        self._restarts.ended(time.monotonic() - self._started)
         log.warning("the porter of %s has ended; starting another", self._settings.sock_id)
         try:
-            self._start(replace(self._settings, persist=True, delay=self._delay))
+            self._start(replace(self._settings, persist=True, delay=self._restarts.pause))
         except LaunchError as error:
             log.error("%s; workers cannot come in by the shared port for now", error)
 

@@ -4,8 +4,8 @@ It starts the master, and stops the pool when the program that wanted it ends,
 however that happens; every process of the pool is its descendant, and it ends
 when none is left. A pool without such a program runs until SIGTERM.
 
-Run as a script, by its path and isolated (``python -I -S``), so that it needs
-nothing of the program's environment: standard library only, no import of ours.
+Run isolated (``python -I -S``), so that it needs nothing of the program's environment:
+standard library only, and the package's ground floor.
 
 How a process is known to belong to a pool: the master gets ``POOL_VARIABLE`` with
 a random token in its environment, daemons inherit it, and the pool's
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -29,9 +28,22 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from vine_sharedport.atomic_file import write_atomically
+from vine_sharedport.supervision import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    Process,
+    all_parents,
+    descendants,
+    find_process,
+    is_alive,
+    prctl,
+    send_signal,
+    with_descendants,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,35 +66,6 @@ _PARENT_INTERVAL = 0.5
 # How often to look whether the pool's notes are still there, where there is no program.
 _NOTES_INTERVAL = 2.0
 
-# <linux/prctl.h>
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-class Process(NamedTuple):
-    """One process; the start time tells it from a later one with its pid.
-
-    Attributes:
-        pid: Its number.
-        start: Clock ticks since boot, field 22 of ``/proc/PID/stat``.
-    """
-
-    pid: int
-    start: int
-
-
-def find_process(pid: int) -> Process | None:
-    """Return the process that has this pid now, None without one (or a zombie)."""
-    fields = _stat_fields(pid)
-    if fields is None or fields[0] in ("Z", "X"):
-        return None
-    return Process(pid, int(fields[19]))
-
-
-def is_alive(process: Process) -> bool:
-    """Whether this very process still runs."""
-    return find_process(process.pid) == process
-
 
 def pool_processes(token: str) -> list[Process]:
     """Return the processes of the pool with this token, the calling one left out.
@@ -90,55 +73,14 @@ def pool_processes(token: str) -> list[Process]:
     Those that carry the token, and their descendants.
     """
     wanted = f"{POOL_VARIABLE}={token}".encode()
-    parents: dict[int, int] = {}
-    members: set[int] = set()
-    for pid in _pids():
-        fields = _stat_fields(pid)
-        if fields is None or fields[0] in ("Z", "X"):
-            continue
-        parents[pid] = int(fields[1])
+    parents = all_parents()
+    members = set()
+    for pid in parents:
         # Another user's, or gone.
         with contextlib.suppress(OSError):
             if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 members.add(pid)
-    return _with_descendants(members, parents)
-
-
-def descendants(ancestor: int) -> list[Process]:
-    """Return the processes below this one."""
-    parents = {}
-    for pid in _pids():
-        fields = _stat_fields(pid)
-        if fields is not None and fields[0] not in ("Z", "X"):
-            parents[pid] = int(fields[1])
-    return [p for p in _with_descendants({ancestor}, parents) if p.pid != ancestor]
-
-
-def send_signal(process: Process, number: int) -> bool:
-    """Send a signal to this very process; False if it has ended.
-
-    The pid cannot be given to another process between check and signal, where
-    Python and the kernel know process descriptors (Linux 5.3).
-    """
-    try:
-        fd = os.pidfd_open(process.pid)
-    except ProcessLookupError:
-        return False
-    except (AttributeError, OSError):
-        fd = -1
-    try:
-        if not is_alive(process):
-            return False
-        if fd >= 0:
-            signal.pidfd_send_signal(fd, number)
-        else:
-            os.kill(process.pid, number)
-    except ProcessLookupError:
-        return False
-    finally:
-        if fd >= 0:
-            os.close(fd)
-    return True
+    return with_descendants(members, parents)
 
 
 def kill_pool(token: str, *, timeout: float = _KILL_TIMEOUT) -> list[Process]:
@@ -170,10 +112,7 @@ def read_state(directory: str) -> dict[str, Any]:
 
 def write_state(directory: str, state: dict[str, Any]) -> None:
     """Replace the notes in one step."""
-    path = Path(directory, STATE_FILE)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(state, indent=1) + "\n")
-    fresh.replace(path)
+    write_atomically(os.path.join(directory, STATE_FILE), json.dumps(state, indent=1) + "\n")
 
 
 def noted_process(state: dict[str, Any], name: str) -> Process | None:
@@ -243,7 +182,7 @@ class _Guardian:
             signal.signal(number, lambda *_: None)
         # Whatever loses its parent in the pool becomes our child: when wait() says
         # that we have none, the pool has none.
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def start(self, program: str) -> Process | None:
         """Start ``condor_master`` so that it also ends if we are killed."""
@@ -255,7 +194,7 @@ class _Guardian:
                 # Python ignores these two, and exec() hands that on.
                 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
                 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-                _prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+                prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
                 os.chdir("/")
                 if os.getppid() == own:
                     os.execv(program, [program, "-f"])
@@ -377,43 +316,6 @@ def _leave_the_terminal() -> None:
     os.chdir("/")
 
 
-def _prctl(option: int, value: int) -> None:
-    """Call prctl(2)."""
-    # int prctl(int option, unsigned long arg2, ...);
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
-    libc.prctl.restype = ctypes.c_int
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
-
-
-def _pids() -> Iterator[int]:
-    """Iterate over the numbers of all visible processes."""
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _stat_fields(pid: int) -> list[str] | None:
-    """Return the fields of ``/proc/PID/stat`` from the third (state) on."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # The second is the name in parentheses, which may contain anything.
-    return text.rpartition(")")[2].split()
-
-
-def _with_descendants(members: set[int], parents: dict[int, int]) -> list[Process]:
-    """Return these and all below them, the calling process left out."""
-    grown = True
-    while grown:
-        below = {pid for pid, parent in parents.items() if parent in members}
-        grown = not below <= members
-        members = members | below
-    found = (find_process(pid) for pid in sorted(members - {os.getpid()}))
-    return [process for process in found if process is not None]
-
-
 def lock_directory(directory: str) -> int:
     """Return a descriptor that locks the directory as long as it is open anywhere.
 
@@ -434,7 +336,3 @@ def lock_directory(directory: str) -> int:
         os.close(fd)
         raise
     return fd
-
-
-if __name__ == "__main__":
-    sys.exit(main())

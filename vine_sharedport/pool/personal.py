@@ -57,6 +57,7 @@ from vine_sharedport.pool._pool_status import (
     log_tails,
     pool_status,
 )
+from vine_sharedport.supervision import is_alive, isolated_command, send_signal
 
 __all__ = [
     "PersonalPool",
@@ -368,8 +369,8 @@ class PersonalPool:
                 "sys.executable is empty: this program embeds Python; start the pool with "
                 f"{command('start', self.directory)} and use PersonalPool.find()"
             )
-        argv = [sys.executable, "-I", "-S", _guardian.__file__]
-        argv += ["--directory", self.directory, "--master", installation.master]
+        argv = isolated_command(_guardian.__name__, "--directory", self.directory)
+        argv += ["--master", installation.master]
         argv += ["--keep", *map(str, kept)]
         if not self._detach:
             argv += ["--parent", str(os.getpid())]
@@ -535,9 +536,9 @@ def _stop_processes(directory: str, state: dict[str, Any]) -> None:
     if "token" not in state:
         return
     guardian = _guardian.noted_process(state, "guardian")
-    if guardian is not None and _guardian.send_signal(guardian, signal.SIGTERM):
+    if guardian is not None and send_signal(guardian, signal.SIGTERM):
         deadline = time.monotonic() + _STOP_TIMEOUT
-        while _guardian.is_alive(guardian) and time.monotonic() < deadline:
+        while is_alive(guardian) and time.monotonic() < deadline:
             time.sleep(_POLL_INTERVAL)
     left = _guardian.kill_pool(state["token"])
     if left:
