@@ -53,16 +53,23 @@ class Counts:
     """What has come in so far.
 
     Attributes:
-        accepted: Connections the manager took from the shared port.
+        accepted: Connections the manager took from the shared port: of workers, and of the
+            factory and others that ask for its status.
         by_tcp: Connections the manager took from its TCP port.
-        refused: Connections by the shared port that were not handed on, by reason.
+        refused: Connections by the shared port that were not handed on, by the value of a
+            ``Refusal``.
         pending: Connections by the shared port now on their way to the manager.
+        workers: Connections that the shared port brought and that began as a worker does,
+            each time that one connects. With TLS or a password nobody can tell: 0.
+        queries: Such as asked for the manager's status; likewise.
     """
 
     accepted: int
     by_tcp: int
     refused: dict[str, int]
     pending: int
+    workers: int = 0
+    queries: int = 0
 
 
 class Link:
@@ -167,7 +174,10 @@ class Link:
                 under_way = max(0, accepted - self._hooked.by_source)
                 accepted, by_tcp = self._hooked.by_source, self._hooked.by_tcp
             pending = shared[Gauge.PENDING] + shared[Gauge.READY] + under_way
-            self._last = Counts(accepted, by_tcp, shared.refused(), pending)
+            self._last = Counts(
+                *(accepted, by_tcp, shared.refused(), pending),
+                *(shared[Gauge.WORKERS], shared[Gauge.QUERIES]),
+            )
         return self._last
 
     def accepted(self, addrport: str) -> bool:

@@ -130,7 +130,7 @@ def test_wrong_secret_ends_the_worker_within_5_seconds(
     assert time.monotonic() - before < 5
     assert "it has another secret than this worker" in worker.log
     assert "; so vine_worker was ended; the manager's own is on this host:" in worker.log
-    assert link.counters.refused["wrong secret at the gate"] == 2
+    assert link.counters.refused["wrong-secret"] == 2
     assert "deleting workspace" in worker.log, "it did not clean up"
 
 

@@ -183,9 +183,7 @@ def test_a_wrong_secret_ends_the_worker_at_once(
     assert time.monotonic() - started < 15
     assert "it has another secret than this worker" in (job / "stderr").read_text()
     assert list(job.glob("worker-*")) == []  # it has cleaned up
-    helpers.wait_until(
-        lambda: manager.shared_port.counters.refused.get("wrong secret at the gate", 0) >= 2
-    )
+    helpers.wait_until(lambda: manager.shared_port.counters.refused.get("wrong-secret", 0) >= 2)
 
 
 @pytest.mark.parametrize("transport", ["shim", "relay"])

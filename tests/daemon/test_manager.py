@@ -96,7 +96,8 @@ def test_a_program_of_three_lines_works(pool: Any, tmp_path: Path) -> None:
     )  # fmt: skip
     assert result.stderr == ""
     assert result.stdout.startswith("done\n")
-    assert "Counts(accepted=1, by_tcp=0, refused={}, pending=0)" in result.stdout
+    counts = "Counts(accepted=1, by_tcp=0, refused={}, pending=0, workers=1, queries=0)"
+    assert counts in result.stdout
     assert result.returncode == 0
 
 

@@ -74,8 +74,58 @@ def test_refusals_are_counted_and_logged(manager: Manager) -> None:
         conn.sendall(b"GET / HTTP/1.1\r\n")
         assert helpers.is_closed(conn)
     helpers.wait_until(lambda: manager.counters[Refusal.NOT_A_HAND_OFF])
-    assert manager.counters.refused() == {"no hand-off message": 1}
+    assert manager.counters.refused() == {"not-a-hand-off": 1}
     assert "WARNING refused 1: no hand-off message" in manager.log
+
+
+def test_flood_of_strangers_leaves_a_short_log(manager: Manager) -> None:
+    count = 4000
+    for _ in range(count):
+        with contextlib.suppress(OSError), helpers.connect_unix(manager.path) as conn:
+            conn.sendall(b"GET / HTTP/1.1\r\n")
+    helpers.wait_until(lambda: manager.counters[Refusal.NOT_A_HAND_OFF] >= count * 0.9)
+    manager.handle.close()
+    assert Path(manager.log_file).stat().st_size < 4096
+    lines = [line for line in manager.log.splitlines() if "WARNING refused " in line]
+    assert len(lines) <= 2, lines  # more than one only if this took more than a minute
+    (closed,) = [line for line in manager.log.splitlines() if " closed sock_id=" in line]
+    number = int(re.search(r"refused=(\d+) \(no hand-off message\)", closed)[1])
+    assert number >= count * 0.9
+
+
+def test_log_that_has_grown_is_put_aside(manager: Manager) -> None:
+    old = "an old line\n" * (1 << 17)
+    manager.log_file.write_text(old)
+    with helpers.connect_unix(manager.path) as conn:
+        conn.sendall(b"GET / HTTP/1.1\r\n")
+        assert helpers.is_closed(conn)
+    helpers.wait_until(lambda: manager.log_file.stat().st_size < 4096)
+    assert old in Path(f"{manager.log_file}.1").read_text()
+    assert "WARNING refused 1: no hand-off message" in manager.log
+
+
+@pytest.mark.parametrize(
+    ("said", "workers", "queries"),
+    [
+        (b"taskvine 12 host linux x86_64 7.15.8\n", 1, 0),
+        (b"workqueue 10 host linux x86_64 7.15.8\n", 1, 0),
+        (b"manager_status\n", 0, 1),
+        (b"queue_status\n", 0, 1),
+        (b"GET / HTTP/1.1\r\n", 0, 1),
+        (b"auth password sha1\n", 0, 0),
+        (b"\x16\x03\x01", 0, 0),
+    ],
+)
+def test_workers_and_queries_are_counted_apart(
+    manager: Manager, said: bytes, workers: int, queries: int
+) -> None:
+    with helpers.handed_off(manager.path) as client:
+        client.sendall(said)
+        with manager.take() as server:
+            assert server.recv(64) == said  # nothing was read on the way
+    helpers.wait_until(lambda: manager.counters[Gauge.HANDED_OVER])
+    assert manager.counters[Gauge.WORKERS] == workers
+    assert manager.counters[Gauge.QUERIES] == queries
 
 
 def test_limits_of_the_settings_are_the_porters(short_directory: Path) -> None:
@@ -490,7 +540,7 @@ def test_log_tells_the_porters_life(manager: Manager) -> None:
     manager.handle.close()
     lines = [
         re.fullmatch(r"[\d-]+ [\d:,]+ porter\[(\d+)\] (\w+) (.*)", line).groups()
-        for line in manager.log.splitlines()
+        for line in re.sub(r" refused=.*", "", manager.log).splitlines()
         if " refused " not in line
     ]
     serving = f"serving sock_id=vine_1 path={manager.path}"

@@ -15,7 +15,7 @@ import vine_sharedport
 PACKAGE = Path(vine_sharedport.__file__).parent
 
 # Every part may import these.
-GROUND_FLOOR = {"atomic_file", "environment", "errors", "installing", "supervision"}
+GROUND_FLOOR = {"atomic_file", "environment", "errors", "events", "installing", "supervision"}
 # What each part may import of the others; a part may always import itself.
 ALLOWED = {
     **{part: set() for part in GROUND_FLOOR},

@@ -37,6 +37,7 @@ def add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def _expose(options: argparse.Namespace) -> int:
+    from vine_sharedport.link.counters import describe_refused
     from vine_sharedport.manager.expose import expose
     from vine_sharedport.manager.settings import SharedPort
 
@@ -63,4 +64,6 @@ def _expose(options: argparse.Namespace) -> int:
             link.check()
             if link.counters != shown:
                 shown = link.counters
-                log.info("accepted %d, refused %s", shown.accepted, shown.refused or "none")
+                log.info(
+                    "accepted %d, refused %s", shown.accepted, describe_refused(shown.refused)
+                )

@@ -6,38 +6,47 @@ and they survive it: its successor counts on.
 
 from __future__ import annotations
 
-import enum
 import mmap
 import os
 import struct
-import tempfile
+from collections.abc import Mapping
 
-__all__ = ["Counters", "Gauge", "Refusal"]
+from vine_sharedport.events import Slug
 
-
-class Refusal(enum.Enum):
-    """Why a connection was not handed to the manager; the value is what users read."""
-
-    FOREIGN_USER = "another user than root or the manager's"
-    NOT_A_HAND_OFF = "no hand-off message"
-    NO_DESCRIPTOR = "no TCP connection handed over"
-    STALLED = "the hand-off did not finish in time"
-    WRONG_SECRET = "wrong secret at the gate"
-    GATE_TIMEOUT = "no answer at the gate in time"
-    CLOSED_EARLY = "closed by the client before its first byte"
-    SILENT = "no byte from the client in time"
-    TOO_MANY = "too many waiting connections"
-    DESCRIPTORS = "descriptor limit reached"
-    MANAGER_DESCRIPTORS = "the manager's descriptor limit reached"
+__all__ = ["Counters", "Gauge", "Refusal", "describe_refused"]
 
 
-class Gauge(enum.Enum):
-    """How many connections wait, and for whom."""
+class Refusal(Slug):
+    """Why a connection was not handed to the manager."""
 
-    HANDED_OVER = "handed to the manager so far"
-    PENDING = "waiting for the client's first bytes"
-    READY = "waiting for the manager"
-    STARTS = "porters started so far"
+    FOREIGN_USER = "foreign-user", "another user than root or the manager's"
+    NOT_A_HAND_OFF = "not-a-hand-off", "no hand-off message"
+    NO_DESCRIPTOR = "no-descriptor", "no TCP connection handed over"
+    STALLED = "stalled", "the hand-off did not finish in time"
+    WRONG_SECRET = "wrong-secret", "wrong secret at the gate"
+    GATE_TIMEOUT = "gate-timeout", "no answer at the gate in time"
+    CLOSED_EARLY = "closed-early", "closed by the client before its first byte"
+    SILENT = "silent", "no byte from the client in time"
+    TOO_MANY = "too-many", "too many waiting connections"
+    DESCRIPTORS = "descriptors", "descriptor limit reached"
+    MANAGER_DESCRIPTORS = "manager-descriptors", "the manager's descriptor limit reached"
+
+
+class Gauge(Slug):
+    """How many connections came, or wait, and for whom."""
+
+    HANDED_OVER = "handed-over", "handed to the manager so far"
+    WORKERS = "workers", "of those, began as a worker does"
+    QUERIES = "queries", "of those, asked for the manager's status"
+    PENDING = "pending", "waiting for the client's first bytes"
+    READY = "ready", "waiting for the manager"
+    STARTS = "starts", "porters started so far"
+
+
+def describe_refused(refused: Mapping[str, int]) -> str:
+    """Return how many were refused and why, for people."""
+    each = (f"{number} ({Refusal(code).text})" for code, number in refused.items())
+    return ", ".join(each) or "none"
 
 
 _WORD = struct.Struct("Q")  # one aligned word: readers never see half a number
@@ -49,6 +58,8 @@ def _anonymous_file() -> int:
     if hasattr(os, "memfd_create"):  # not in a Python built for glibc before 2.27
         fd = os.memfd_create("vine_sharedport", os.MFD_CLOEXEC)
     else:
+        import tempfile  # it loads much, and every porter has its page already
+
         fd, path = tempfile.mkstemp(prefix="vine_sharedport-")
         os.unlink(path)
     os.ftruncate(fd, mmap.PAGESIZE)

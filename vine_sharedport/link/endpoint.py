@@ -34,6 +34,7 @@ from vine_sharedport.errors import (
     HandOffError,
     HandOffTimeout,
 )
+from vine_sharedport.events import Crowded, Journal, SocketRemade
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Refusal
 from vine_sharedport.wire.gate import NONCE_SIZE, GateServer, GateState
@@ -127,6 +128,7 @@ class Endpoint:
         self.sock_id = check_sock_id(sock_id)
         self.path = _checked_path(directory, sock_id)
         self.refused: Counter[Refusal] = Counter()
+        self._journal = Journal(log, clock=clock)
         self._limits = limits or Limits()
         self._clock = clock
         self._arrivals: dict[int, _Arrival] = {}  # by descriptor, the oldest first
@@ -255,7 +257,7 @@ class Endpoint:
                 os.utime(self.path)
                 return
         listener = _listen(self.path, self._limits.backlog)
-        log.warning("the socket file had vanished and was made again: %s", self.path)
+        self._journal.tell(SocketRemade(self.path))
         self._inode = os.stat(self.path).st_ino
         self._epoll.unregister(self._listener)
         self._listener.close()
@@ -298,7 +300,7 @@ class Endpoint:
                     raise
                 # The oldest silent client makes room; without one the backlog holds.
                 if not self._drop_oldest(Refusal.DESCRIPTORS):
-                    log.warning("descriptor limit reached; connections wait in the backlog")
+                    self._journal.tell(Crowded())
                 return
             conn.setblocking(False)
             if fdpass.peer_credentials(conn).uid not in self._uids:
@@ -424,7 +426,7 @@ class Endpoint:
 
     def _refuse(self, sock: socket.socket, reason: Refusal) -> None:
         self.refused[reason] += 1
-        log.debug("refused sock_id=%s reason=%r", self.sock_id, reason.value)
+        log.debug("refused sock_id=%s reason=%s", self.sock_id, reason.value)
         sock.close()
 
     def _drop_oldest(self, reason: Refusal) -> bool:

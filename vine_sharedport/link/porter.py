@@ -17,6 +17,7 @@ import errno
 import json
 import logging
 import os
+import re
 import resource
 import select
 import signal
@@ -30,8 +31,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vine_sharedport.errors import EndpointError
+from vine_sharedport.events import (
+    Closed,
+    Dropped,
+    Ending,
+    HandOff,
+    Journal,
+    Listening,
+    NotListening,
+    Refused,
+)
 from vine_sharedport.link import fdpass
-from vine_sharedport.link.counters import Counters, Gauge, Refusal
+from vine_sharedport.link.counters import Counters, Gauge, Refusal, describe_refused
 from vine_sharedport.link.endpoint import Endpoint, Limits
 from vine_sharedport.link.relay import carry
 from vine_sharedport.supervision import open_pidfd
@@ -39,6 +50,7 @@ from vine_sharedport.supervision import open_pidfd
 __all__ = ["READY_MARK", "STOP", "Settings", "main"]
 
 log = logging.getLogger("vine_sharedport.porter")
+_journal = Journal(log)
 
 STOP = b"stop"
 READY_MARK = b"c"
@@ -49,6 +61,11 @@ _CHECK_FILE = 10.0  # a vanished socket file loses every new worker, so look oft
 _CHECK_PARENT = 1.0  # only where the kernel has no pidfd (before Linux 5.3)
 _RESERVED_FDS = 64
 _RETRY_CROWDED = 0.05
+_MAX_LOG = 1 << 20  # then it becomes FILE.1, in the place of the one before
+# How workers begin (vine_worker.c, work_queue_worker.c), and how questions do, an HTTP
+# request among them (vine_manager.c, work_queue.c). With TLS or a password all begin alike.
+_WORKER_WORDS = (b"taskvine ", b"workqueue ")
+_QUERY_WORDS = re.compile(rb"(manager|queue|worker|task|wable|resources)_status\n|GET ")
 # struct timeval of 1.5 s: more than a round trip around the earth takes, and so short
 # that the manager's other workers do not feel it.
 _HANDSHAKE_TIMEOUT = struct.pack("@ll", 1, 500_000)
@@ -140,11 +157,12 @@ class _Porter:
             self._epoll.register(endpoint.fileno(), select.EPOLLIN)
             inode = os.stat(endpoint.path).st_ino
             self._say({"ready": {"path": endpoint.path, "inode": inode}})
-            log.info("serving sock_id=%s path=%s", endpoint.sock_id, endpoint.path)
+            _journal.tell(Listening(endpoint.sock_id, endpoint.path))
             self._serve(endpoint)
         finally:
             endpoint.close()
-            log.info("closed sock_id=%s", endpoint.sock_id)
+            refused = describe_refused(self._counters.refused())
+            _journal.tell(Closed(endpoint.sock_id, refused))
 
     def _make_endpoint(self) -> Endpoint | None:
         """Open the endpoint; None after having reported that it cannot be opened."""
@@ -167,7 +185,7 @@ class _Porter:
                 if not settings.persist:
                     self._say({"error": str(error)})
                     return None
-                log.warning("%s; trying again in %.1f s", error, pause)
+                _journal.tell(NotListening(str(error), pause))
                 self._sleep(pause)
                 pause = min(2 * pause, 30.0)
 
@@ -202,7 +220,7 @@ class _Porter:
                     try:
                         endpoint.keep_alive()
                     except EndpointError as error:
-                        log.error("%s", error)
+                        _journal.tell(NotListening(str(error), _CHECK_FILE))
 
     def _timeout(self, endpoint: Endpoint, next_check: float) -> float:
         deadlines = [next_check]
@@ -219,6 +237,7 @@ class _Porter:
         """Hand on as many clients as the manager's end takes now."""
         full = self._crowded = False
         while self._queue and not full and not self._crowded:
+            began = _first_bytes(self._queue[0])
             try:
                 _bound_blocking(self._queue[0])
                 fdpass.send_fd(self._clients, self._queue[0].fileno(), READY_MARK)
@@ -232,22 +251,31 @@ class _Porter:
                 self._crowded = True
             else:
                 self._queue.popleft().close()
-                self._counters[Gauge.HANDED_OVER] += 1
+                self._count_client(began)
         self._epoll.modify(self._clients, select.EPOLLOUT if full else 0)
 
     def _relay_ready(self, port: int) -> None:
         """Carry clients to the manager's TCP port, each by a thread of its own."""
         while self._queue:
             client = self._queue.popleft()
+            began = _first_bytes(client)
             client.setblocking(True)
             carrier = threading.Thread(target=_relay, args=(client, port), daemon=True)
             try:
                 carrier.start()
             except RuntimeError as error:  # the limit of processes and threads (ulimit -u)
-                log.error("a client was dropped: %s", error)
+                _journal.tell(Dropped(str(error)))
                 client.close()
             else:
-                self._counters[Gauge.HANDED_OVER] += 1
+                self._count_client(began)
+
+    def _count_client(self, began: bytes) -> None:
+        self._counters[Gauge.HANDED_OVER] += 1
+        if began.startswith(_WORKER_WORDS):
+            self._counters[Gauge.WORKERS] += 1
+        elif _QUERY_WORDS.match(began):
+            self._counters[Gauge.QUERIES] += 1
+        _journal.tell(HandOff(self._settings.sock_id))
 
     def _count(self, endpoint: Endpoint) -> None:
         self._counters[Gauge.PENDING] = endpoint.pending
@@ -255,8 +283,7 @@ class _Porter:
         for reason, count in endpoint.refused.items():
             total = self._seen[reason] + count
             if total != self._counters[reason]:
-                new = total - self._counters[reason]
-                log.warning("refused %d: %s", new, reason.value)
+                _journal.tell(Refused(reason, total - self._counters[reason]))
                 self._counters[reason] = total
         endpoint.pause(endpoint.pending + len(self._queue) >= self._max_fds)
 
@@ -289,10 +316,17 @@ def _relay(client: socket.socket, port: int) -> None:
         try:
             manager = socket.create_connection(("127.0.0.1", port))
         except OSError as error:
-            log.warning("cannot reach the manager's TCP port %d: %s", port, error)
+            _journal.tell(Dropped(f"cannot reach the manager's TCP port {port}: {error}"))
             return
         with manager:
             carry(client, manager)
+
+
+def _first_bytes(client: socket.socket) -> bytes:
+    """Return how a client that has said something begins; it stays unread."""
+    with contextlib.suppress(OSError):
+        return client.recv(32, socket.MSG_PEEK)
+    return b""
 
 
 def _bound_blocking(client: socket.socket) -> None:
@@ -331,15 +365,17 @@ def main() -> None:
     if settings.log_file:
         # Workers come in without a log, too.
         with contextlib.suppress(OSError):
+            from logging.handlers import RotatingFileHandler
+
             logging.basicConfig(
-                filename=settings.log_file,
+                handlers=[RotatingFileHandler(settings.log_file, "a", _MAX_LOG, 1)],
                 level=logging.INFO,
                 format="%(asctime)s porter[%(process)d] %(levelname)s %(message)s",
             )
     try:
         _Porter(settings, clients, control, Counters(counters_fd)).run()
     except _ManagerGone as reason:
-        log.info("ending: %s", reason)
+        _journal.tell(Ending(str(reason)))
     except Exception:
         log.exception("the porter failed; the manager starts another")
         raise

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vine_sharedport.errors import EndpointError, HandOffError, LaunchError
+from vine_sharedport.events import Journal, PorterEnded
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.endpoint import is_served
@@ -26,6 +27,7 @@ from vine_sharedport.supervision import Restarts, isolated_command
 __all__ = ["PorterHandle", "find_porters"]
 
 log = logging.getLogger(__name__)
+_journal = Journal(log)
 
 _START_TIMEOUT = 20.0
 _STOP_TIMEOUT = 3.0
@@ -279,7 +281,7 @@ class PorterHandle:
         # What waited with it is gone.
         self.counters[Gauge.PENDING] = self.counters[Gauge.READY] = 0
         self._restarts.ended(time.monotonic() - self._started)
-        log.warning("the porter of %s has ended; starting another", self._settings.sock_id)
+        _journal.tell(PorterEnded(self._settings.sock_id))
         try:
             self._start(replace(self._settings, persist=True, delay=self._restarts.pause))
         except LaunchError as error:

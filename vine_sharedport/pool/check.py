@@ -118,7 +118,7 @@ def _reach(location: SharedPortLocation, timeout: float) -> tuple[Exception | No
         answer = caller.submit(_call, address, secret, deadline)
         _serve(endpoint, answer)
         failure = answer.exception()
-        refused = ", ".join(reason.value for reason in endpoint.refused)
+        refused = ", ".join(reason.text for reason in endpoint.refused)
     if failure is not None and not isinstance(failure, (SharedPortError, OSError)):
         raise failure
     return failure, refused
