@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+import uuid
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +33,8 @@ from vine_sharedport.manager.stock_factory import make_stock_factory
 from vine_sharedport.manager.systems import TASKVINE
 from vine_sharedport.pool.event_log import Event
 from vine_sharedport.worker.bundle import launcher_path
+
+from .fake_schedd import evaluate
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
 
@@ -66,26 +69,20 @@ def test_jobs_carry_the_marks_and_a_lease(tmp_path: Path, worker: str) -> None:
     rule = found["periodic_remove"]
 
     def removed(status: int, lease_left: int, in_state: int) -> Any:
-        values = {
-            "time()": "100000",
-            "JobStatus": str(status),
-            "VineSharedPortLease": str(100000 + lease_left),
-            "EnteredCurrentStatus": str(100000 - in_state),
-            "=!=": "!=",
-            "&&": "and",
-            "||": "or",
+        now = int(time.time())
+        ad = {
+            "JobStatus": status,
+            "VineSharedPortLease": now + lease_left,
+            "EnteredCurrentStatus": now - in_state,
         }
-        text = rule
-        for name, value in values.items():
-            text = text.replace(name, value)
-        return eval(text)
+        return evaluate(rule, ad)
 
     assert removed(1, -10, 1000) is True
     assert removed(5, -10, 1000) is True
     for at_work in (2, 6, 7):  # running, transferring output, suspended
         assert removed(at_work, -10, 1000) is False, "a worker at work ends by itself"
     assert removed(1, +10, 1000) is False, "renewed"
-    assert removed(1, -10, lease - 1) is False, "just evicted: its factory may renew it"
+    assert removed(1, -10, lease - 5) is False, "just evicted: its factory may renew it"
 
 
 def test_a_users_own_rule_of_removal_stays(tmp_path: Path, worker: str) -> None:
@@ -272,7 +269,7 @@ def test_the_default_directory_is_the_same_again_unless_it_is_in_use(tmp_path: P
 
 @pytest.mark.true_uid
 def test_only_one_factory_of_a_manager_submits_at_a_time() -> None:
-    name = f"test_{os.getpid()}"
+    name = f"test_{uuid.uuid4().hex}"
     with files.manager_lock(name) as first:
         assert first is True
         with files.manager_lock(name) as second:
