@@ -17,11 +17,18 @@ from typing import Callable
 import pytest
 from hypothesis import settings
 
+from . import parallel
+
 # Stable on every machine: the same examples each time, and no verdict by the clock.
 settings.register_profile("stable", derandomize=True, deadline=None)
 settings.load_profile("stable")
 
 _REQUIRED = {tier for tier in os.environ.get("VINE_SHAREDPORT_REQUIRE", "").split(",") if tier}
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Take what concerns the whole session from the modules beside this one."""
+    pluginmanager.register(parallel)
 
 
 def _open_descriptors() -> dict[int, str]:

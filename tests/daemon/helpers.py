@@ -107,17 +107,29 @@ def tcp_inode(local_port: int, remote: str) -> str:
 
 
 def pids_named(*names: str) -> dict[int, str]:
-    """Return the processes whose command name is one of these."""
+    """Return the processes that came of this one and whose command name is one of these."""
     found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 name = Path(f"/proc/{entry}/comm").read_text().strip()
+                if name in names and _is_ours(int(entry)):
+                    found[int(entry)] = name
             except OSError:
                 continue
-            if name in names:
-                found[int(entry)] = name
     return found
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether it descends from this process, or from one that left with our home directory."""
+    while pid != os.getpid():
+        status = Path(f"/proc/{pid}/status").read_text()
+        parent = int(status.partition("PPid:")[2].split()[0])
+        if parent <= 1:
+            home = f"HOME={os.environ['HOME']}".encode()
+            return home in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        pid = parent
+    return True
 
 
 def processes_with(*marks: str) -> dict[int, str]:
