@@ -42,9 +42,9 @@ if TYPE_CHECKING:
         WrongSecretError,
     )
     from vine_sharedport.htcondor_shared_link import Endpoint, attach, connect
-    from vine_sharedport.manager.factory import Factory
     from vine_sharedport.manager.settings import SharedPort
-    from vine_sharedport.manager.taskvine import Manager
+    from vine_sharedport.manager.stock_factory import Factory
+    from vine_sharedport.manager.taskvine import Manager, StockFactory
     from vine_sharedport.pool.discovery import discover
     from vine_sharedport.pool.personal import PersonalPool
     from vine_sharedport.pool.submit import submit_workers
@@ -53,11 +53,12 @@ if TYPE_CHECKING:
 # Ours; everything else is ndcctools.taskvine's.
 _HOME = {
     "Endpoint": "htcondor_shared_link",
-    "Factory": "manager.factory",
+    "Factory": "manager.stock_factory",
     "Manager": "manager.taskvine",
     "PersonalPool": "pool.personal",
     "SharedPort": "manager.settings",
     "Sinful": "wire.sinful",
+    "StockFactory": "manager.taskvine",
     "attach": "htcondor_shared_link",
     "connect": "htcondor_shared_link",
     "discover": "pool.discovery",
@@ -123,6 +124,7 @@ __all__ = [
     "SharedPortError",
     "Sinful",
     "SinfulError",
+    "StockFactory",
     "Verdict",
     "WrongSecretError",
     "attach",

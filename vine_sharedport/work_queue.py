@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import vine_sharedport
 
 if TYPE_CHECKING:
-    from vine_sharedport.manager.factory import WorkQueueFactory as Factory
-    from vine_sharedport.manager.work_queue import WorkQueue
+    from vine_sharedport.manager.stock_factory import WorkQueueFactory as Factory
+    from vine_sharedport.manager.work_queue import StockFactory, WorkQueue
 
-__all__ = ["Factory", "WorkQueue"]
+__all__ = ["Factory", "StockFactory", "WorkQueue"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,15 +21,16 @@ def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "Factory":
-        from vine_sharedport.manager.factory import WorkQueueFactory
+        from vine_sharedport.manager.stock_factory import WorkQueueFactory
 
         globals()[name] = WorkQueueFactory
         return WorkQueueFactory
-    if name in vine_sharedport.__all__ and name != "Manager":
+    if name in vine_sharedport.__all__ and name not in ("Manager", "StockFactory"):
         return getattr(vine_sharedport, name)
     from vine_sharedport.manager import work_queue
 
-    value = work_queue.WorkQueue if name == "WorkQueue" else work_queue.stock_attribute(name)
+    found = getattr(work_queue, name) if name in __all__ else None
+    value = found or work_queue.stock_attribute(name)
     globals()[name] = value
     return value
 

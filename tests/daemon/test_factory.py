@@ -523,7 +523,16 @@ def test_another_batch_type_is_the_stock_factory(manager: Any) -> None:
         manager.submit(vine.Task("echo here"))
         (task,) = finish(manager)
         assert task.output == "here\n"
-    assert type(workers).__module__ == "ndcctools.taskvine.manager"
+    assert isinstance(workers, vine.StockFactory)
+
+
+def test_without_a_batch_type_a_manager_with_a_shared_port_gets_workers_of_htcondor(
+    manager: Any, make_manager: Any
+) -> None:
+    assert type(vine.Factory(manager=manager)) is vine.Factory
+    by_tcp = vine.Factory(manager=make_manager(shared_port=False))
+    assert isinstance(by_tcp, vine.StockFactory)
+    assert by_tcp.batch_type == "local"
 
 
 def test_a_work_queue_gets_workers_too(pool: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import vine_sharedport
 from vine_sharedport.errors import DialError, LaunchError, OptionError, Verdict
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
@@ -29,8 +30,6 @@ from vine_sharedport.factory.removal import Removal
 from vine_sharedport.factory.target import default_directory
 from vine_sharedport.factory.watch import ManagerView, says_nobody_there
 from vine_sharedport.factory.where import Where
-from vine_sharedport.manager.stock_factory import make_stock_factory
-from vine_sharedport.manager.systems import TASKVINE
 from vine_sharedport.pool.event_log import Event
 from vine_sharedport.worker.bundle import launcher_path
 
@@ -507,7 +506,7 @@ def stock(tmp_path: Path, **options: Any) -> Any:
     pytest.importorskip("ndcctools.taskvine")
     link = SimpleNamespace(address=ADDRESS, secret_file=None)
     manager = SimpleNamespace(port=1234, shared_port=link, logging_directory=str(tmp_path))
-    factory = make_stock_factory(TASKVINE, "ndcctools.taskvine", "k8s", manager, options)
+    factory = vine_sharedport.StockFactory("k8s", manager, **options)
     factory._config_file = "config"
     return factory
 

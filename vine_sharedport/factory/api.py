@@ -97,7 +97,8 @@ class Factory:
     closes, this program ends (by whatever), or the manager does.
 
     Args:
-        batch_type: ``condor``.
+        batch_type: ``condor``, which is the default where the manager has a shared port, and
+            elsewhere ``local``, as stock. For another one a ``StockFactory`` is made.
         manager: A manager made with ``shared_port=``.
         manager_host_port: As stock; ``HOST:PORT`` of a manager, for the stock factory.
         manager_name: Name of a manager that was started in the present directory, or on this
@@ -115,7 +116,7 @@ class Factory:
 
     def __init__(
         self,
-        batch_type: str = "condor",
+        batch_type: str | None = None,
         manager: Any = None,
         manager_host_port: str | None = None,
         manager_name: str | None = None,

@@ -1,21 +1,22 @@
-"""``ndcctools``' own Factory, for batch systems other than HTCondor, with our launcher."""
+"""``Factory``: ours for HTCondor; ``ndcctools``' own, with our launcher, for other systems."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import os
 import shutil
 import tempfile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vine_sharedport.errors import OptionError
-from vine_sharedport.factory.options import field_name
-from vine_sharedport.manager.systems import System, missing
+from vine_sharedport.errors import OptionError, SettingError
+from vine_sharedport.factory import api, target
+from vine_sharedport.factory.options import BATCH_TYPES, field_name
 from vine_sharedport.pool.worker_job import run_directory
 from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
 
-__all__ = ["make_stock_factory"]
+__all__ = ["Factory", "WithLauncher", "WorkQueueFactory"]
 
 log = logging.getLogger(__name__)
 
@@ -26,95 +27,146 @@ _PROGRAMS = {
     "moab": "msub", "lsf": "bsub",
 }  # fmt: skip
 
-_CONSTRUCTOR = (
-    "manager_host_port", "manager_name", "factory_binary", "worker_binary", "log_file",
-)  # fmt: skip
-
 # Our names for options that it knows by another one alone.
-_STOCK_NAMES = {"directory": "scratch_dir"}
+_STOCK_NAMES = {"directory": "scratch_dir", "password_file": "password"}
 
 
-def make_stock_factory(
-    system: System, module: str, batch_type: str, manager: Any, options: dict[str, Any]
-) -> Any:
-    """Return a stock factory, whose workers come through the shared port if there is one.
+class Factory(api.Factory):
+    """HTCondor workers that come, stay as long as they are needed, and are accounted for."""
 
-    Args:
-        system: TaskVine or Work Queue.
-        module: Its Python module.
-        batch_type: Such as ``slurm``; ``local`` workers connect to the manager's port.
-        manager: The manager, or None.
-        options: What the stock class's constructor takes besides, and its options.
+    # What help() shows.
+    __doc__ = api.Factory.__doc__
+
+    _home = "taskvine"
+
+    if not TYPE_CHECKING:  # for which a factory is one of ours
+
+        def __new__(
+            cls, batch_type: str | None = None, manager: Any = None, *args: Any, **options: Any
+        ) -> Any:
+            """Return ours, or for another batch system ``StockFactory``, and say so."""
+            if batch_type is None:
+                ours = getattr(manager, "shared_port", None) or options.get("address")
+                batch_type = "condor" if ours else "local"
+            if batch_type == "condor":
+                return super().__new__(cls)
+            home = importlib.import_module(f"vine_sharedport.manager.{cls._home}")
+            return home.StockFactory(batch_type, manager, *args, **options)
+
+
+class WorkQueueFactory(Factory):
+    """The same for a Work Queue."""
+
+    __doc__ = (api.Factory.__doc__ or "").replace("vine.", "wq.")
+
+    _home = "work_queue"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("system", "work_queue")
+        super().__init__(*args, **options)
+
+
+WorkQueueFactory.__name__ = WorkQueueFactory.__qualname__ = "Factory"
+
+
+class WithLauncher:
+    """What makes the stock factory's workers come through the manager's shared port."""
+
+    _bundle: tuple[str, ...] = ()
+    _factory_proc: Any = None  # what the stock __del__ asks for, also where nothing was made
+
+    def __init__(
+        self,
+        batch_type: str = "local",
+        manager: Any = None,
+        manager_host_port: str | None = None,
+        manager_name: str | None = None,
+        factory_binary: str | None = None,
+        worker_binary: str | None = None,
+        log_file: str | None = None,
+        **options: Any,
+    ) -> None:
+        _check(batch_type)
+        target.check_manager(manager)
+        program = _PROGRAMS.get(batch_type)
+        if program is not None and shutil.which(program) is None:
+            log.warning(
+                "no worker will come: batch_type is %r, and its program %s is not on PATH; for "
+                "workers in HTCondor write 'condor'", batch_type, program,
+            )  # fmt: skip
+        log.info(
+            "batch_type is %r: ndcctools' own factory starts the workers; for workers in "
+            "HTCondor write 'condor'", batch_type,
+        )  # fmt: skip
+        named = {self._stock_name(batch_type, name): value for name, value in options.items()}
+        link = None if batch_type == "local" else getattr(manager, "shared_port", None)
+        stock: Any = super()
+        stock.__init__(
+            batch_type,
+            # It asks the manager by TCP, on this machine; the workers get the other address.
+            manager if link is None else None,
+            manager_host_port if link is None else f"localhost:{manager.port}",
+            manager_name,
+            factory_binary,
+            worker_binary,
+            log_file or os.devnull,
+        )
+        if link is not None:
+            directory = tempfile.mkdtemp(prefix="workers-", dir=run_directory(manager))
+            directory = os.path.join(directory, "bundle")
+            write_bundle(directory, str(link.address), secret_file=link.secret_file)
+            self._bundle = tuple(os.path.join(directory, n) for n in os.listdir(directory))
+        for name, value in named.items():
+            setattr(self, name, value)
+
+    def _stock_name(self, batch_type: str, name: str) -> str:
+        """Return the stock class's name of an option."""
+        known: list[str] = self._command_line_options  # type: ignore[attr-defined]
+        plain = name.replace("-", "_")
+        # What it supports need not make sense for HTCondor, as k8s_image.
+        if plain.replace("_", "-") in known:
+            return plain
+        field = field_name(name)
+        found = _STOCK_NAMES.get(field, field)
+        if found.replace("_", "-") in known:
+            return found
+        raise OptionError(
+            f"the stock factory, which starts workers by {batch_type!r}, has no option {name}; "
+            "leave it out, or use batch_type 'condor'"
+        )
+
+    def _construct_command_line(self) -> list[str]:
+        stock: Any = super()
+        if not self._bundle:
+            return list(stock._construct_command_line())
+        # Here, for a wrapper may be set as long as it does not run.
+        options: dict[str, Any] = self._opts  # type: ignore[attr-defined]
+        own = options.pop("wrapper", None)
+        # vine_factory puts it before the worker's command, and nothing between.
+        options["wrapper"] = f"{own} ./{LAUNCHER}" if own else f"./{LAUNCHER}"
+        try:
+            program, *rest = stock._construct_command_line()
+        finally:
+            del options["wrapper"]
+            if own is not None:
+                options["wrapper"] = own
+        return [program, *(f"--wrapper-input={path}" for path in self._bundle), *rest]
+
+
+def _check(batch_type: Any) -> None:
+    """Refuse what is no batch system, but what people write who mean HTCondor.
 
     Raises:
-        MissingDependencyError: The system is not installed.
-        OptionError: The stock class has no such option.
+        SettingError: It is.
     """
-    try:
-        stock: Any = importlib.import_module(module).Factory
-    except ImportError as error:
-        raise missing(system.name, error) from None  # the message has it
-    program = _PROGRAMS.get(batch_type)
-    if program is not None and shutil.which(program) is None:
-        log.warning(
-            "no worker will come: batch_type is %r, and its program %s is not on PATH; for "
-            "workers in HTCondor write 'condor'", batch_type, program,
-        )  # fmt: skip
-    given = {name: options.pop(name) for name in _CONSTRUCTOR if options.get(name) is not None}
-    named = {_stock_name(stock, batch_type, name): value for name, value in options.items()}
-    link = getattr(manager, "shared_port", None)
-    if link is None or batch_type == "local":
-        if manager is not None:
-            given["manager"] = manager
-        factory = stock(batch_type, **given)
-    else:
-        # It asks the manager by TCP, on this machine; the workers get the other address.
-        given["manager_host_port"] = f"localhost:{manager.port}"
-        factory = _with_launcher(stock)(batch_type, **given)
-        logs = run_directory(manager)
-        directory = os.path.join(tempfile.mkdtemp(prefix="workers-", dir=logs), "bundle")
-        write_bundle(directory, str(link.address), secret_file=link.secret_file)
-        factory._bundle = [os.path.join(directory, name) for name in os.listdir(directory)]
-    for name, value in named.items():
-        setattr(factory, name, value)
-    return factory
-
-
-def _stock_name(stock: Any, batch_type: str, name: str) -> str:
-    """Return the stock class's name of an option."""
-    plain = name.replace("-", "_")
-    # What it supports need not make sense for HTCondor, as k8s_image.
-    if plain.replace("_", "-") in stock._command_line_options:
-        return plain
-    field = field_name(name)
-    found = _STOCK_NAMES.get(field, field)
-    if found.replace("_", "-") in stock._command_line_options:
-        return found
-    raise OptionError(
-        f"the stock factory, which starts workers by {batch_type!r}, has no option {name}; "
-        "leave it out, or use batch_type 'condor'"
-    )
-
-
-def _with_launcher(stock: Any) -> Any:
-    """Return the stock class with further inputs; it has one ``wrapper_input`` alone."""
-
-    class Factory(stock):  # type: ignore[misc]  # ndcctools has no types
-        """The stock factory, whose workers come through the shared port."""
-
-        _bundle: tuple[str, ...] = ()
-
-        def _construct_command_line(self) -> list[str]:
-            # Here, for a wrapper may be set as long as it does not run.
-            own = self._opts.pop("wrapper", None)
-            # vine_factory puts it before the worker's command, and nothing between.
-            self._opts["wrapper"] = f"{own} ./{LAUNCHER}" if own else f"./{LAUNCHER}"
-            try:
-                program, *rest = super()._construct_command_line()
-            finally:
-                del self._opts["wrapper"]
-                if own is not None:
-                    self._opts["wrapper"] = own
-            return [program, *(f"--wrapper-input={path}" for path in self._bundle), *rest]
-
-    return Factory
+    if not isinstance(batch_type, str):
+        raise SettingError(
+            f"batch_type is a {type(batch_type).__name__}, wanted is the name of a batch "
+            'system; write vine.Factory("condor", manager=m)'
+        )
+    if batch_type not in BATCH_TYPES:
+        near = difflib.get_close_matches(batch_type.lower(), BATCH_TYPES, n=1)
+        if near:
+            raise SettingError(
+                f"batch_type is {batch_type!r}, which is no batch system; write {near[0]!r}"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vine_sharedport.manager.extension import extend
+from vine_sharedport.manager.stock_factory import WithLauncher
 from vine_sharedport.manager.systems import TASKVINE, found_in, missing
 
 try:
@@ -12,7 +13,7 @@ try:
 except ImportError as error:
     raise missing("TaskVine", error) from None  # the message has it
 
-__all__ = ["Manager", "stock_attribute", "stock_names"]
+__all__ = ["Manager", "StockFactory", "stock_attribute", "stock_names"]
 
 
 def stock_attribute(name: str) -> Any:
@@ -50,3 +51,11 @@ class Manager(_stock.Manager):  # type: ignore[misc]  # ndcctools has no types
 
 
 extend(Manager, TASKVINE)
+
+
+class StockFactory(WithLauncher, _stock.Factory):  # type: ignore[misc]
+    """``ndcctools.taskvine.Factory``; workers come through the manager's shared port.
+
+    Those of ``batch_type="local"`` come by its TCP port. Takes every argument of the stock
+    class, and its options.
+    """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vine_sharedport.manager.extension import extend
+from vine_sharedport.manager.stock_factory import WithLauncher
 from vine_sharedport.manager.systems import WORK_QUEUE, found_in, missing, missing_cloudpickle
 
 try:
@@ -12,7 +13,7 @@ try:
 except ImportError as error:
     raise missing("Work Queue", error) from None  # the message has it
 
-__all__ = ["WorkQueue", "stock_attribute", "stock_names"]
+__all__ = ["StockFactory", "WorkQueue", "stock_attribute", "stock_names"]
 
 
 def stock_attribute(name: str) -> Any:
@@ -47,3 +48,7 @@ class WorkQueue(_stock.WorkQueue):  # type: ignore[misc]  # ndcctools has no typ
 
 
 extend(WorkQueue, WORK_QUEUE)
+
+
+class StockFactory(WithLauncher, _stock.Factory):  # type: ignore[misc]
+    """``ndcctools.work_queue.Factory``, as ``vine_sharedport.StockFactory``."""
