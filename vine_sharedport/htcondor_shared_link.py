@@ -16,18 +16,19 @@ import logging
 import os
 import time
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
 from vine_sharedport.link.ad_file import parse_my_address
-from vine_sharedport.link.commands import worker_command
+from vine_sharedport.link.commands import manager_worker_command
 from vine_sharedport.link.counters import Gauge
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.endpoint import Endpoint, Limits
 from vine_sharedport.link.porter import Settings
 from vine_sharedport.link.porter_handle import PorterHandle
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
@@ -41,7 +42,7 @@ _LOOK_INTERVAL = 2.0
 _RESTART_TIME = 10.0
 
 # For who asks for another attribute of a link: Python itself guesses the misspelt ones alone.
-_TOLD = "address, counters, log_file, mode, secret_file, sock_id"
+_TOLD = "address, counters, log_file, mode, reference, secret_file, sock_id"
 _MEANT = {
     **{"secret": "secret_file", "name": "sock_id"},
     **{"port": "address.port", "host": "address.host"},
@@ -83,12 +84,7 @@ class Link:
         secret_file: File that workers must hold a copy of; None without a gate.
         log_file: The porter's log; None without one.
         mode: ``direct`` or ``relay``.
-        worker: The worker's program that is the server's own.
-        worker_options: Options that it needs for this server.
     """
-
-    worker = "vine_worker"
-    worker_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -108,7 +104,11 @@ class Link:
         self._is_open = True
         self._pid = os.getpid()
         self._last = Counts(0, 0, {}, 0)
-        self._address = address.with_sock(self.sock_id)
+        self._reference = Reference(
+            address.with_sock(self.sock_id),
+            secret_file and os.path.abspath(secret_file),
+            directory=self.log_file and os.path.dirname(self.log_file),
+        )
         self._ad_file = ad_file
         self._ad_time = 0
         self._told: Sinful | None = None  # the address that the program may have handed on
@@ -117,7 +117,7 @@ class Link:
 
     def __repr__(self) -> str:
         state = "open" if self.is_open else "closed"
-        return f"<Link {self._address} {self.mode} {state}>"
+        return f"<Link {self._reference} {self.mode} {state}>"
 
     if not TYPE_CHECKING:  # for which any name would be right
 
@@ -134,16 +134,25 @@ class Link:
                 changed = os.stat(self._ad_file).st_mtime_ns
                 if changed != self._ad_time:
                     with open(self._ad_file, encoding="utf-8", errors="replace") as file:
-                        self._address = parse_my_address(file.read()).with_sock(self.sock_id)
+                        found = parse_my_address(file.read()).with_sock(self.sock_id)
+                    self._reference = replace(self._reference, address=found)
                     self._ad_time = changed
-        return self._address
+        return self._reference.address
+
+    @property
+    def reference(self) -> Reference:
+        """What stands for the manager where its object is not, in other processes too."""
+        _ = self.address
+        return self._reference
+
+    def describe(self, **known: Any) -> None:
+        """Set what else is known of the manager, by the names of ``Reference``."""
+        self._reference = replace(self._reference, **known)
 
     @property
     def worker_command(self) -> str:
         """The line that starts a worker by hand, to be pasted into a shell."""
-        return worker_command(
-            str(self.address), self.secret_file, worker=self.worker, options=self.worker_options
-        )
+        return manager_worker_command(self.reference)
 
     @property
     def is_open(self) -> bool:

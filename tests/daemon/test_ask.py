@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.factory.ask import ManagerPlace, ManagerUnreachable, ask
+from vine_sharedport.factory.ask import ManagerUnreachable, ask
 from vine_sharedport.factory.demand import workers_needed
 from vine_sharedport.factory.options import Options
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.wire.sinful import Sinful
 
 from . import helpers
 
@@ -32,11 +34,14 @@ vine = pytest.importorskip("vine_sharedport")
 ASKER = """
 import json, sys
 from vine_sharedport.errors import DialError
-from vine_sharedport.factory.ask import ManagerPlace, ask
+from vine_sharedport.factory.ask import ask
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.wire.sinful import Sinful
 place, questions, timeout = json.loads(sys.argv[1])
+manager = Reference(**{**place, "address": Sinful.parse(place["address"])})
 for what in questions:
     try:
-        print(json.dumps(ask(ManagerPlace(**place), what, timeout=timeout)), flush=True)
+        print(json.dumps(ask(manager, what, timeout=timeout)), flush=True)
     except DialError as error:
         print(json.dumps(f"{type(error).__name__}: {error}"), flush=True)
 """
@@ -84,19 +89,20 @@ def system(request: pytest.FixtureRequest, pool: Any, tmp_path: Path) -> Iterato
     os.chdir(before)
 
 
-def place_of(system: System, manager: Any, way: str, **more: Any) -> ManagerPlace:
+def place_of(system: System, manager: Any, way: str, **more: Any) -> Reference:
     """Return where the manager is, by TCP or by its shared port."""
     if way == "tcp":
-        return ManagerPlace(host="127.0.0.1", port=manager.port, system=system.name, **more)
-    link = manager.shared_port
-    return ManagerPlace(str(link.address), link.secret_file, system=system.name, **more)
+        return Reference(Sinful("127.0.0.1", manager.port), system=system.name, **more)
+    found: Reference = manager.shared_port.reference
+    assert dataclasses.replace(found, **more) == found, "it knows all by itself"
+    assert found.system == system.name
+    return found
 
 
-def asked(
-    manager: Any, place: ManagerPlace, *questions: str, timeout: float = 30.0
-) -> list[Any]:
+def asked(manager: Any, place: Reference, *questions: str, timeout: float = 30.0) -> list[Any]:
     """Ask from another process while the manager waits for tasks; return the answers."""
-    argument = json.dumps([dataclasses.asdict(place), questions, timeout])
+    plain = {**dataclasses.asdict(place), "address": str(place)}
+    argument = json.dumps([plain, questions, timeout])
     with tempfile.TemporaryFile("w+") as output:  # has room, which a pipe may not have
         with subprocess.Popen(
             [sys.executable, "-W", "error", "-c", ASKER, argument],
@@ -156,7 +162,7 @@ def test_a_manager_tells_its_tasks_and_workers(
 def test_the_name_of_the_system_need_not_be_right(system: System) -> None:
     manager = system.make(shared_port=False)
     other = {"taskvine": "work_queue", "work_queue": "taskvine"}[system.name]
-    place = ManagerPlace(host="127.0.0.1", port=manager.port, system=other)
+    place = Reference(Sinful("127.0.0.1", manager.port), system=other)
     ((status,),) = asked(manager, place, "manager")
     assert status["port"] == manager.port
 

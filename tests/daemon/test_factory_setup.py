@@ -16,7 +16,7 @@ import pytest
 from vine_sharedport.errors import OptionError
 from vine_sharedport.factory import files
 from vine_sharedport.factory.options import read_config
-from vine_sharedport.factory.target import values_of_name
+from vine_sharedport.factory.target import find_by_name
 
 from . import helpers
 from .factory_helpers import SWIFT, drive, finish, read, wait_until_gone
@@ -84,7 +84,7 @@ def test_a_manager_is_found_by_its_own_name_where_it_was_started(
     assert "are called 'my sweep'; say which" in found.communicate()[1]
     # One that has ended is none.
     manager._free()
-    assert values_of_name("my sweep")["address"] != str(manager.shared_port.address)
+    assert find_by_name("my sweep").address != manager.shared_port.address
 
 
 @pytest.mark.parametrize("form", ["of the shared port", "of the manager"])

@@ -169,7 +169,7 @@ def test_a_name_in_another_directory_leads_to_the_managers_address(
     elsewhere = site.terminal("elsewhere")
     message = waiting(elsewhere, f"vine_sharedport factory -M sweep {FLAGS}")
     assert f"no manager called 'sweep' runs in or below {elsewhere.directory}" in message.text
-    assert f"One runs in {site.base}/prog:" in message.text
+    assert f"One has its logs in {site.base}/prog/" in message.text
     assert "TLS" not in message.text
     serve(elsewhere, message.next_step())
 

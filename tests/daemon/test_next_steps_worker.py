@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.link.run_file import RUN_FILE, Run, read_run_file
+from vine_sharedport.link.run_file import RUN_FILE, read_run_file
 
 from .next_steps import Message, Terminal
 
@@ -58,8 +58,8 @@ class Server:
         )
         run = read_run_file(str(path))
         assert run is not None
-        self.run: Run = run
-        self.address = shlex.quote(str(run.address))
+        self.run = run
+        self.address = shlex.quote(str(run))
         self.secret = str(run.secret_file)
 
 

@@ -110,7 +110,8 @@ def test_the_workers_options_and_variables_arrive_byte_for_byte(
     program.chmod(0o755)
     options = ["$$(X)", "$(X)", "$ENV(HOME)", 'it\'s "here"', "$$([1+1])"]
     text = describe_workers(
-        manager, str(tmp_path), worker=str(program), worker_options=options,
+        manager.shared_port.reference, str(tmp_path),
+        worker=str(program), worker_options=options,
         environment={"TOLD": "$$(X) $(X)"},
     )  # fmt: skip
     write_package(str(tmp_path / PACKAGE))
@@ -199,7 +200,7 @@ def test_a_worker_of_the_image_alone_is_named_and_not_sent(
     manager: Any, tmp_path: Path
 ) -> None:
     text = describe_workers(
-        manager, str(tmp_path), worker="/opt/vine/bin/vine_worker",
+        manager.shared_port.reference, str(tmp_path), worker="/opt/vine/bin/vine_worker",
         container_image="docker://example.org/vine:7.14",
     )  # fmt: skip
     assert "arguments = \"'/opt/vine/bin/vine_worker' " in text

@@ -220,7 +220,7 @@ def submitted(
 
     directory.mkdir(exist_ok=True)
     options.setdefault("timeout", 60)
-    described = describe_workers(manager, str(directory), **options)
+    described = describe_workers(manager.shared_port.reference, str(directory), **options)
     description = where.adapt(described, str(directory))
     write_package(str(directory / PACKAGE))
     schedd = locate(where.schedd)

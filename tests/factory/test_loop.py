@@ -17,7 +17,6 @@ from vine_sharedport.errors import DialError, LaunchError, OptionError, Verdict
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.adapt import read_description
-from vine_sharedport.factory.ask import ManagerPlace
 from vine_sharedport.factory.brake import EXIT_REASONS, Brake
 from vine_sharedport.factory.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs import Job, JobTable
@@ -30,7 +29,9 @@ from vine_sharedport.factory.removal import Removal
 from vine_sharedport.factory.target import default_directory
 from vine_sharedport.factory.watch import ManagerView, says_nobody_there
 from vine_sharedport.factory.where import Where
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.event_log import Event
+from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.bundle import launcher_path
 
 from .fake_schedd import evaluate
@@ -296,7 +297,7 @@ def test_only_one_factory_of_a_manager_submits_at_a_time() -> None:
 def test_a_busy_manager_or_a_restart_of_htcondor_is_no_end(
     verdict: Verdict, address: str | None, nobody: bool
 ) -> None:
-    place = ManagerPlace(address=address, host="h", port=1)
+    place = Reference(Sinful.parse(address or "<192.0.2.7:1>"))
     assert says_nobody_there(DialError("x", verdict), place) is nobody
 
 
@@ -504,8 +505,8 @@ def test_a_schedd_that_is_away_at_the_end_is_asked_less_and_less_and_told_of_onc
 
 def stock(tmp_path: Path, **options: Any) -> Any:
     pytest.importorskip("ndcctools.taskvine")
-    link = SimpleNamespace(address=ADDRESS, secret_file=None)
-    manager = SimpleNamespace(port=1234, shared_port=link, logging_directory=str(tmp_path))
+    reference = Reference(Sinful.parse(ADDRESS), directory=str(tmp_path))
+    manager = SimpleNamespace(port=1234, shared_port=SimpleNamespace(reference=reference))
     factory = vine_sharedport.StockFactory("k8s", manager, **options)
     factory._config_file = "config"
     return factory

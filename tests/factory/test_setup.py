@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -23,7 +22,6 @@ from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import files, process, setup, target
 from vine_sharedport.factory.api import Factory
 from vine_sharedport.factory.options import Options, read_config, write_config
-from vine_sharedport.pool.worker_job import run_directory
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
 ROOT = Path(__file__).parents[2]
@@ -520,16 +518,3 @@ os.kill(child, 9)
     assert found.stdout == "comes to this (0, 0)\n", found.stderr
     with setup.changing_config("/nonexistent"):  # who writes there tells what is wrong
         pass
-
-
-# --- the directory
-
-
-def test_a_factory_is_beside_the_files_of_its_managers_run(tmp_path: Path) -> None:
-    link = SimpleNamespace(log_file=str(tmp_path / "run" / "shared_port.log"))
-    logs = str(tmp_path / "vine-logs")
-    taskvine = SimpleNamespace(logging_directory=logs, shared_port=link)
-    assert run_directory(taskvine) == logs
-    assert run_directory(SimpleNamespace(shared_port=link)) == str(tmp_path / "run")
-    without_log = SimpleNamespace(shared_port=SimpleNamespace(log_file=None))
-    assert run_directory(without_log) == os.getcwd()

@@ -9,17 +9,19 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TextIO
 
 import pytest
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import files, runs, setup, target
 from vine_sharedport.factory.options import Options, read_config, write_config
-from vine_sharedport.link.run_file import Run, write_run_file
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.link.run_file import LOG_FILE, write_run_file
 from vine_sharedport.wire.sinful import Sinful
 
 HOST = Sinful.parse("<192.0.2.7:9618>")
-Start = Callable[..., None]
+Start = Callable[..., TextIO]
 
 
 @pytest.fixture(autouse=True)
@@ -33,18 +35,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def start(here: Path) -> Iterator[Start]:
-    """Return a function that leaves what a manager does which runs in this directory."""
+    """Return a function that does as a manager here does; to close its log ends it."""
     with contextlib.ExitStack() as stack:
 
         def run(
             name: str | None, sock_id: str, secret: str | None, *, ssl: bool = False
-        ) -> None:
+        ) -> TextIO:
             logs = here / "vine-run-info" / sock_id / "vine-logs"
             logs.mkdir(parents=True)
             endpoint = stack.enter_context(socket.socket(socket.AF_UNIX))
             endpoint.bind(str(here / sock_id))
             endpoint.listen()
-            write_run_file(str(logs), Run(name, sock_id, str(here / sock_id), secret, ssl))
+            log = stack.enter_context(open(logs / LOG_FILE, "w"))
+            address, directory = HOST.with_sock(sock_id), str(logs)
+            write_run_file(
+                Reference(
+                    address, secret, tls=ssl, name=name, directory=directory,
+                    socket=str(here / sock_id),
+                )
+            )  # fmt: skip
+            return log
 
         yield run
 
@@ -52,7 +62,7 @@ def start(here: Path) -> Iterator[Start]:
 def waiting(**more: object) -> Options:
     """Return the options with which a factory has begun that waits for "sweep"."""
     return Options.make({
-        "manager_name": "sweep", **target.values_of_name("sweep"), **more,
+        "manager_name": "sweep", **target.values_of(target.find_by_name("sweep")), **more,
     })  # fmt: skip
 
 
@@ -104,11 +114,11 @@ def test_a_manager_of_another_htcondor_is_told_from_one_of_this(
 def test_one_that_was_started_again_is_found_with_its_own_secret_or_none(
     start: Start, here: Path
 ) -> None:
-    start("sweep", "vine_1_a", "/first.secret", ssl=True)
+    first = start("sweep", "vine_1_a", "/first.secret", ssl=True)
     before = waiting()
     assert where(before) == ("vine_1_a", "/first.secret")
     assert before.ssl
-    (here / "vine_1_a").unlink()
+    first.close()
     assert target.look_again(before) == before, "nobody is there: nothing is better"
     start("sweep", "vine_2_b", None)
     after = target.look_again(before)

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vine_sharedport.link.run_file import RUN_FILE, Run, read_run_file, write_run_file
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.link.run_file import (
+    LOG_FILE,
+    RUN_FILE,
+    called,
+    read_run_file,
+    running_managers,
+    write_run_file,
+)
+from vine_sharedport.wire.sinful import Sinful
 
-RUN = Run("my sweep", "vine_42", "/run/condor/vine_42", "/home/ann/vine_42.secret", ssl=True)
+ADDRESS = Sinful.parse("<192.0.2.7:9618?sock=vine_42>")
+MANAGER = Reference(
+    ADDRESS, "/home/ann/vine_42.secret", "work_queue", tls=True, password_file="/p",
+    name="my sweep", socket="/run/condor/vine_42",
+)  # fmt: skip
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    for run in (RUN, Run(None, "vine_42", "/s")):
-        write_run_file(str(tmp_path), run)
-        assert read_run_file(str(tmp_path / RUN_FILE)) == run
+    for manager in (MANAGER, Reference(ADDRESS)):
+        manager = replace(manager, directory=str(tmp_path))
+        write_run_file(manager)
+        assert read_run_file(str(tmp_path / RUN_FILE)) == manager
     assert [path.name for path in tmp_path.iterdir()] == [RUN_FILE]
 
 
@@ -25,10 +41,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     "values",
     [
         None, [], "x", {}, {"name": "a"},
-        {"name": 3, "sock_id": "a", "socket": "/s", "secret_file": None, "ssl": False},
-        {"name": "a", "sock_id": None, "socket": "/s", "secret_file": None, "ssl": False},
-        {"name": "a", "sock_id": "a", "socket": "/s", "secret_file": None, "ssl": "no"},
-        {"name": "a", "sock_id": "a", "socket": "\ud800", "secret_file": None, "ssl": False},
+        {"address": str(ADDRESS), "name": 3},
+        {"address": None},
+        {"address": "<192.0.2.7:9618>"},
+        {"address": "nonsense"},
+        {"address": str(ADDRESS), "tls": "no"},
+        {"address": str(ADDRESS), "system": "another"},
+        {"address": str(ADDRESS), "socket": "\ud800"},
     ],
 )  # fmt: skip
 def test_what_is_something_else_is_no_run(values: Any, tmp_path: Path) -> None:
@@ -41,9 +60,30 @@ def test_what_is_something_else_is_no_run(values: Any, tmp_path: Path) -> None:
 
 
 def test_another_users_file_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_run_file(str(tmp_path), Run("sweep", "vine_1", "/tmp/vine_1"))
+    write_run_file(Reference(ADDRESS, directory=str(tmp_path)))
     path = str(tmp_path / RUN_FILE)
     assert read_run_file(path) is not None
     owner = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
     assert read_run_file(path) is None
+
+
+def test_managers_that_run_are_found_by_the_log_that_is_open(tmp_path: Path) -> None:
+    names = ("one", "two", "two-more")
+    for number, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        manager = replace(MANAGER, name=name, directory=str(tmp_path / name))
+        write_run_file(manager)
+        os.utime(tmp_path / name / RUN_FILE, (number, number))
+    before = running_managers()
+    with contextlib.ExitStack() as logs:
+        for name in names:
+            logs.enter_context(open(tmp_path / name / LOG_FILE, "w"))
+        found = [x.name for x in running_managers("work_queue", str(tmp_path))]
+        assert found == ["two-more", "two", "one"], "the last one first"
+        assert [x.name for x in running_managers(below=str(tmp_path / "two"))] == ["two"]
+        assert running_managers("taskvine", str(tmp_path)) == []
+        assert len(running_managers()) == len(before) + 3
+        assert [x.name for x in called("two", running_managers())] == ["two"]
+        assert len(called("vine_42", running_managers(below=str(tmp_path)))) == 3
+    assert running_managers(below=str(tmp_path)) == []

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.submit import describe_workers
 from vine_sharedport.worker import shim
 
@@ -29,7 +30,8 @@ def worker(tmp_path: Path) -> str:
 
 
 def _describe(tmp_path: Path, **kwargs: Any) -> dict[str, str]:
-    text = describe_workers(ADDRESS, str(tmp_path), **kwargs)
+    files = {x: kwargs.pop(x, None) for x in ("secret_file", "password_file")}
+    text = describe_workers(Reference.of(ADDRESS, **files), str(tmp_path), **kwargs)
     return dict(line.split(" = ", 1) for line in text.splitlines())
 
 
@@ -74,9 +76,9 @@ def test_without_the_shim_the_relay_alone_travels(
     assert "as it had no C compiler: workers use the relay" in record.getMessage()
 
 
-def test_an_address_without_a_port_is_refused(tmp_path: Path, worker: str) -> None:
+def test_an_address_without_a_port_is_refused() -> None:
     with pytest.raises(LaunchError, match="names no port to connect to"):
-        describe_workers("<192.0.2.7:0?sock=vine_42>", str(tmp_path), worker=worker)
+        Reference.of("<192.0.2.7:0?sock=vine_42>")
 
 
 @pytest.mark.parametrize(

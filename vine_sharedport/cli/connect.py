@@ -23,7 +23,8 @@ from vine_sharedport.errors import (
 )
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.commands import connect_command
-from vine_sharedport.link.run_file import Run, secret_file_of
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.link.run_file import secret_file_of
 
 __all__ = ["add_connect"]
 
@@ -67,8 +68,8 @@ def _connect(options: argparse.Namespace) -> int:
     from vine_sharedport.link.secret import read_secret_file
     from vine_sharedport.wire.sinful import Sinful
 
-    def line(run: Run) -> str:
-        return connect_command(str(run.address), run.secret_file)
+    def line(manager: Reference) -> str:
+        return connect_command(str(manager), manager.secret_file)
 
     if not options.address:
         what = no_address(options.address, "ADDRESS", environment.ADDRESS)

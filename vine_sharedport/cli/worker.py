@@ -7,6 +7,7 @@ import logging
 import os
 import shlex
 import sys
+from functools import partial
 
 from vine_sharedport import environment
 from vine_sharedport.cli.common import (
@@ -24,8 +25,7 @@ from vine_sharedport.errors import (
     WrongSecretError,
 )
 from vine_sharedport.link.advice import PRINT_IT, its_manager
-from vine_sharedport.link.commands import worker_command
-from vine_sharedport.link.run_file import Run
+from vine_sharedport.link.commands import manager_worker_command, worker_command
 
 __all__ = ["add_worker"]
 
@@ -121,12 +121,6 @@ def _use_words(options: argparse.Namespace) -> None:
     if options.address and not words:
         return
 
-    def line(run: Run) -> str:
-        return worker_command(
-            str(run.address), run.secret_file, worker=run.worker,
-            options=run.options(options.options),
-        )  # fmt: skip
-
     if options.address and words:
         what = f"{shlex.join(words)!r} is too much beside --address; leave it out"
         again = worker_command(
@@ -139,6 +133,7 @@ def _use_words(options: argparse.Namespace) -> None:
         what = f"{shlex.join(words)!r} is no address of a manager"
     else:
         what = no_address(options.address, "--address", environment.ADDRESS)
+    line = partial(manager_worker_command, options=options.options)
     options.parser.refuse(f"{what}; {its_manager(name, line)}")
 
 

@@ -21,8 +21,8 @@ from vine_sharedport.factory import FACTORIES, files, process, setup, target, us
 from vine_sharedport.factory.keeper import keep
 from vine_sharedport.factory.options import Options, field_name, write_config
 from vine_sharedport.factory.report import Snapshot
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.submit import said_after_ctrl_c
-from vine_sharedport.pool.worker_job import run_directory
 from vine_sharedport.supervision import Process
 
 __all__ = ["Factory"]
@@ -99,7 +99,7 @@ class Factory:
     Args:
         batch_type: ``condor``, which is the default where the manager has a shared port, and
             elsewhere ``local``, as stock. For another one a ``StockFactory`` is made.
-        manager: A manager made with ``shared_port=``.
+        manager: A manager made with ``shared_port=``, or its ``shared_port.reference``.
         manager_host_port: As stock; ``HOST:PORT`` of a manager, for the stock factory.
         manager_name: Name of a manager that was started in the present directory, or on this
             host with ``SharedPort(name=...)``.
@@ -134,11 +134,13 @@ class Factory:
         self._told: set[str] = set()  # causes of problems
         self._looked = 0.0
         self._given: dict[str, Any] = {}
-        self._has_manager = manager is not None
+        self._has_manager = manager is not None and not isinstance(manager, Reference)
         self._is_used = False  # for what it is there for
         if manager is not None:
-            self._given.update(target.values_of_manager(manager))
-            self._base_directory = run_directory(manager)
+            target.check_manager(manager)
+            reference = Reference.of(manager)
+            self._given.update(target.values_of(reference))
+            self._base_directory = reference.directory
         named = {
             "batch_type": batch_type,
             "manager_host_port": manager_host_port,
@@ -157,7 +159,7 @@ class Factory:
                 "the factory does not know its manager; give manager= with shared_port=True, "
                 "manager_name= of one on this host, or address= with secret_file="
             )
-        if manager is not None:
+        if self._has_manager:
             # It tells of those that were forgotten when it waits for tasks.
             manager.__dict__.setdefault(FACTORIES, weakref.WeakSet()).add(self)
 

@@ -11,29 +11,19 @@ import secrets
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import (
-    DialAttempt,
-    DialError,
-    SharedPortError,
-    SinfulError,
-    Verdict,
-    WrongSecretError,
-)
-from vine_sharedport.factory.options import Options
+from vine_sharedport.errors import DialError, SharedPortError, Verdict, WrongSecretError
 from vine_sharedport.link import dial
 from vine_sharedport.link.race import verdict_of
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.wire.gate import MAGIC
-from vine_sharedport.wire.sinful import Sinful
 
 __all__ = [
     "MAX_ANSWER",
     "MAX_VALUES",
     "OTHER_SECRET",
-    "ManagerPlace",
     "ManagerUnreachable",
     "ask",
     "read_answer",
@@ -80,59 +70,7 @@ class _ClosedError(Exception):
     """The manager closed the connection before it had said anything."""
 
 
-@dataclass(frozen=True)
-class ManagerPlace:
-    """Where a manager is, and what it asks of its clients.
-
-    Attributes:
-        address: Its address at a shared port; with None it is reached by host and port.
-        secret_file: File with the secret for its gate; None for a manager without one.
-        host: Name or literal address.
-        port: TCP port.
-        tls: It speaks TLS. As with TaskVine's own programs nothing is verified.
-        tls_sni: Name to ask for in TLS; the host by default.
-        password_file: File whose content, every byte of it, is its password.
-        system: "taskvine" or "work_queue"; what is asked first.
-    """
-
-    address: str | None = None
-    secret_file: str | None = None
-    host: str | None = None
-    port: int | None = None
-    tls: bool = False
-    tls_sni: str | None = None
-    password_file: str | None = None
-    system: str = "taskvine"
-
-    @classmethod
-    def of(cls, options: Options) -> ManagerPlace:
-        """Return the place that a factory's options name.
-
-        Raises:
-            ManagerUnreachable: They name neither an address nor a host and port.
-        """
-        host, _, port = (options.manager_host_port or "").rpartition(":")
-        if options.address is None and not host:
-            raise ManagerUnreachable(
-                "the factory does not know where its manager is; set address (with "
-                "secret_file) or manager_host_port"
-            )
-        return cls(
-            address=options.address,
-            secret_file=options.secret_file,
-            host=host.strip("[]") or None,
-            port=int(port) if port else None,
-            tls=options.ssl,
-            tls_sni=options.tls_sni,
-            password_file=options.password,
-            system=options.system,
-        )
-
-    def __str__(self) -> str:
-        return self.address or f"{self.host}:{self.port}"
-
-
-def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict[str, Any]]:
+def ask(manager: Reference, what: str, *, timeout: float = 30.0) -> list[dict[str, Any]]:
     """Ask the manager, and return what it answers.
 
     Every question is a connection of its own, as for the systems' status programs. The
@@ -140,7 +78,7 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
     wait for tasks it does not answer at all, and neither is that a sign of its end.
 
     Args:
-        manager: Where it is.
+        manager: Which one. An address without a sock id is its own TCP port's.
         what: "manager" (one entry), "workers", "tasks" or "categories".
         timeout: Seconds for everything together. Names are looked up by the system, which
             has a limit of its own.
@@ -176,7 +114,7 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
             ) from error
         except SharedPortError as error:  # a time-out on the way to it among them
             attempts = error.attempts if isinstance(error, DialError) else ()
-            which = "" if attempts or isinstance(error, SinfulError) else f" {manager}"
+            which = "" if attempts else f" {manager}"
             raise ManagerUnreachable(
                 f"cannot ask the manager{which}: {error}", verdict_of(error), attempts
             ) from error
@@ -192,17 +130,16 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
                 verdict_of(error),
             ) from error
     closed = "closed the connection without an answer"
-    if manager.address is not None and manager.secret_file is None:
+    if manager.address.sock is not None and manager.secret_file is None:
         # Behind a gate somebody was there; without one the shared port closes as a manager
         # does, but before anything was said.
         try:
             dial.connect(manager.address, timeout=_left(deadline), check=True).close()
         except (SharedPortError, OSError) as error:
             if verdict_of(error) is Verdict.NOBODY_THERE:
-                sock = Sinful.parse(manager.address).sock
                 raise ManagerUnreachable(
-                    f"nobody serves the sock id {sock} (yet): does the manager's program run? "
-                    f"The shared port {closed}",
+                    f"nobody serves the sock id {manager.sock_id} (yet): does the manager's "
+                    f"program run? The shared port {closed}",
                     Verdict.NOBODY_THERE,
                 ) from None
     other = "refuses TLS, or wants another password" if manager.tls else "wants TLS: set ssl"
@@ -212,7 +149,7 @@ def ask(manager: ManagerPlace, what: str, *, timeout: float = 30.0) -> list[dict
     )
 
 
-def _ask_once(manager: ManagerPlace, query: str, deadline: float) -> list[dict[str, Any]]:
+def _ask_once(manager: Reference, query: str, deadline: float) -> list[dict[str, Any]]:
     password = None if manager.password_file is None else _read_password(manager.password_file)
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(_connect(manager, deadline))
@@ -225,64 +162,34 @@ def _ask_once(manager: ManagerPlace, query: str, deadline: float) -> list[dict[s
     return read_answer(data, str(manager))
 
 
-def _connect(manager: ManagerPlace, deadline: float) -> socket.socket:
+def _connect(manager: Reference, deadline: float) -> socket.socket:
     """Return a connection that has passed the gate, if there is one."""
-    if manager.address is not None:
-        secret = None if manager.secret_file is None else read_secret_file(manager.secret_file)
-        return dial.connect(
-            manager.address,
-            secret=secret,
-            timeout=_left(deadline),
-            client_name="vine_sharedport factory",
-        )
-    if manager.host is None or manager.port is None:
-        raise ManagerUnreachable("the manager's place has neither an address nor host and port")
-    try:
-        found = socket.getaddrinfo(manager.host, manager.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ManagerUnreachable(
-            f"cannot look up the manager's host {manager.host!r}: {_reason_of(error)}",
-            Verdict.NAME_UNKNOWN,
-        ) from error
-    failures = []
-    address: Any  # (host, port) of IPv4, or (host, port, flow, scope) of IPv6
-    for number, (family, kind, protocol, _, address) in enumerate(found):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.settimeout(_left(deadline) / (len(found) - number))
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            where = f"{address[0]} port {address[1]}"
-            failures.append(DialAttempt(where, verdict_of(error), _reason_of(error)))
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise ManagerUnreachable(
-        f"cannot reach the manager {manager}: " + "; ".join(map(str, failures)),
-        attempts=failures,
+    secret = None if manager.secret_file is None else read_secret_file(manager.secret_file)
+    return dial.connect(
+        manager.address,
+        secret=secret,
+        timeout=_left(deadline),
+        client_name="vine_sharedport factory",
     )
 
 
-def _wrap(sock: socket.socket, manager: ManagerPlace, deadline: float) -> ssl.SSLSocket:
+def _wrap(sock: socket.socket, manager: Reference, deadline: float) -> ssl.SSLSocket:
     """Return the connection in TLS, which verifies nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     sock.settimeout(_left(deadline))
     try:
-        return context.wrap_socket(sock, server_hostname=manager.tls_sni or manager.host)
+        return context.wrap_socket(sock, server_hostname=manager.tls_sni)
     except ValueError as error:  # no name that TLS could ask for
         raise ManagerUnreachable(
-            f"cannot ask for {manager.tls_sni or manager.host!r} in TLS: {error}; set tls_sni"
+            f"cannot ask for {manager.tls_sni!r} in TLS: {error}; set tls_sni"
         ) from error
     except (socket.timeout, TimeoutError):
         raise
     except OSError as error:
         closed = isinstance(error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError))
-        if closed and manager.address is not None and manager.secret_file is None:
+        if closed and manager.address.sock is not None and manager.secret_file is None:
             raise _ClosedError from None  # no gate has told that a manager is there
         raise ManagerUnreachable(
             f"the manager {manager} answers no TLS ({_reason_of(error)}): is ssl set for a "
@@ -302,7 +209,7 @@ def _read_password(path: str) -> bytes:
 
 
 def _authenticate(
-    sock: socket.socket, manager: ManagerPlace, password: bytes, deadline: float
+    sock: socket.socket, manager: Reference, password: bytes, deadline: float
 ) -> None:
     """Prove that we know the password, and let the manager prove that it does.
 
@@ -357,7 +264,7 @@ def _receive_line(sock: socket.socket, deadline: float) -> bytes | None:
     return None
 
 
-def _receive_all(sock: socket.socket, manager: ManagerPlace, deadline: float) -> bytes:
+def _receive_all(sock: socket.socket, manager: Reference, deadline: float) -> bytes:
     """Return all that comes until the manager closes the connection."""
     data = bytearray()
     while True:

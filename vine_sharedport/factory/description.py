@@ -15,7 +15,7 @@ from vine_sharedport.factory.preset import Preset, load_preset
 from vine_sharedport.factory.where import Where
 from vine_sharedport.pool._htcondor import periodic_interval
 from vine_sharedport.pool.description import Macro, format_description, quote_path
-from vine_sharedport.pool.worker_job import address_of, describe_workers
+from vine_sharedport.pool.worker_job import describe_workers
 from vine_sharedport.worker.bundle import LAUNCHER, launcher_path
 
 __all__ = [
@@ -114,11 +114,7 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
     Raises:
         LaunchError: An option cannot be had, or a file is missing.
     """
-    if options.address is None:
-        raise LaunchError(
-            "the factory does not know its manager's address at the shared port; give "
-            "manager= with shared_port=True, or address= with secret_file="
-        )
+    manager = options.reference
     preset = preset_of(options)
     where = place_of(options, preset)
     given = _user_commands(options, preset)
@@ -128,20 +124,15 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
         # It is the job's program that HTCondor sends; the launcher goes with the inputs.
         files[WRAPPED] = f'#!/bin/sh\nexec {options.wrapper} /bin/sh ./{LAUNCHER} "$@"\n'
         executable = os.path.join(directory, WRAPPED)
-    worker = options.worker_binary
-    if worker is None:
-        worker = "work_queue_worker" if options.system == "work_queue" else "vine_worker"
     text = describe_workers(
-        options.address,
+        manager,
         directory,
         cores=options.cores,
         memory=options.memory,
         disk=options.disk,
         timeout=options.timeout,
-        worker=worker,
+        worker=options.worker_binary,
         worker_options=_worker_options(options),
-        password_file=options.password,
-        secret_file=options.secret_file,
         container_image=options.container_image,
         python_env=options.python_env,
         environment=dict(options.env),
@@ -160,7 +151,7 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
         commands["transfer_output_files"] = "worker.debug"
         place = os.path.join(quote_path(directory), "$(Cluster).$(Process).debug")
         commands["transfer_output_remaps"] = f'"worker.debug={place}"'
-    commands.setdefault("batch_name", f"workers of {address_of(options.address).sock}")
+    commands.setdefault("batch_name", f"workers of {manager.sock_id}")
     commands[f"My.{FACTORY_ATTRIBUTE}"] = f'"{factory}"'
     lease = lease_time()
     commands[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + lease)
@@ -198,10 +189,6 @@ def _worker_options(options: Options) -> list[str]:
     if options.autosize:
         # What the slot has, filled in by HTCondor when it is matched; the last one counts.
         found += ["--cores", Macro("$$(Cpus)"), "--memory", Macro("$$(Memory)")]
-    if options.ssl:
-        found.append("--ssl")
-    if options.tls_sni:
-        found += ["--tls-sni", options.tls_sni]
     if options.single_shot:
         found.append("--single-shot")
     if options.transfer_port:

@@ -17,7 +17,6 @@ from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.link import dial
 from vine_sharedport.link.race import verdict_of
-from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["remove_former"]
@@ -35,12 +34,12 @@ def remove_former(directory: str) -> None:
         if kept is None:
             return
         options = read_config(os.path.join(directory, files.CONFIG))
-        if options.address is None or address_of(options.address).sock == kept.manager:
+        if options.address is None or options.reference.sock_id == kept.manager:
             return
         queue = Queue(directory, factory=files.factory_id(directory), place=kept)
         if sum(queue.count_left()) == 0:
             return
-        if not _has_gone(address_of(options.address).with_sock(kept.manager)):
+        if not _has_gone(options.reference.address.with_sock(kept.manager)):
             log.warning(
                 "jobs were left here for another manager, %s, which may still need them; give "
                 "this factory a directory of its own (directory, --directory)", kept.manager,

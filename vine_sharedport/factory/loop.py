@@ -13,7 +13,6 @@ from typing import Any
 from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
-from vine_sharedport.factory.ask import ManagerPlace
 from vine_sharedport.factory.demand import (
     Counts,
     limit_reached,
@@ -44,7 +43,6 @@ from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
 from vine_sharedport.factory.runs import is_typed, typed
 from vine_sharedport.factory.watch import ManagerView, Watch
 from vine_sharedport.pool.tail import Tails
-from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.supervision import Process, is_alive
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 
@@ -113,7 +111,7 @@ class Loop:
         self._renewal = Renewal()
         self._fit = Fit()
         self._view = ManagerView()
-        asked = ManagerPlace.of(self.options) if self.options.address else ManagerPlace()
+        asked = self.options.reference if self.options.address else None
         self._watch = Watch(asked, lambda: self.options.cycle)
         self._routes: dict[str, str] = {}
         self._strangers = 0  # workers by the shared port that are no job's
@@ -146,9 +144,12 @@ class Loop:
                 raise
             self._submit_error = str(error)
             return kept
-        assert self.options.address is not None  # describe() has refused anything else
-        sock = str(address_of(self.options.address).sock)
-        return Place(sock, description.where, description.log, description.lease)
+        return Place(
+            self.options.reference.sock_id,
+            description.where,
+            description.log,
+            description.lease,
+        )
 
     @property
     def options(self) -> Options:

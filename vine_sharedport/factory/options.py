@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import LaunchError, OptionError
+from vine_sharedport.errors import LaunchError, OptionError, SettingError
 from vine_sharedport.factory.values import (
     Convert,
     batch_lines,
@@ -33,6 +33,7 @@ from vine_sharedport.factory.values import (
     to_words,
     to_wrapper,
 )
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.user_files import reason_of
 
 __all__ = [
@@ -304,6 +305,25 @@ class Options:
     def tasks_at_once(self) -> int:
         """Tasks that one worker runs at once: ``tasks_per_worker``, else one per core."""
         return self.tasks_per_worker or self.cores or 1
+
+    @property
+    def reference(self) -> Reference:
+        """The manager that they name, by its address.
+
+        Raises:
+            SettingError: They have none, or it is no manager's.
+        """
+        if self.address is None:
+            raise SettingError(
+                "the factory does not know its manager's address at the shared port; give "
+                "manager= with shared_port=True, or address= with secret_file="
+            )
+        found = Reference.of(
+            self.address, secret_file=self.secret_file, password_file=self.password
+        )
+        return dataclasses.replace(
+            found, system=self.system, tls=self.ssl, tls_sni=self.tls_sni
+        )
 
     def batch_lines(self) -> list[str]:
         """Return the lines of ``batch_options``, one submit command in each."""

@@ -25,7 +25,6 @@ from vine_sharedport.factory.options import (
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool.own_pool import use_own_pool
-from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
@@ -70,15 +69,13 @@ def resolve(given: dict[str, Any]) -> Options:
     if options.schedd is None and options.pool is None:
         use_own_pool()
     if options.address is None and options.manager_name is not None:
-        found = target.values_of_name(options.manager_name, options.system)
-        options = Options.make(
-            {k: v for k, v in found.items() if k != "secret_file" or not options.secret_file},
-            base=options,
-        )
+        found = target.values_of(target.find_by_name(options.manager_name, options.system))
+        if options.secret_file is not None:
+            found.pop("secret_file", None)
+        options = Options.make(found, base=options)
     elif options.address is not None and options.secret_file is None:
-        options = Options.make(
-            target.values_of_address(options.address, options.system), base=options
-        )
+        secret_file = target.find_secret_file(options.reference)
+        options = Options.make({"secret_file": secret_file}, base=options)
     # The process that reads them has another working directory.
     paths = {}
     for name in ("secret_file", "password", "log_file", "debug_file"):
@@ -188,8 +185,7 @@ def choose_directory(options: Options, base: str | None = None) -> str:
         return os.path.abspath(options.directory)
     preset = preset_of(options)
     base = (preset.base_directory if preset is not None else None) or base or os.getcwd()
-    assert options.address is not None
-    name = str(address_of(options.address).sock)
+    name = options.reference.sock_id
     with contextlib.suppress(EndpointError):
         # The same one, whether the manager is there by now or not.
         name = check_sock_id(options.manager_name or "")

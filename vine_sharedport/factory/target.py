@@ -10,35 +10,27 @@ import os
 import time
 from typing import Any
 
-from vine_sharedport.errors import LaunchError, SharedPortError, WrongSecretError
+from vine_sharedport.errors import LaunchError, SettingError, SharedPortError, WrongSecretError
 from vine_sharedport.factory.ask import OTHER_SECRET
 from vine_sharedport.factory.options import Options
-from vine_sharedport.factory.runs import (
-    by_address,
-    by_name,
-    called,
-    names_here,
-    runs_elsewhere,
-    runs_here,
-    typed,
-)
+from vine_sharedport.factory.runs import by_address, by_name, names_here, typed
 from vine_sharedport.link import dial
 from vine_sharedport.link.endpoint import is_served
-from vine_sharedport.link.run_file import Run
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.link.run_file import called, running_managers
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.pool._htcondor import config_source
 from vine_sharedport.pool.discovery import discover
-from vine_sharedport.pool.worker_job import address_of
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
     "check_manager",
     "check_secret",
     "default_directory",
+    "find_by_name",
+    "find_secret_file",
     "look_again",
-    "values_of_address",
-    "values_of_manager",
-    "values_of_name",
+    "values_of",
 ]
 
 log = logging.getLogger(__name__)
@@ -62,45 +54,30 @@ _OTHERS = {
 }
 
 
-def values_of_manager(manager: Any) -> dict[str, Any]:
-    """Return the options that a manager object gives.
-
-    Raises:
-        LaunchError: It has no shared port.
-    """
-    check_manager(manager)
-    link = getattr(manager, "shared_port", None)
-    if link is None:
-        raise LaunchError(
-            "the manager has no shared port, by which the workers would come; make it with "
-            "vine.Manager(shared_port=True). For workers that come by TCP use "
-            "ndcctools.taskvine.Factory"
-        )
-    found: dict[str, Any] = {"address": str(link.address)}
-    if link.secret_file is not None:
-        found["secret_file"] = os.path.abspath(link.secret_file)
-    if hasattr(manager, "_work_queue"):
-        found["system"] = "work_queue"
-    if getattr(manager, "_using_ssl", False):
-        found["ssl"] = True
-    return found
-
-
-def check_manager(manager: Any) -> None:
+def check_manager(manager: object) -> None:
     """Refuse a manager's name in the place of the manager.
 
     Raises:
-        LaunchError: It is a text.
+        SettingError: It is a text.
     """
     if isinstance(manager, str):
-        raise LaunchError(
+        raise SettingError(
             f"manager is the text {manager!r}, wanted is what vine.Manager() has returned; "
             f"for a manager of another program write manager_name={manager!r}"
         )
 
 
-def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
-    """Return the options for a manager of this host that has this name.
+def values_of(manager: Reference) -> dict[str, Any]:
+    """Return the options that a reference gives."""
+    values = {
+        "address": str(manager), "secret_file": manager.secret_file, "system": manager.system,
+        "ssl": manager.tls, "tls_sni": manager.tls_sni, "password": manager.password_file,
+    }  # fmt: skip
+    return {name: value for name, value in values.items() if value}
+
+
+def find_by_name(name: str, system: str = "taskvine") -> Reference:
+    """Return the manager of this host that has this name.
 
     The catalog server, by which the stock factory finds names, knows no shared port. A
     manager with this name that runs in the present directory has left word of itself in the
@@ -111,9 +88,9 @@ def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
         LaunchError: Several managers have this name, or it is no such name.
         DiscoveryError: HTCondor's shared port cannot be used here.
     """
-    run = _run_called(name, system)
-    if run is not None:
-        return _values_of_run(run)
+    found = _find_running(name, system)
+    if found is not None:
+        return found
     _refuse_other_system(name, system)
     try:
         check_sock_id(name)
@@ -121,31 +98,31 @@ def values_of_name(name: str, system: str = "taskvine") -> dict[str, Any]:
         why = f"and the factory can wait for no such name ({error})"
         raise LaunchError(_not_here(name, system, why)) from error
     location = discover()
-    found: dict[str, Any] = {"address": str(location.address.with_sock(name))}
     secret = _secret_of(name, system)
-    if os.path.exists(secret):
-        found["secret_file"] = secret
     served = False
     with contextlib.suppress(SharedPortError):  # another user's
         served = is_served(os.path.join(location.socket_dir, name))
     if not served:
         waits = "the factory waits for one to be started there"
         log.warning("%s", _not_here(name, system, waits))
-    return found
+    return Reference(
+        location.address.with_sock(name),
+        secret if os.path.exists(secret) else None,
+        system,
+        name=name,
+    )
 
 
-def values_of_address(address: str, system: str) -> dict[str, Any]:
-    """Return what a manager with this address has told, if it runs in the present directory.
+def find_secret_file(manager: Reference) -> str | None:
+    """Return the secret file of a manager that runs in or below the present directory.
 
     Raises:
         LaunchError: It is one of the other system.
     """
-    sock_id = str(address_of(address).sock)
-    runs = called(sock_id, runs_here(system))
-    if not runs:
-        _refuse_other_system(sock_id, system)
-    secret_file = runs[0].secret_file if runs else None
-    return {} if secret_file is None else {"secret_file": secret_file}
+    for found in called(manager.sock_id, running_managers(manager.system, os.getcwd())):
+        return found.secret_file
+    _refuse_other_system(manager.sock_id, manager.system)
+    return None
 
 
 def _refuse_other_system(name: str, system: str) -> None:
@@ -155,7 +132,7 @@ def _refuse_other_system(name: str, system: str) -> None:
         LaunchError: It is.
     """
     other, what, option = _OTHERS[system]
-    if called(name, runs_here(other)):
+    if called(name, running_managers(other, os.getcwd())):
         raise LaunchError(
             f"the manager {name} that runs in or below {os.getcwd()} is {what}; say so "
             f"(in Python system={other!r}): "
@@ -169,9 +146,8 @@ def _not_here(name: str, system: str, then: str) -> str:
         f"no manager called {name!r} runs in or below {os.getcwd()}, where its name is looked "
         f"up; {then}."
     )
-    for run, directory in runs_elsewhere(system):
-        if called(name, [run]):
-            return f"{text} One runs in {directory}:\n  {by_address(run)}"
+    for manager in called(name, running_managers(system)):
+        return f"{text} One has its logs in {manager.directory}:\n  {by_address(manager)}"
     names = names_here(system)
     if not names:
         return (
@@ -195,52 +171,49 @@ def look_again(options: Options) -> Options:
     name = options.manager_name
     if name is None or options.address is None:
         return options
-    run = _run_called(name, options.system)
-    if run is not None:
+    found = _find_running(name, options.system)
+    if found is not None:
         # It knows its own secret, and that it has none, better than who was there before.
-        found = {"secret_file": None, "ssl": run.ssl, **_values_of_run(run)}
-        return dataclasses.replace(options, **found)
+        return dataclasses.replace(
+            options, address=str(found), secret_file=found.secret_file, ssl=found.tls
+        )
     secret = _secret_of(name, options.system)
     if (
         options.secret_file is None
-        and address_of(options.address).sock == name
+        and options.reference.sock_id == name
         and os.path.exists(secret)
     ):
         return dataclasses.replace(options, secret_file=secret)
     return options
 
 
-def _run_called(name: str, system: str) -> Run | None:
+def _find_running(name: str, system: str) -> Reference | None:
     """Return the manager with this name that runs in or below the present directory.
 
     Raises:
-        LaunchError: There are several.
+        LaunchError: There are several, or it is another HTCondor's.
+        DiscoveryError: HTCondor's shared port cannot be used here.
     """
-    runs = called(name, runs_here(system))
-    if len(runs) > 1:
-        commands = "".join(f"\n  {by_address(run)}" for run in runs[:_SHOWN])
+    found = called(name, running_managers(system, os.getcwd()))
+    if len(found) > 1:
+        commands = "".join(f"\n  {by_address(manager)}" for manager in found[:_SHOWN])
         raise LaunchError(
-            f"{len(runs)} managers that run in or below {os.getcwd()} are called {name!r}; "
+            f"{len(found)} managers that run in or below {os.getcwd()} are called {name!r}; "
             f"say which, by address:{commands}"
         )
-    return runs[0] if runs else None
-
-
-def _values_of_run(run: Run) -> dict[str, Any]:
+    if not found:
+        return None
     location = discover()
-    served = os.path.dirname(run.socket)
+    manager = found[0]
+    served = os.path.dirname(manager.socket or "")
     if not _is_same(served, location.socket_dir):
         raise LaunchError(
-            f"the manager {run.name or run.sock_id} is served in {served}, but the HTCondor "
-            f"that is used here ({config_source()}) looks in {location.socket_dir}; use the "
-            "manager's: by --no-own-pool, or by CONDOR_CONFIG as it is where the manager runs"
+            f"the manager {manager.name or manager.sock_id} is served in {served}, but the "
+            f"HTCondor that is used here ({config_source()}) looks in {location.socket_dir}; "
+            "use the manager's: by --no-own-pool, or by CONDOR_CONFIG as it is where the "
+            "manager runs"
         )
-    found: dict[str, Any] = {"address": str(location.address.with_sock(run.sock_id))}
-    if run.secret_file is not None:
-        found["secret_file"] = run.secret_file
-    if run.ssl:
-        found["ssl"] = True
-    return found
+    return dataclasses.replace(manager, address=location.address.with_sock(manager.sock_id))
 
 
 def _is_same(first: str, second: str) -> bool:
@@ -265,9 +238,9 @@ def check_secret(options: Options) -> None:
     if options.address is None:
         return
     path = options.secret_file
-    name, sock_id = options.manager_name, str(address_of(options.address).sock)
-    told = called(sock_id, runs_here(options.system, ended=True))
-    if path is not None and path in [run.secret_file for run in told]:
+    name, sock_id = options.manager_name, options.reference.sock_id
+    told = [x.secret_file for x in called(sock_id, running_managers(options.system))]
+    if path is not None and path in told:
         return  # the manager would count the attempt as a client that has gone
     secret = None if path is None else read_secret_file(path)
     if not _is_refused(options.address, secret):
@@ -281,9 +254,11 @@ def check_secret(options: Options) -> None:
         if path is None
         else f"has another secret than the factory's file {path}"
     )
-    for run, directory in runs_elsewhere(options.system):
-        if run.sock_id == sock_id and run.secret_file not in (None, path):
-            raise LaunchError(f"{what}; it runs in {directory}:\n  {by_address(run)}")
+    for manager in called(sock_id, running_managers(options.system)):
+        if manager.secret_file not in (None, path):
+            raise LaunchError(
+                f"{what}; its logs are in {manager.directory}:\n  {by_address(manager)}"
+            )
     if name and path is None:
         what += f"; there is no {_secret_of(name, options.system)}"
     raise LaunchError(f"{what}; {OTHER_SECRET}")

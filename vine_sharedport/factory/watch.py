@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 from vine_sharedport.errors import SharedPortError, Verdict
-from vine_sharedport.factory.ask import ManagerPlace, ask
+from vine_sharedport.factory.ask import ask
 from vine_sharedport.link.race import verdict_of
+from vine_sharedport.link.reference import Reference
 
 __all__ = ["ManagerView", "Watch", "says_nobody_there"]
 
@@ -50,12 +51,12 @@ class Watch:
     its jobs meanwhile.
 
     Args:
-        place: Where the manager is.
+        manager: Whom to ask; None only if it is never started.
         period: Returns the seconds between two questions.
     """
 
-    def __init__(self, place: ManagerPlace, period: Callable[[], float]) -> None:
-        self.place = place
+    def __init__(self, manager: Reference | None, period: Callable[[], float]) -> None:
+        self._manager = manager
         self.news = threading.Event()
         self._period = period
         self._view = ManagerView()
@@ -88,13 +89,15 @@ class Watch:
 
     def _look(self) -> ManagerView:
         """Ask once, and return what is known then."""
+        manager = self._manager
+        assert manager is not None
         try:
-            status = ask(self.place, "manager", timeout=_TIMEOUT)
-            workers = ask(self.place, "workers", timeout=_TIMEOUT)
+            status = ask(manager, "manager", timeout=_TIMEOUT)
+            workers = ask(manager, "workers", timeout=_TIMEOUT)
         except (SharedPortError, OSError) as error:
             now = time.monotonic()
             gone = None
-            if says_nobody_there(error, self.place):
+            if says_nobody_there(error, manager):
                 gone = self._view.gone_since or now
             return replace(self._view, error=str(error), asked=now, gone_since=gone)
         now = time.monotonic()
@@ -102,11 +105,11 @@ class Watch:
         return ManagerView(entry, tuple(workers), now, now)
 
 
-def says_nobody_there(error: Exception, place: ManagerPlace) -> bool:
-    """Whether a failure means that no manager serves at the place.
+def says_nobody_there(error: Exception, manager: Reference) -> bool:
+    """Whether a failure means that no manager serves at the address.
 
     As opposed to one that is busy, and to a shared port that is away for a moment.
     """
-    if place.address is None:
+    if manager.address.sock is None:
         return verdict_of(error) is Verdict.CONNECTION_REFUSED
     return verdict_of(error) in (Verdict.NOBODY_THERE, Verdict.UNANSWERED)

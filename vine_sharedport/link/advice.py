@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Callable
 
-from vine_sharedport.link.run_file import Run, runs_here, secret_file_of
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.link.run_file import called, running_managers, secret_file_of
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["PRINT_IT", "has_successor", "its_manager", "its_secret"]
@@ -19,9 +20,9 @@ PRINT_IT = "print(manager.shared_port.worker_command)"
 
 def has_successor(address: Sinful) -> bool:
     """Whether the manager of an address is gone, and this user has others at that host."""
-    runs = runs_here()
-    return not any(run.sock_id == address.sock for run in runs) and any(
-        Sinful.parse(run.address).host == address.host for run in runs if run.address
+    found = running_managers()
+    return not called(address.sock, found) and any(
+        manager.address.host == address.host for manager in found
     )
 
 
@@ -41,24 +42,24 @@ def its_secret(sock_id: str | None, line: Callable[[str], str]) -> str:
     )
 
 
-def its_manager(name: str | None, line: Callable[[Run], str]) -> str:
+def its_manager(name: str | None, line: Callable[[Reference], str]) -> str:
     """Return which manager was probably meant.
 
     Args:
         name: What it was called; one that is so called is preferred.
         line: Returns the command to paste for it.
     """
-    found = [run for run in runs_here() if run.address is not None]
-    called = [run for run in found if name and name in (run.name, run.sock_id)]
+    found = running_managers()
+    meant = called(name, found) if name else []
     if not found:
         return (
             "no manager of yours runs on this host; where it runs, put "
             f"{PRINT_IT} into its program, for the whole command"
         )
-    run = (called or found)[0]
-    which = run.name or run.sock_id
-    if len(found) > 1 and not called:
+    manager = (meant or found)[0]
+    which = manager.name or manager.sock_id
+    if len(found) > 1 and not meant:
         text = f"{len(found)} managers of yours run on this host, {which} was started last"
     else:
         text = f"your manager {which} runs on this host"
-    return f"{text}:\n  {line(run)}"
+    return f"{text}:\n  {line(manager)}"

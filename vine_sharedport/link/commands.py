@@ -9,8 +9,9 @@ import sys
 from collections.abc import Sequence
 
 import vine_sharedport
+from vine_sharedport.link.reference import Reference
 
-__all__ = ["connect_command", "our_command", "worker_command"]
+__all__ = ["connect_command", "manager_worker_command", "our_command", "worker_command"]
 
 
 def our_command(*words: str) -> str:
@@ -48,6 +49,16 @@ def worker_command(
     if options:
         more = [*more, "--", *options]
     return our_command("worker", *words, *more)
+
+
+def manager_worker_command(
+    manager: Reference, options: Sequence[str] = (), more: Sequence[str] = ()
+) -> str:
+    """Return the line that starts a manager's own worker on this host."""
+    return worker_command(
+        str(manager), manager.secret_file, worker=manager.worker,
+        options=manager.worker_options(options), more=more,
+    )  # fmt: skip
 
 
 def connect_command(address: str, secret_file: str | None, *more: str) -> str:

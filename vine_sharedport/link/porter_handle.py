@@ -13,7 +13,6 @@ import sys
 import time
 from dataclasses import replace
 from itertools import starmap
-from pathlib import Path
 from typing import Any
 
 from vine_sharedport.errors import EndpointError, HandOffError, LaunchError
@@ -24,7 +23,7 @@ from vine_sharedport.link.endpoint import is_served
 from vine_sharedport.link.porter import STOP, Settings
 from vine_sharedport.supervision import Restarts, isolated_command
 
-__all__ = ["PorterHandle", "find_porters"]
+__all__ = ["PorterHandle"]
 
 log = logging.getLogger(__name__)
 _journal = Journal(log)
@@ -36,20 +35,6 @@ _SETTLED = 5.0
 _FIRST_DELAY, _LAST_DELAY = 0.1, 30.0
 
 _PROGRAM = "vine_sharedport.link.porter"
-
-
-def find_porters() -> list[tuple[str, int]]:
-    """Return the sock id and the manager's process of each porter of this user."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            if path.stat().st_uid == os.getuid():
-                words = (path / "cmdline").read_bytes().split(b"\0")
-                sock_id = words[words.index(isolated_command(_PROGRAM)[4].encode()) + 2]
-                # After the name, which may have blanks and brackets in it: state, parent.
-                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
-                found.append((os.fsdecode(sock_id), int(parent)))
-    return found
 
 
 class PorterHandle:

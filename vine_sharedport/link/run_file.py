@@ -1,24 +1,29 @@
-"""A file in the directory of a manager's run, by which its user's commands on its host find it.
+"""Which managers of this user run on this host.
 
-It tells where the secret is, not the secret.
+Each leaves a file in the directory of its run, by which its user's commands find it, and its
+porter's log beside that. The file tells where the secret is, not the secret.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, asdict, fields
 from typing import Any
 
 from vine_sharedport.atomic_file import write_atomically
+from vine_sharedport.errors import SharedPortError
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.wire.sinful import Sinful
 
 __all__ = [
     "LOG_FILE",
     "RUN_FILE",
-    "Run",
+    "called",
     "read_run_file",
-    "runs_here",
+    "running_managers",
     "secret_file_of",
     "write_run_file",
 ]
@@ -32,50 +37,19 @@ LOG_FILE = "shared_port.log"
 _MAX_SIZE = 64 << 10
 
 
-@dataclass(frozen=True)
-class Run:
-    """One manager's run.
-
-    Attributes:
-        name: What the manager is called; None without a name.
-        sock_id: Its name at the shared port.
-        socket: Path of its endpoint's socket.
-        secret_file: File with its secret, absolute; None without a gate.
-        ssl: Whether it speaks TLS.
-        address: Its address when it began; None in a file of an earlier version.
-        worker: The worker's program that is its own.
-    """
-
-    name: str | None
-    sock_id: str
-    socket: str
-    secret_file: str | None = None
-    ssl: bool = False
-    address: str | None = None
-    worker: str = "vine_worker"
-
-    def options(self, others: Sequence[str] = ()) -> list[str]:
-        """Return the options that a worker of it needs, with these others."""
-        return [*(["--ssl"] if self.ssl and "--ssl" not in others else []), *others]
+def write_run_file(manager: Reference) -> None:
+    """Write the file of a manager's run; an ``OSError`` is the caller's."""
+    assert manager.directory is not None
+    values = {**asdict(manager), "address": str(manager.address)}
+    write_atomically(os.path.join(manager.directory, RUN_FILE), json.dumps(values))
 
 
-def write_run_file(directory: str, run: Run) -> None:
-    """Write the file; an ``OSError`` is the caller's."""
-    write_atomically(os.path.join(directory, RUN_FILE), json.dumps(asdict(run)))
-
-
-def read_run_file(path: str) -> Run | None:
+def read_run_file(path: str) -> Reference | None:
     """Return what a file tells; None if it is another user's, or something else.
 
     Whoever may write to the directory could send a factory's workers elsewhere by it.
     """
-    text_or_none = (str, type(None))
-    kinds: dict[str, Any] = {
-        "name": text_or_none,
-        "secret_file": text_or_none,
-        "ssl": bool,
-        "address": text_or_none,
-    }
+    kinds: dict[str, Any] = {"address": str, "system": str, "tls": bool}
     try:
         with open(path, encoding="utf-8") as file:
             if os.fstat(file.fileno()).st_uid != os.getuid():
@@ -83,38 +57,48 @@ def read_run_file(path: str) -> Run | None:
             values = json.loads(file.read(_MAX_SIZE))
         found = {
             item.name: values[item.name]
-            for item in fields(Run)
+            for item in fields(Reference)
             if item.default is MISSING or item.name in values
         }
         "".join(x for x in found.values() if isinstance(x, str)).encode()  # no lone surrogate
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        if not all(isinstance(found[x], kinds.get(x, (str, type(None)))) for x in found):
+            return None
+        return Reference.of(Reference(**{**found, "address": Sinful.parse(found["address"])}))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SharedPortError):
         return None
-    if not all(isinstance(value, kinds.get(name, str)) for name, value in found.items()):
-        return None
-    return Run(**found)
 
 
-def runs_here() -> list[Run]:
+def running_managers(system: str | None = None, below: str | None = None) -> list[Reference]:
     """Return this user's managers that run on this host, the last one started first.
 
-    Wherever they were started: they are found by the log that each one's porter has open.
+    They are found by the log that each one's porter has open.
+
+    Args:
+        system: ``taskvine`` or ``work_queue``; None for both.
+        below: Only those whose run has its files in or below this directory.
     """
-    found = {}
-    for pid in _own_processes():
-        for path in _open_files(pid):
-            if os.path.basename(path) == LOG_FILE:
-                run_file = os.path.join(os.path.dirname(path), RUN_FILE)
-                run = read_run_file(run_file)
-                if run is not None:
-                    found[run_file] = run
-    return [found[path] for path in sorted(found, key=_time_of, reverse=True)]
+    start = f"{below or ''}/".replace("//", "/")
+    logs = {
+        path
+        for pid in _own_processes()
+        for path in _open_files(pid)
+        if os.path.basename(path) == LOG_FILE and path.startswith(start)
+    }
+    files = [os.path.join(os.path.dirname(path), RUN_FILE) for path in logs]
+    found = map(read_run_file, sorted(files, key=_time_of, reverse=True))
+    return [x for x in found if x is not None and system in (None, x.system)]
+
+
+def called(name: str | None, managers: Iterable[Reference]) -> list[Reference]:
+    """Return those that have this name, or sock id."""
+    return [manager for manager in managers if name in (manager.name, manager.sock_id)]
 
 
 def secret_file_of(sock_id: str) -> str | None:
     """Return the secret file of this user's manager on this host, or of its 'expose'."""
-    for run in runs_here():
-        if run.sock_id == sock_id:
-            return run.secret_file
+    for manager in running_managers():
+        if manager.sock_id == sock_id:
+            return manager.secret_file
     for pid in _own_processes():
         # 'expose' has no run file; its porter is its child, with the sock id among its words.
         if sock_id in _words_of(pid):
@@ -148,11 +132,10 @@ def _own_processes() -> Iterator[int]:
 
 
 def _open_files(pid: int) -> Iterator[str]:
-    try:
+    with contextlib.suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
-            yield os.readlink(f"/proc/{pid}/fd/{fd}")
-    except OSError:
-        return
+            with contextlib.suppress(OSError):  # closed meanwhile
+                yield os.readlink(f"/proc/{pid}/fd/{fd}")
 
 
 def _words_of(pid: int) -> list[str]:

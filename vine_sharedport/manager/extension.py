@@ -19,7 +19,8 @@ from vine_sharedport import htcondor_shared_link
 from vine_sharedport.errors import HookError, LaunchError, SharedPortError
 from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link
-from vine_sharedport.link.run_file import LOG_FILE, Run, write_run_file
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.link.run_file import LOG_FILE, write_run_file
 from vine_sharedport.link.secret import make_secret_file
 from vine_sharedport.manager.listener import find_listener, who_listens
 from vine_sharedport.manager.settings import SharedPort
@@ -32,8 +33,8 @@ __all__ = ["extend"]
 
 log = logging.getLogger(__name__)
 
-on_link: Callable[[Any, Link, System], None] | None = None
-"""Called with each manager that has got its shared port, for ``vine_sharedport run``."""
+on_link: Callable[[Reference], None] | None = None
+"""Called for each manager that has got its shared port, by ``vine_sharedport run``."""
 
 
 def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
@@ -80,12 +81,15 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             create(*bound.args, **bound.kwargs)
         try:
             link = self._shared_port_link = _open_link(self, system, settings, location)
-            link.worker = system.worker
-            if getattr(self, "_using_ssl", False):
-                link.worker_options = ("--ssl",)
-            _tell_where(self, link, location)
+            link.describe(
+                system=system.key,
+                tls=bool(getattr(self, "_using_ssl", False)),
+                name=getattr(self, "name", None),
+                socket=os.path.join(location.socket_dir, link.sock_id),
+            )
+            write_run_file(link.reference)
             if on_link is not None:
-                on_link(self, link, system)
+                on_link(link.reference)
             if init_fn is not None:
                 init_fn(self)
         except BaseException:
@@ -120,6 +124,8 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
     for name in system.waits:
         if hasattr(cls, name):
             setattr(cls, name, _checking(getattr(cls, name)))
+    if hasattr(cls, system.password):
+        setattr(cls, system.password, _remembering(getattr(cls, system.password)))
 
 
 def _bind(
@@ -257,6 +263,20 @@ def _checking(wait: Any) -> Any:
     return checked
 
 
+def _remembering(set_password: Any) -> Any:
+    """Return the method with a note of the file, which workers need a copy of."""
+
+    @functools.wraps(set_password)
+    def remembered(self: Any, file: str) -> Any:
+        answer = set_password(self, file)
+        if self._shared_port_link is not None:
+            self._shared_port_link.describe(password_file=os.path.abspath(file))
+            write_run_file(self._shared_port_link.reference)
+        return answer
+
+    return remembered
+
+
 def _with_shared_port(create: Any, default: SharedPort | None) -> inspect.Signature:
     """Return the constructor's signature with our argument, for ``help()``."""
     signature = inspect.signature(create)
@@ -267,21 +287,6 @@ def _with_shared_port(create: Any, default: SharedPort | None) -> inspect.Signat
     catch_all = parameters and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
     parameters.insert(len(parameters) - bool(catch_all), ours)
     return signature.replace(parameters=parameters)
-
-
-def _tell_where(manager: Any, link: Link, location: SharedPortLocation) -> None:
-    """Let its user's commands on this host find the manager."""
-    assert link.log_file is not None  # _open_link() gives one
-    run = Run(
-        name=getattr(manager, "name", None),
-        sock_id=link.sock_id,
-        socket=os.path.join(location.socket_dir, link.sock_id),
-        secret_file=link.secret_file,
-        ssl=bool(getattr(manager, "_using_ssl", False)),
-        address=str(link.address),
-        worker=link.worker,
-    )
-    write_run_file(os.path.dirname(link.log_file), run)
 
 
 def _open_link(

@@ -23,11 +23,11 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
 
 from vine_sharedport import environment
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.commands import our_command
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import missing
@@ -181,16 +181,16 @@ def install(settings: SharedPort) -> None:
             finder.extend(sys.modules[name])
 
 
-def _tell_next_step(manager: Any, link: Any, system: Any) -> None:
+def _tell_next_step(manager: Reference) -> None:
     """Print the command that starts workers; on stderr, for stdout is the program's own."""
-    words = ["factory", "--address", str(link.address)]
-    if link.secret_file is not None:
-        words += ["--secret-file", os.path.abspath(link.secret_file)]
-    if system.name == "Work Queue":
+    words = ["factory", "--address", str(manager)]
+    if manager.secret_file is not None:
+        words += ["--secret-file", manager.secret_file]
+    if manager.system == "work_queue":
         words += ["--system", "work_queue"]
-    if getattr(manager, "_using_ssl", False):
+    if manager.tls:
         words.append("--ssl")
-    name = f" {manager.name}" if getattr(manager, "name", None) else ""
+    name = f" {manager.name}" if manager.name else ""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # it is the program's, too
         sys.stderr.write(
             f"vine_sharedport: the manager{name} has its shared port. Workers for it, from "

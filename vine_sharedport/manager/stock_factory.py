@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory import api, target
 from vine_sharedport.factory.options import BATCH_TYPES, field_name
-from vine_sharedport.pool.worker_job import run_directory
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
 
 __all__ = ["Factory", "WithLauncher", "WorkQueueFactory"]
@@ -46,7 +46,8 @@ class Factory(api.Factory):
         ) -> Any:
             """Return ours, or for another batch system ``StockFactory``, and say so."""
             if batch_type is None:
-                ours = getattr(manager, "shared_port", None) or options.get("address")
+                ours = isinstance(manager, Reference) or getattr(manager, "shared_port", None)
+                ours = ours or options.get("address")
                 batch_type = "condor" if ours else "local"
             if batch_type == "condor":
                 return super().__new__(cls)
@@ -112,9 +113,10 @@ class WithLauncher:
             log_file or os.devnull,
         )
         if link is not None:
-            directory = tempfile.mkdtemp(prefix="workers-", dir=run_directory(manager))
+            reference: Reference = link.reference
+            directory = tempfile.mkdtemp(prefix="workers-", dir=reference.directory)
             directory = os.path.join(directory, "bundle")
-            write_bundle(directory, str(link.address), secret_file=link.secret_file)
+            write_bundle(directory, str(reference), secret_file=reference.secret_file)
             self._bundle = tuple(os.path.join(directory, n) for n in os.listdir(directory))
         for name, value in named.items():
             setattr(self, name, value)

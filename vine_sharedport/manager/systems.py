@@ -27,6 +27,7 @@ class System:
 
     Attributes:
         name: As users know it.
+        key: As options and references have it.
         module: As programs call the module of ours that has it.
         manager: As programs call its manager's class.
         extensions: Names under which its extension module, which holds the manager, may
@@ -34,16 +35,17 @@ class System:
         directories: Returns a manager's directory for logs, and the one that stays the
             same from one manager to the next. Both exist.
         waits: Methods in which the manager accepts workers.
-        worker: Its worker's program.
+        password: Method by which the manager gets its password file.
     """
 
     name: str
+    key: str
     module: str
     manager: str
     extensions: tuple[str, ...]
     directories: Callable[[Any], tuple[str, str]]
     waits: tuple[str, ...]
-    worker: str
+    password: str
 
     def library(self) -> str:
         """Return the file of the loaded library that holds the manager.
@@ -126,20 +128,22 @@ def _work_queue_directories(manager: Any) -> tuple[str, str]:
 
 TASKVINE = System(
     name="TaskVine",
+    key="taskvine",
     module="vine",
     manager="vine.Manager()",
     extensions=("ndcctools.taskvine._cvine", "_cvine"),
     directories=_taskvine_directories,
     waits=("wait_for_tag", "wait_for_task_id"),  # wait() goes through the first
-    worker="vine_worker",
+    password="set_password_file",
 )
 
 WORK_QUEUE = System(
     name="Work Queue",
+    key="work_queue",
     module="wq",
     manager="wq.WorkQueue()",
     extensions=("ndcctools._cwork_queue", "_cwork_queue"),
     directories=_work_queue_directories,
     waits=("wait_for_tag", "wait_for_task_id"),
-    worker="work_queue_worker",
+    password="specify_password_file",
 )

@@ -15,15 +15,14 @@ from types import TracebackType
 from typing import Any
 
 from vine_sharedport.errors import LaunchError
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool import _htcondor, machines
 from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.worker_job import (
-    address_of,
     command_names,
     describe_workers,
     find_worker,
-    run_directory,
     whole_number,
 )
 from vine_sharedport.worker.bundle import PACKAGE, write_package
@@ -160,7 +159,7 @@ class WorkerJobs:
 
 
 def submit_workers(
-    manager: Any,
+    manager: object,
     count: int = 1,
     *,
     cores: int | None = None,
@@ -184,7 +183,8 @@ def submit_workers(
     ``docs/workers.md`` has the details.
 
     Args:
-        manager: A manager made with ``shared_port=``, or the address of one.
+        manager: A manager made with ``shared_port=``, its ``shared_port.reference``, or the
+            address of one.
         count: Number of workers.
         cores: Cores of each worker and of its slot; 1 by default.
         memory: MB of each worker and of its slot; the pool's default for the slot.
@@ -194,9 +194,9 @@ def submit_workers(
             Work Queue, else ``vine_worker``, by default. With ``container_image``, one
             that is not here is one of the image's.
         worker_options: Further options of the worker.
-        password_file: The manager's password file, sent along as a file.
-        secret_file: The manager's secret, sent along as a file; known to the manager,
+        password_file: The manager's password file, sent along as a file; like its secret,
             needed only where its address stands in its place.
+        secret_file: The manager's secret, sent along as a file.
         container_image: Image to run the worker in, as HTCondor's command of that name
             takes it: ``osdf:///...sif``, ``docker://...``, a file or a directory. If the
             worker that travels does not run there, the image's own ``vine_worker`` does.
@@ -224,12 +224,12 @@ def submit_workers(
             f"submit_workers(MANAGER, {manager}) with your manager's name for MANAGER"
         )
     count = whole_number("count", count)
-    address = address_of(manager)  # before anything is made
+    reference = Reference.of(manager, secret_file=secret_file, password_file=password_file)
     use_own_pool()
     htcondor2 = _htcondor.load()
-    directory = _make_directory(manager, directory)
+    directory = _make_directory(reference, directory)
     description = describe_workers(
-        manager,
+        reference,
         directory,
         cores=cores,
         memory=memory,
@@ -237,14 +237,12 @@ def submit_workers(
         timeout=timeout,
         worker=worker,
         worker_options=worker_options,
-        password_file=password_file,
-        secret_file=secret_file,
         container_image=container_image,
         python_env=python_env,
         commands=commands,
     )
     if container_image is None and not command_names(commands) & _ELSEWHERE:
-        _, program = find_worker(manager, worker, container_image)
+        _, program = find_worker(reference, worker, container_image)
         if program is not None:
             _warn_of_older_machines(htcondor2, program)
     if not command_names(commands) & _ELSEWHERE:
@@ -261,7 +259,7 @@ def submit_workers(
         "submitted %d workers cluster=%d manager=%s logs=%s",
         count,
         jobs.cluster,
-        address.sock,
+        reference.sock_id,
         directory,
     )
     return jobs
@@ -293,10 +291,9 @@ def _warn_of_older_machines(htcondor2: Any, path: str) -> None:
         )
 
 
-def _make_directory(manager: Any, directory: str | None) -> str:
+def _make_directory(manager: Reference, directory: str | None) -> str:
     if directory is not None:
         os.makedirs(directory, exist_ok=True)
         return os.path.abspath(directory)
     # Of a manager elsewhere only the address is known.
-    base = run_directory(manager) if hasattr(manager, "shared_port") else os.getcwd()
-    return tempfile.mkdtemp(prefix="workers-", dir=base)
+    return tempfile.mkdtemp(prefix="workers-", dir=manager.directory or os.getcwd())

@@ -12,11 +12,12 @@ import re
 import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vine_sharedport.environment import ADDRESS, PYTHON_ENV, SECRET_FILE
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.link.candidates import plan
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool.description import (
     format_description,
@@ -24,18 +25,14 @@ from vine_sharedport.pool.description import (
     quote_environment,
     quote_path,
 )
-from vine_sharedport.wire.handoff import check_sock_id
-from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker import shim
 from vine_sharedport.worker.bundle import LAUNCHER, PACKAGE, launcher_path
 from vine_sharedport.worker.program import Program, find_program, read_program
 
 __all__ = [
-    "address_of",
     "command_names",
     "describe_workers",
     "find_worker",
-    "run_directory",
     "whole_number",
 ]
 
@@ -57,20 +54,8 @@ _UNITS = {
 _TRAVELLING_EXECUTABLE = {"transfer_executable": "true"}
 
 
-def run_directory(manager: Any) -> str:
-    """Return the directory in which a manager's run has its own files, absolute.
-
-    TaskVine has one for its logs. For a Work Queue, which has none, one was made with its
-    porter's log (``directories`` in manager/systems.py).
-    """
-    logs: str | None = getattr(manager, "logging_directory", None)
-    if logs is None:
-        logs = os.path.dirname(getattr(manager.shared_port, "log_file", None) or "")
-    return os.path.abspath(logs)
-
-
 def describe_workers(
-    manager: Any,
+    manager: Reference,
     directory: str,
     *,
     cores: int | None = None,
@@ -79,8 +64,6 @@ def describe_workers(
     timeout: int | None = None,
     worker: str | None = None,
     worker_options: Sequence[str] = (),
-    password_file: str | None = None,
-    secret_file: str | None = None,
     container_image: str | None = None,
     python_env: str | None = None,
     commands: Mapping[str, str | int] | None = None,
@@ -93,10 +76,11 @@ def describe_workers(
     left to HTCondor to fill in. And:
 
     Args:
+        manager: Whose workers they are.
+        directory: For the jobs' logs, absolute.
         environment: Further variables of the workers. They are public.
         inputs: Further files that travel.
     """
-    address = address_of(manager)
     name, program = find_worker(manager, worker, container_image)
     inputs = [os.path.join(directory, PACKAGE), *map(os.path.abspath, inputs)]
     library = shim.library_path()
@@ -121,18 +105,16 @@ def describe_workers(
         resources["request_disk"] = f"{disk * 1024}"  # in KiB
     if timeout is not None:
         options += ["--timeout", str(timeout)]
-    if getattr(manager, "_using_ssl", False):
-        options.append("--ssl")
-    if password_file is not None:
-        inputs.append(os.path.abspath(password_file))
-        options += ["--password", os.path.basename(password_file)]
-    environment = {**(environment or {}), ADDRESS: str(address)}
-    link = getattr(manager, "shared_port", None)
-    secret_file = secret_file or getattr(link, "secret_file", None)
-    if secret_file is not None:
+    there = manager
+    if manager.password_file is not None:
+        inputs.append(manager.password_file)
+        there = replace(manager, password_file=os.path.basename(manager.password_file))
+    options += there.worker_options(worker_options)
+    environment = {**(environment or {}), ADDRESS: str(manager)}
+    if manager.secret_file is not None:
         # The job's environment is public; a file of mode 0600 stays so on the way.
-        inputs.append(os.path.abspath(secret_file))
-        environment[SECRET_FILE] = os.path.basename(secret_file)
+        inputs.append(manager.secret_file)
+        environment[SECRET_FILE] = os.path.basename(manager.secret_file)
     if python_env is not None:
         inputs.append(_check_python_env(python_env))
         environment[PYTHON_ENV] = os.path.basename(python_env)
@@ -147,7 +129,7 @@ def describe_workers(
     described.update(
         {
             "executable": quote_path(launcher_path()),
-            "arguments": quote_arguments([name, *options, *worker_options]),
+            "arguments": quote_arguments([name, *options]),
             "environment": quote_environment(environment),
             "transfer_input_files": ", ".join(
                 quote_path(path, in_list=True) for path in inputs
@@ -159,8 +141,8 @@ def describe_workers(
             "output": f"{logs}.out",
             "error": f"{logs}.err",
             "log": os.path.join(quote_path(directory), "workers.log"),
-            "batch_name": f"workers of {address.sock}",
-            "My.VineSharedPort": f'"{address.sock}"',
+            "batch_name": f"workers of {manager.sock_id}",
+            "My.VineSharedPort": f'"{manager.sock_id}"',
         }
     )
     return format_description(_with_commands(described, commands or {}))
@@ -237,11 +219,11 @@ def command_names(commands: Mapping[str, str | int] | None) -> set[str]:
 
 
 def find_worker(
-    manager: Any, worker: str | None, container_image: str | None
+    manager: Reference, worker: str | None, container_image: str | None
 ) -> tuple[str, str | None]:
     """Return what the launcher shall start, and the file to send along, if there is one."""
     if worker is None:
-        worker = "work_queue_worker" if hasattr(manager, "_work_queue") else "vine_worker"
+        worker = manager.worker
     try:
         program = os.path.realpath(find_program(worker, option="worker="))
     except LaunchError:
@@ -377,25 +359,3 @@ def _find_link(image: str) -> str | None:
             if os.path.islink(path):
                 return path
     return None
-
-
-def address_of(manager: Any) -> Sinful:
-    """Return where the workers shall connect."""
-    if isinstance(manager, (str, Sinful)):
-        address = Sinful.parse(manager) if isinstance(manager, str) else manager
-    else:
-        link = getattr(manager, "shared_port", None)
-        if link is None:
-            raise LaunchError(
-                "the manager has no shared port; make it with vine.Manager(shared_port=True)"
-            )
-        address = link.address
-    if address.sock is None:
-        raise LaunchError(f"the address {address} names no manager: it has no sock= parameter")
-    check_sock_id(address.sock)
-    if not plan(address, private_network=address.private_network):
-        raise LaunchError(
-            f"the address {address} names no port to connect to; take the one that "
-            "manager.shared_port.address tells"
-        )
-    return address

@@ -27,7 +27,11 @@ from vine_sharedport.errors import (
 )
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.candidates import plan
-from vine_sharedport.link.commands import connect_command, worker_command
+from vine_sharedport.link.commands import (
+    connect_command,
+    manager_worker_command,
+    worker_command,
+)
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.relay import Relay, no_thread
 from vine_sharedport.link.run_file import secret_file_of
@@ -210,12 +214,9 @@ def _relay_host() -> str:
 
 def _yours(line: partial[str]) -> str:
     """Return the next step where the address leads to no manager."""
-    options = line.keywords["options"]
+    given = line.keywords
     return its_manager(
-        None,
-        lambda run: line(
-            str(run.address), run.secret_file, worker=run.worker, options=run.options(options)
-        ),
+        None, partial(manager_worker_command, options=given["options"], more=given["more"])
     )
 
 
