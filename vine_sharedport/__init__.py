@@ -93,8 +93,9 @@ _HOME = {
 }
 
 _SUBMODULES = {
-    *("cli", "environment", "errors", "factory", "hook", "htcondor_shared_link", "installing"),
-    *("link", "manager", "pool", "wire", "work_queue", "worker"),
+    *("atomic_file", "cli", "environment", "errors", "events", "factory", "hook"),
+    *("htcondor_shared_link", "installing", "link", "manager", "pool", "records"),
+    *("supervision", "wire", "work_queue", "worker"),
 }
 
 __all__ = [

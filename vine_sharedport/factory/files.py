@@ -16,8 +16,9 @@ import time
 import uuid
 from collections.abc import Iterator
 
+from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, SettingError
 from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.link.user_files import reason_of
 
@@ -288,15 +289,13 @@ def read_status(directory: str) -> Snapshot:
     """
     path = os.path.join(directory, STATUS)
     try:
-        with open(path, encoding="utf-8") as file:
-            values = json.loads(file.read(_MAX_STATUS))
-        return Snapshot.from_dict(values)
+        return Snapshot.from_dict(records.read_values(path, limit=_MAX_STATUS))
     except FileNotFoundError as error:
         raise LaunchError(
             f"there is no factory's status in {directory}; give the directory that the "
             "factory named when it started, or see 'vine_sharedport factory list'"
         ) from error
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
+    except (OSError, SettingError) as error:
         raise LaunchError(
             f"cannot read the factory's status {path}: {reason_of(error)}"
         ) from error

@@ -7,13 +7,11 @@ the user's configuration is broken; the jobs are there all the same.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
 from dataclasses import dataclass
-from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport import records
+from vine_sharedport.errors import LaunchError, SettingError
 from vine_sharedport.factory.files import write_file
 from vine_sharedport.factory.where import Where
 from vine_sharedport.link.user_files import reason_of
@@ -21,7 +19,6 @@ from vine_sharedport.link.user_files import reason_of
 __all__ = ["Place"]
 
 _NAME = "place.json"
-_MAX_SIZE = 64 << 10
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,7 @@ class Place:
         Raises:
             LaunchError: It cannot be written.
         """
-        text = json.dumps(dataclasses.asdict(self)) + "\n"
-        write_file(os.path.join(directory, _NAME), text)
+        write_file(os.path.join(directory, _NAME), records.encode(self))
 
     @staticmethod
     def forget(directory: str) -> None:
@@ -64,17 +60,10 @@ class Place:
         """
         path = os.path.join(directory, _NAME)
         try:
-            with open(path, encoding="utf-8") as file:
-                values: Any = json.loads(file.read(_MAX_SIZE))
-            return cls(
-                str(values["manager"]),
-                Where(**values["where"]),
-                None if values["log"] is None else str(values["log"]),
-                int(values["lease"]),
-            )
+            return records.read(cls, path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, LaunchError) as error:
+        except (OSError, SettingError) as error:
             raise LaunchError(
                 f"cannot read {path}, which says where the factory's jobs are: "
                 f"{reason_of(error)}; remove them by condor_rm, then the factory's directory"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import math
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from vine_sharedport import records
+from vine_sharedport.errors import SettingError
 
 __all__ = [
     "JobReport",
@@ -220,60 +222,21 @@ class Snapshot:
         """Return what ``as_dict`` gave; keys of other versions are left out.
 
         Raises:
-            ValueError: It is something else.
+            SettingError: It is something else.
         """
         try:
-            known = _known(cls, values)
-            known["manager"] = ManagerReport(**_known(ManagerReport, known.get("manager", {})))
-            known["workers"] = WorkerCounts(**_known(WorkerCounts, known.get("workers", {})))
-            known["each"] = WorkerSize(**_known(WorkerSize, known.get("each", {})))
-            known["jobs"] = tuple(
-                JobReport(**_known(JobReport, job)) for job in known.get("jobs", ())
-            )
-            known["problems"] = tuple(
-                Problem(**{**_known(Problem, item), "jobs": _texts(item.get("jobs", ()))})
-                for item in known.get("problems", ())
-            )
-            made = cls(**known)
+            made = records.decode(cls, values)
             if not 0 < made.pid <= _MAX_PID:  # to kill() others mean many processes
-                raise TypeError(f"pid is {made.pid}")
+                raise SettingError(f"pid is {made.pid}")
             return made
-        except (AttributeError, TypeError, OverflowError) as error:
-            raise ValueError(f"this is no factory's status: {error}") from error
+        except SettingError as error:
+            raise SettingError(f"this is no factory's status: {error}") from error
 
     def __str__(self) -> str:
         return format_text(self)
 
     def _repr_html_(self) -> str:
         return format_html(self)
-
-
-def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a class's fields, each of its kind; TypeError for another."""
-    kinds = {item.name: str(item.type) for item in dataclasses.fields(cls)}
-    known = {name: value for name, value in values.items() if name in kinds}
-    for name, value in known.items():
-        if not _is_of_kind(value, kinds[name]):
-            raise TypeError(f"{name} is {repr(value)[:80]}")
-    return known
-
-
-def _is_of_kind(value: Any, kind: str) -> bool:
-    """Whether a value is what an annotation says; what has parts is judged by them."""
-    wanted = set(kind.split(" | "))
-    if not wanted <= {"None", "bool", "float", "int", "str"}:
-        return True
-    found = "None" if value is None else type(value).__name__
-    if "float" in wanted and found in ("int", "float"):
-        return math.isfinite(value)
-    return found in wanted
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    """Return a list's texts; TypeError for anything else."""
-    if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
-        raise TypeError(f"jobs is {repr(values)[:80]}")
-    return tuple(values)
 
 
 def headline(snapshot: Snapshot) -> str:

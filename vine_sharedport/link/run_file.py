@@ -7,16 +7,13 @@ porter's log beside that. The file tells where the secret is, not the secret.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, asdict, fields
-from typing import Any
 
+from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import SharedPortError
 from vine_sharedport.link.reference import Reference
-from vine_sharedport.wire.sinful import Sinful
 
 __all__ = [
     "LOG_FILE",
@@ -34,14 +31,11 @@ RUN_FILE = "shared_port.json"
 LOG_FILE = "shared_port.log"
 """The porter's log beside it, which the porter holds open for as long as it lives."""
 
-_MAX_SIZE = 64 << 10
-
 
 def write_run_file(manager: Reference) -> None:
     """Write the file of a manager's run; an ``OSError`` is the caller's."""
     assert manager.directory is not None
-    values = {**asdict(manager), "address": str(manager.address)}
-    write_atomically(os.path.join(manager.directory, RUN_FILE), json.dumps(values))
+    write_atomically(os.path.join(manager.directory, RUN_FILE), records.encode(manager))
 
 
 def read_run_file(path: str) -> Reference | None:
@@ -49,22 +43,9 @@ def read_run_file(path: str) -> Reference | None:
 
     Whoever may write to the directory could send a factory's workers elsewhere by it.
     """
-    kinds: dict[str, Any] = {"address": str, "system": str, "tls": bool}
     try:
-        with open(path, encoding="utf-8") as file:
-            if os.fstat(file.fileno()).st_uid != os.getuid():
-                return None
-            values = json.loads(file.read(_MAX_SIZE))
-        found = {
-            item.name: values[item.name]
-            for item in fields(Reference)
-            if item.default is MISSING or item.name in values
-        }
-        "".join(x for x in found.values() if isinstance(x, str)).encode()  # no lone surrogate
-        if not all(isinstance(found[x], kinds.get(x, (str, type(None)))) for x in found):
-            return None
-        return Reference.of(Reference(**{**found, "address": Sinful.parse(found["address"])}))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, SharedPortError):
+        return Reference.of(records.read(Reference, path, private=True))
+    except (OSError, SharedPortError):
         return None
 
 

@@ -28,10 +28,13 @@ import signal
 import stat
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
+from vine_sharedport.errors import SettingError
 from vine_sharedport.supervision import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_PDEATHSIG,
@@ -65,6 +68,20 @@ _PARENT_INTERVAL = 0.5
 
 # How often to look whether the pool's notes are still there, where there is no program.
 _NOTES_INTERVAL = 2.0
+
+
+@dataclass(frozen=True)
+class _Notes:
+    token: str
+    owner: int | None
+    lock_dir: str
+    status: str
+    remove: list[str] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)
+    cpus: int | None = None
+    memory: int | None = None
+    guardian: tuple[int, int] | None = None
+    master: tuple[int, int] | None = None
 
 
 def pool_processes(token: str) -> list[Process]:
@@ -104,23 +121,25 @@ def kill_pool(token: str, *, timeout: float = _KILL_TIMEOUT) -> list[Process]:
 def read_state(directory: str) -> dict[str, Any]:
     """Return what the pool's starter and guardian noted down, ``{}`` without a pool."""
     try:
-        state = json.loads(Path(directory, STATE_FILE).read_text())
-    except (OSError, ValueError):
+        notes = records.read(_Notes, os.path.join(directory, STATE_FILE))
+    except (OSError, SettingError):
         return {}
-    return state if isinstance(state, dict) else {}
+    # Those two are noted only when they have started.
+    return {n: v for n, v in vars(notes).items() if v or n not in ("guardian", "master")}
 
 
 def write_state(directory: str, state: dict[str, Any]) -> None:
     """Replace the notes in one step."""
-    write_atomically(os.path.join(directory, STATE_FILE), json.dumps(state, indent=1) + "\n")
+    write_atomically(
+        os.path.join(directory, STATE_FILE), json.dumps({"schema": records.SCHEMA, **state})
+    )
 
 
 def noted_process(state: dict[str, Any], name: str) -> Process | None:
     """Return the process noted under this name if it still runs."""
     try:
-        pid, start = state[name]
-        process = Process(int(pid), int(start))
-    except (KeyError, TypeError, ValueError):
+        process = Process(*state[name])
+    except (KeyError, TypeError):
         return None
     return process if is_alive(process) else None
 

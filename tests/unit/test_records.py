@@ -1,0 +1,152 @@
+"""Records that one process of ours reads from another's JSON."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vine_sharedport.errors import NoStatusError, SettingError
+from vine_sharedport.factory.place import Place
+from vine_sharedport.factory.report import Snapshot
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.records import decode, encode, read
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    TWO = 2
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int
+    ok: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    name: str
+    time: float = 0.0
+    inner: Inner = field(default_factory=lambda: Inner(1))
+    more: tuple[Inner, ...] = ()
+    pair: tuple[int, str] | None = None
+    texts: list[str] = field(default_factory=list)
+    table: dict[str, int] = field(default_factory=dict)
+    colour: Colour = Colour.RED
+    maybe: Optional[int] = None  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        if self.name == "bad":
+            raise SettingError("name is bad")
+
+
+FULL = {
+    "name": "n", "time": 3, "inner": {"size": 2, "ok": False}, "more": [{"size": 3}],
+    "pair": [1, "x"], "texts": ["a"], "table": {"k": 1}, "colour": 2, "maybe": None,
+}  # fmt: skip
+
+
+def test_each_kind_of_value_is_read() -> None:
+    record = decode(Record, {**FULL, "schema": 1})
+    assert record == Record(
+        "n", 3.0, Inner(2, False), (Inner(3),), (1, "x"), ["a"], {"k": 1}, Colour.TWO, None
+    )
+    assert isinstance(record.time, float)
+    assert decode(Record, {"name": "n"}) == Record("n")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": 1}, "name is 1; wanted is a text"),
+        ({"name": "\ud800"}, "name is "),
+        ({"name": "bad"}, "name is bad"),
+        ({"time": "x"}, "time is 'x'; wanted is a finite number"),
+        ({"time": True}, "time is True"),
+        ({"time": 10**400}, "time is inf"),
+        ({"time": float("nan")}, "time is nan"),
+        ({"inner": {}}, r"inner\.size is missing"),
+        ({"inner": {"size": 1.0}}, r"inner\.size is 1\.0; wanted is a whole number"),
+        ({"inner": None}, "inner is None; wanted is an object"),
+        ({"more": [{"size": 1}, 5]}, r"more\[1\] is 5"),
+        ({"more": "12"}, "more is '12'; wanted is a list"),
+        ({"pair": [1]}, "a list of 2"),
+        ({"table": {"k": "v"}}, "table is 'v'"),
+        ({"colour": "blue"}, "one of"),
+        ({"colour": []}, "one of"),
+        ({"maybe": "1"}, "maybe is '1'"),
+        ({"schema": 2}, "schema is 2; wanted is 1"),
+        ({"schema": True}, "schema is True"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_value(change: dict[str, Any], words: str) -> None:
+    for error in (SettingError, NoStatusError):
+        with pytest.raises(error, match=words) as caught:
+            decode(Record, {**FULL, **change}, error=error)
+        assert len(str(caught.value)) < 200
+
+
+def test_unknown_keys_are_passed_over_or_refused() -> None:
+    assert decode(Inner, {"size": 1, "new": 2}) == Inner(1)
+    with pytest.raises(SettingError, match=r"'new'; wanted is one of size, ok"):
+        decode(Inner, {"size": 1, "new": 2}, refuse_unknown=True)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.write_text(encode(Inner(5)))
+    assert json.loads(path.read_text()) == {"schema": 1, "size": 5, "ok": True}
+    assert read(Inner, str(path)) == Inner(5)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[" * 100_000, b"\xff", b"9" * 5000, b"x" * 99]
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "record"
+    path.write_bytes(content)
+    with pytest.raises(NoStatusError):
+        read(Inner, str(path), limit=200_000, error=NoStatusError)
+
+
+def test_a_file_that_is_too_long_or_anothers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record"
+    path.write_text(encode(Inner(5)))
+    with pytest.raises(SettingError, match="more than 10 bytes"):
+        read(Inner, str(path), limit=10)
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    with pytest.raises(SettingError, match="another user's"):
+        read(Inner, str(path), private=True)
+    assert read(Inner, str(path)) == Inner(5)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("kind", [Record, Reference, Place, Snapshot])
+@given(data=st.data())
+def test_whatever_it_holds_only_the_documented_error_comes(
+    kind: type, data: st.DataObject
+) -> None:
+    names = [*kind.__dataclass_fields__, "schema"]  # type: ignore[attr-defined]
+    values = data.draw(_JSON | st.dictionaries(st.sampled_from(names), _JSON))
+    try:
+        made = decode(kind, values, error=NoStatusError)
+    except NoStatusError:
+        return
+    assert isinstance(made, kind)
+    assert decode(kind, json.loads(encode(made))) == made
