@@ -41,55 +41,60 @@ if TYPE_CHECKING:
         Verdict,
         WrongSecretError,
     )
-    from vine_sharedport.htcondor_shared_link import Endpoint, attach, connect
+    from vine_sharedport.factory.report import (
+        JobReport,
+        ManagerReport,
+        Problem,
+        Snapshot,
+        WorkerCounts,
+        WorkerSize,
+    )
+    from vine_sharedport.htcondor_shared_link import (
+        Counts,
+        Endpoint,
+        Limits,
+        Link,
+        attach,
+        connect,
+    )
+    from vine_sharedport.link.candidates import Candidate
+    from vine_sharedport.link.race import DialEvent
+    from vine_sharedport.link.reference import Reference
     from vine_sharedport.manager.settings import SharedPort
     from vine_sharedport.manager.stock_factory import Factory
     from vine_sharedport.manager.taskvine import Manager, StockFactory
-    from vine_sharedport.pool.discovery import discover
+    from vine_sharedport.pool._pool_status import PoolStatus
+    from vine_sharedport.pool.discovery import SharedPortLocation, discover
     from vine_sharedport.pool.personal import PersonalPool
-    from vine_sharedport.pool.submit import submit_workers
+    from vine_sharedport.pool.submit import JobStates, WorkerJobs, submit_workers
     from vine_sharedport.wire.sinful import Sinful
 
 # Ours; everything else is ndcctools.taskvine's.
 _HOME = {
-    "Endpoint": "htcondor_shared_link",
-    "Factory": "manager.stock_factory",
-    "Manager": "manager.taskvine",
-    "PersonalPool": "pool.personal",
-    "SharedPort": "manager.settings",
-    "Sinful": "wire.sinful",
-    "StockFactory": "manager.taskvine",
-    "attach": "htcondor_shared_link",
-    "connect": "htcondor_shared_link",
-    "discover": "pool.discovery",
-    "submit_workers": "pool.submit",
-    **dict.fromkeys(
-        (
-            "CedarError",
-            "DialAttempt",
-            "DialError",
-            "DialTimeout",
-            "DiscoveryError",
-            "EndpointError",
-            "ExitStatus",
-            "GateError",
-            "HandOffError",
-            "HandOffTimeout",
-            "HookError",
-            "LaunchError",
-            "MissingDependencyError",
-            "NoStatusError",
-            "OptionError",
-            "PoolError",
-            "ScheddError",
-            "SettingError",
-            "SharedPortError",
-            "SinfulError",
-            "Verdict",
-            "WrongSecretError",
+    name: module
+    for module, names in {
+        "errors": (
+            "CedarError DialAttempt DialError DialTimeout DiscoveryError "
+            "EndpointError ExitStatus GateError HandOffError HandOffTimeout "
+            "HookError LaunchError MissingDependencyError NoStatusError "
+            "OptionError PoolError ScheddError SettingError SharedPortError "
+            "SinfulError Verdict WrongSecretError"
         ),
-        "errors",
-    ),
+        "factory.report": "JobReport ManagerReport Problem Snapshot WorkerCounts WorkerSize",
+        "htcondor_shared_link": "Counts Endpoint Limits Link attach connect",
+        "link.candidates": "Candidate",
+        "link.race": "DialEvent",
+        "link.reference": "Reference",
+        "manager.settings": "SharedPort",
+        "manager.stock_factory": "Factory",
+        "manager.taskvine": "Manager StockFactory",
+        "pool._pool_status": "PoolStatus",
+        "pool.discovery": "SharedPortLocation discover",
+        "pool.personal": "PersonalPool",
+        "pool.submit": "JobStates WorkerJobs submit_workers",
+        "wire.sinful": "Sinful",
+    }.items()
+    for name in names.split()
 }
 
 _SUBMODULES = {
@@ -99,9 +104,12 @@ _SUBMODULES = {
 }
 
 __all__ = [
+    "Candidate",
     "CedarError",
+    "Counts",
     "DialAttempt",
     "DialError",
+    "DialEvent",
     "DialTimeout",
     "DiscoveryError",
     "Endpoint",
@@ -112,21 +120,34 @@ __all__ = [
     "HandOffError",
     "HandOffTimeout",
     "HookError",
+    "JobReport",
+    "JobStates",
     "LaunchError",
+    "Limits",
+    "Link",
     "Manager",
+    "ManagerReport",
     "MissingDependencyError",
     "NoStatusError",
     "OptionError",
     "PersonalPool",
     "PoolError",
+    "PoolStatus",
+    "Problem",
+    "Reference",
     "ScheddError",
     "SettingError",
     "SharedPort",
     "SharedPortError",
+    "SharedPortLocation",
     "Sinful",
     "SinfulError",
+    "Snapshot",
     "StockFactory",
     "Verdict",
+    "WorkerCounts",
+    "WorkerJobs",
+    "WorkerSize",
     "WrongSecretError",
     "attach",
     "connect",

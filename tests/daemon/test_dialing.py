@@ -17,7 +17,7 @@ import pytest
 
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.endpoint import Endpoint
-from vine_sharedport.link.race import Event
+from vine_sharedport.link.race import DialEvent
 from vine_sharedport.link.secret import make_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
@@ -195,7 +195,7 @@ def test_worker_of_ipv6_alone_works_through_the_relay(make_manager: Any, launch:
 def _serving(directory: str, secret: bytes) -> Iterator[list[Any]]:
     """Serve vine_1, greet whoever comes, and note down where from."""
     peers: list[Any] = []
-    ended = threading.Event()
+    ended = threading.DialEvent()
     with Endpoint("vine_1", directory, secret=secret) as endpoint:
 
         def serve() -> None:
@@ -244,7 +244,7 @@ def test_real_shared_port_is_reached_by_the_first_family_that_works(
 def test_dead_sock_id_of_the_real_shared_port_is_confirmed(dual: tuple[int, str]) -> None:
     port, _ = dual
     address = f"<127.0.0.1:{port}?addrs=127.0.0.1-{port}+[--1]-{port}&sock=nobody>"
-    events: list[Event] = []
+    events: list[DialEvent] = []
     with pytest.raises(vine.DialError, match="no manager serves this sock id") as caught:
         connect(address, check=True, timeout=10, on_event=events.append)
     assert str(caught.value).count("no manager serves") == 2

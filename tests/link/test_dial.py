@@ -24,7 +24,7 @@ from vine_sharedport.errors import (
 )
 from vine_sharedport.link import dial, race
 from vine_sharedport.link.dial import connect
-from vine_sharedport.link.race import Event
+from vine_sharedport.link.race import DialEvent
 from vine_sharedport.wire.gate import MAGIC, GateServer, GateState
 from vine_sharedport.wire.sinful import Sinful
 
@@ -114,7 +114,7 @@ def test_next_candidate_starts_250_ms_after_one_without_an_answer(
     listener: socket.socket, mute_port: int
 ) -> None:
     text = address(mute_port, port_of(listener))
-    events: list[Event] = []
+    events: list[DialEvent] = []
     with connect(text, on_event=events.append), listener.accept()[0]:
         pass
     steps = [(event.what, event.candidate.port) for event in events]
@@ -132,7 +132,7 @@ def test_attempts_are_250_ms_apart_and_go_on_together() -> None:
     with contextlib.ExitStack() as stack:
         ports = [stack.enter_context(mute(f"127.0.0.{n}")) for n in range(1, 5)]
         addrs = "+".join(f"127.0.0.{n}-{port}" for n, port in enumerate(ports, 1))
-        events: list[Event] = []
+        events: list[DialEvent] = []
         with pytest.raises(DialTimeout):
             connect(
                 f"<127.0.0.1:{ports[0]}?addrs={addrs}>", timeout=1.2, on_event=events.append
@@ -158,7 +158,7 @@ def test_next_candidate_starts_at_once_when_one_fails(
 def test_failure_starts_the_next_at_once_beside_one_without_an_answer(
     listener: socket.socket, closed_port: int, mute_port: int
 ) -> None:
-    events: list[Event] = []
+    events: list[DialEvent] = []
     text = address(mute_port, closed_port, port_of(listener))
     with connect(text, on_event=events.append), listener.accept()[0]:
         pass
@@ -195,7 +195,7 @@ def test_both_families_are_tried_by_turns() -> None:
         except OSError as error:
             pytest.skip(f"no IPv6 here: {error}")
         addrs = f"127.0.0.1-{port}+127.0.0.2-{port}+[--1]-{port}"
-        events: list[Event] = []
+        events: list[DialEvent] = []
         with connect(
             f"<127.0.0.1:{port}?addrs={addrs}&sock=a>", on_event=events.append
         ) as client:
@@ -396,7 +396,7 @@ def test_first_address_of_a_name_may_be_mute(
 
 def test_families_of_a_name_take_turns(names: dict[str, Any]) -> None:
     names["many.example.org"] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1", "::1"]
-    events: list[Event] = []
+    events: list[DialEvent] = []
     with pytest.raises(DialError):
         connect("<many.example.org:1?sock=vine_1>", on_event=events.append)
     started = [event.host for event in events if event.what == "started"]
@@ -412,7 +412,7 @@ def test_name_service_is_asked_only_when_all_literals_have_been_started(
         addrs = "+".join(f"127.0.0.{n}-{port}" for n, port in zip((2, 3), ports))
         network = f"PrivNet=n&PrivAddr=%3chost.example.org:{port_of(listener)}%3e"
         text = f"<127.0.0.2:{ports[0]}?{network}&addrs={addrs}>"
-        events: list[Event] = []
+        events: list[DialEvent] = []
         with connect(text, private_network="n", on_event=events.append), listener.accept()[0]:
             pass
     steps = [event.what for event in events if event.what in ("started", "resolving")]
@@ -422,7 +422,7 @@ def test_name_service_is_asked_only_when_all_literals_have_been_started(
 def test_resolver_that_hangs_does_not_hold_back_an_address_that_works(
     names: dict[str, Any], listener: socket.socket
 ) -> None:
-    go_on = threading.Event()
+    go_on = threading.DialEvent()
 
     def hang() -> list[str]:
         go_on.wait(10)
@@ -441,7 +441,7 @@ def test_resolver_that_hangs_does_not_hold_back_an_address_that_works(
 
 
 def test_resolver_that_hangs_keeps_the_deadline(names: dict[str, Any]) -> None:
-    go_on = threading.Event()
+    go_on = threading.DialEvent()
     names["hangs.example.org"] = lambda: go_on.wait(10) and []
     before = time.monotonic()
     try:
@@ -457,7 +457,7 @@ def test_name_that_leads_where_we_have_been_is_not_tried_again(
     names: dict[str, Any], closed_port: int
 ) -> None:
     names["same.example.org"] = ["127.0.0.1"]
-    events: list[Event] = []
+    events: list[DialEvent] = []
     with pytest.raises(
         DialError, match=r"same.example.org .*: leads to 127.0.0.1, tried already"
     ):

@@ -16,7 +16,7 @@ from vine_sharedport.errors import (
     WrongSecretError,
 )
 from vine_sharedport.link.candidates import candidates, plan
-from vine_sharedport.link.race import Attempt, Event, Race, reason_of, verdict_of
+from vine_sharedport.link.race import Attempt, DialEvent, Race, reason_of, verdict_of
 from vine_sharedport.wire.gate import MAGIC, NONCE_SIZE, GateClient, GateState
 from vine_sharedport.wire.handoff import check_sock_id, encode_connect
 from vine_sharedport.wire.sinful import Sinful
@@ -36,7 +36,7 @@ def connect(
     client_name: str | None = None,
     private_network: str | None = None,
     check: bool = False,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[DialEvent], None] | None = None,
 ) -> socket.socket:
     """Connect to whoever serves under the address's sock id.
 

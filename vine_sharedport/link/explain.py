@@ -9,7 +9,7 @@ from typing import Any
 from vine_sharedport.errors import DialError, ExitStatus, Verdict, WrongSecretError
 from vine_sharedport.link.candidates import Candidate, plan
 from vine_sharedport.link.dial import connect
-from vine_sharedport.link.race import STAGGER, Event
+from vine_sharedport.link.race import STAGGER, DialEvent
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Attempted", "attempt"]
@@ -76,7 +76,7 @@ class Attempted:
     private_network: str | None
     candidates: list[Candidate]
     has_secret: bool
-    steps: list[Event] = field(default_factory=list)
+    steps: list[DialEvent] = field(default_factory=list)
     error: DialError | WrongSecretError | None = None
 
     @property
@@ -173,7 +173,7 @@ class Attempted:
     def _what_to_do(self) -> str:
         return "".join(f"\n- {do}" for do in self.advice)
 
-    def _steps_of(self, candidate: Candidate) -> list[Event]:
+    def _steps_of(self, candidate: Candidate) -> list[DialEvent]:
         return [step for step in self.steps if step.candidate == candidate]
 
     def _outcomes(self, candidate: Candidate) -> list[str]:
@@ -257,7 +257,7 @@ def attempt(
     return found
 
 
-def _place(step: Event) -> str:
+def _place(step: DialEvent) -> str:
     candidate = step.candidate
     by = "" if candidate.literal else f" ({step.host})"
     return f"{candidate.host}{by} port {candidate.port}"

@@ -21,7 +21,7 @@ from typing import Any, Callable
 from vine_sharedport.errors import DialAttempt, DialError, GateError, Verdict
 from vine_sharedport.link.candidates import Candidate, family_of, interleave
 
-__all__ = ["STAGGER", "Attempt", "Event", "Race", "reason_of", "verdict_of"]
+__all__ = ["STAGGER", "Attempt", "DialEvent", "Race", "reason_of", "verdict_of"]
 
 STAGGER = 0.25
 """Seconds until the next attempt starts beside one without an answer (RFC 8305, 5)."""
@@ -34,7 +34,7 @@ _BY_ERRNO = {
 
 
 @dataclass(frozen=True)
-class Event:
+class DialEvent:
     """One step on the way in, for somebody who wants to see it.
 
     Attributes:
@@ -104,7 +104,7 @@ class Race:
         places: Iterable[Candidate],
         *,
         deadline: float,
-        on_event: Callable[[Event], None] | None = None,
+        on_event: Callable[[DialEvent], None] | None = None,
     ) -> None:
         self._deadline = deadline
         self._on_event = on_event
@@ -199,7 +199,7 @@ class Race:
             now = time.monotonic()
             at, took = now - self._began, now - since
             self._on_event(
-                Event(what, at, took, attempt.candidate, attempt.host, detail, verdict)
+                DialEvent(what, at, took, attempt.candidate, attempt.host, detail, verdict)
             )
 
     def _fail_with(self, attempt: Attempt, error: OSError) -> None:

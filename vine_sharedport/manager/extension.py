@@ -117,15 +117,18 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
     cls.__init__ = __init__
     cls._free = _free
     cls._shared_port_link = None
-    cls.shared_port = property(
-        lambda self: self._shared_port_link,
-        doc="The way in through the shared port: address, sock id, counters. None without.",
-    )
+    cls.shared_port = property(_shared_port)
     for name in system.waits:
         if hasattr(cls, name):
             setattr(cls, name, _checking(getattr(cls, name)))
     if hasattr(cls, system.password):
         setattr(cls, system.password, _remembering(getattr(cls, system.password)))
+
+
+def _shared_port(self: Any) -> Link | None:
+    """The way in through the shared port: address, sock id, counters. None without."""
+    link: Link | None = self._shared_port_link
+    return link
 
 
 def _bind(
