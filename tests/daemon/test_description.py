@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vine_sharedport.pool.description import (
-    Macro,
-    format_description,
-    quote_arguments,
-    quote_environment,
+    Commands,
+    SubmitDescription,
+    Verbatim,
     quote_path,
 )
 from vine_sharedport.pool.schedd import Schedd
@@ -50,6 +51,32 @@ def _texts() -> list[str]:
     return TEXTS + mixed
 
 
+def _read_by_htcondor(text: str, command: str) -> list[str]:
+    """Return the items that HTCondor's bindings read in a description's text."""
+    classad2, htcondor2 = pytest.importorskip("classad2"), pytest.importorskip("htcondor2")
+    value = htcondor2.Submit(text).expand(command)
+    assert value[0] == value[-1] == '"'
+    quoted = classad2.quote(value[1:-1].replace('""', '"'))
+    items = classad2.ExprTree(f"argsToList({quoted})").eval()
+    # What the schedd replaces when the job starts.
+    assert "$$(" not in "\n".join(items).replace("$$(DOLLARDOLLAR)", " ")
+    return [item.replace("$$(DOLLARDOLLAR)", "$$") for item in items]
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from(PIECES)).map("".join)
+        | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"))
+    )
+)
+def test_htcondors_bindings_read_what_was_written(texts: list[str]) -> None:
+    variables = {f"A{number}": text for number, text in enumerate(texts)}
+    text = SubmitDescription(("first", *texts), {"A": "first", **variables}).format()
+    assert _read_by_htcondor(text, "arguments") == ["first", *texts]
+    items = ["A=first", *(f"{name}={value}" for name, value in variables.items())]
+    assert _read_by_htcondor(text, "environment") == items
+
+
 def _write_program(directory: Path) -> Path:
     program = directory / "tell"
     program.write_text(PROGRAM)
@@ -57,16 +84,18 @@ def _write_program(directory: Path) -> Path:
     return program
 
 
-def _commands(program: Path, universe: str, output: Path, **more: str) -> dict[str, str | int]:
-    return {
-        "universe": universe,
-        "executable": quote_path(str(program)),
-        "output": quote_path(str(output)),
-        "should_transfer_files": "YES",
-        "request_memory": 64,
-        "request_disk": 4096,
-        **more,
-    }
+def _commands(program: Path, universe: str, output: Path) -> Commands:
+    return Commands(
+        {
+            "universe": universe,
+            "executable": quote_path(str(program)),
+            "output": quote_path(str(output)),
+            "should_transfer_files": "YES",
+            "request_cpus": 1,
+            "request_memory": 64,
+            "request_disk": 4096,
+        }
+    )
 
 
 def _wait(cluster: int) -> None:
@@ -86,21 +115,17 @@ def test_arguments_and_variables_arrive_byte_for_byte(
     texts = _texts()
     variables = {f"TOLD_{number}": text for number, text in enumerate(texts)}
     output = tmp_path / "out"
-    text = format_description(
-        _commands(
-            _write_program(tmp_path), universe, output,
-            arguments=quote_arguments(texts), environment=quote_environment(variables),
-        )
-    )  # fmt: skip
+    commands = _commands(_write_program(tmp_path), universe, output)
+    job = SubmitDescription(tuple(texts), variables, commands=commands)
     if tool:
         file = tmp_path / "submit"
-        file.write_text(text + "queue\n")
+        file.write_text(job.format() + "queue\n")
         said = subprocess.run(
             ["condor_submit", "-terse", file], check=True, capture_output=True, text=True
         )
         cluster = int(said.stdout.split(".")[0])
     else:
-        cluster = Schedd().submit(text)
+        cluster = Schedd().submit(job)
     _wait(cluster)
     assert json.loads(output.read_text()) == [texts, variables]
 
@@ -109,10 +134,12 @@ def test_a_macro_is_filled_in_beside_a_text_that_looks_like_it(
     pool: Any, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    arguments = quote_arguments([Macro("$$(Cpus)"), "$$(Cpus)"])
-    commands = _commands(_write_program(tmp_path), "vanilla", output, arguments=arguments)
-    _wait(Schedd().submit(format_description({**commands, "request_cpus": 1})))
-    assert json.loads(output.read_text()) == [["1", "$$(Cpus)"], {}]
+    commands = _commands(_write_program(tmp_path), "vanilla", output)
+    job = SubmitDescription((Verbatim("$$(Cpus)"), "$$(Cpus)"), commands=commands)
+    users = {"environment": "\"TOLD_A='$$([1+1])  ''''$(Word)' TOLD_B='$'(Word)\""}
+    _wait(Schedd().submit(job.with_commands({**users, "Word": "said"})))
+    variables = {"TOLD_A": "2  ''said", "TOLD_B": "$(Word)"}
+    assert json.loads(output.read_text()) == [["1", "$$(Cpus)"], variables]
 
 
 @pytest.mark.parametrize(
@@ -125,8 +152,7 @@ def test_paths_with_dollars_are_found(pool: Any, tmp_path: Path, name: str) -> N
     program = place / "program"
     program.write_text("#!/bin/sh\nexec cat input\n")
     program.chmod(0o755)
-    inputs = quote_path(str(place / "input"), in_list=True)
-    commands = _commands(program, "vanilla", place / "out", transfer_input_files=inputs)
-    _wait(Schedd().submit(format_description(commands)))
+    commands = _commands(program, "vanilla", place / "out")
+    _wait(Schedd().submit(SubmitDescription((), {}, (str(place / "input"),), commands)))
     assert (place / "out").read_text() == "here"
     assert sorted(os.listdir(place)) == ["input", "out", "program"]

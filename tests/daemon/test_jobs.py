@@ -17,6 +17,7 @@ from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory.holds import explain_hold
 from vine_sharedport.factory.jobs import QUEUE_ATTRIBUTES, Job, JobTable
 from vine_sharedport.pool import event_log
+from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.event_log import EventLog
 from vine_sharedport.pool.schedd import Schedd
 
@@ -43,17 +44,18 @@ class Jobs:
         path = self.directory / f"program{len(self.clusters)}"
         path.write_text(f"#!/bin/sh\n{program}\n")
         path.chmod(0o755)
-        lines = [
-            f"executable = {path}",
-            f"log = {self.log.path}",
-            f"output = {self.directory}/$(Cluster).$(Process).out",
-            "should_transfer_files = YES",
-            "when_to_transfer_output = ON_EXIT",
-            "request_memory = 64",
-            "request_disk = 4096",
-            *commands,
-        ]
-        cluster = self.schedd.submit("\n".join(lines) + "\n", count, spool=spool)
+        described = {
+            "executable": path,
+            "log": self.log.path,
+            "output": f"{self.directory}/$(Cluster).$(Process).out",
+            "should_transfer_files": "YES",
+            "when_to_transfer_output": "ON_EXIT",
+            "request_memory": 64,
+            "request_disk": 4096,
+            **dict(command.split(" = ", 1) for command in commands),
+        }
+        job = SubmitDescription().with_commands(described)
+        cluster = self.schedd.submit(job, count, spool=spool)
         self.clusters.append(cluster)
         return cluster
 
@@ -298,9 +300,9 @@ def test_a_constraint_that_no_job_meets_is_no_error(pool: Any) -> None:
 
 def test_errors_name_the_cause_and_the_next_step(pool: Any, tmp_path: Path) -> None:
     with pytest.raises(LaunchError, match=r"cannot submit jobs: .*xecutable.*condor_q"):
-        Schedd().submit("arguments = 1\n")
+        Schedd().submit(SubmitDescription(("1",)))
     with pytest.raises(LaunchError, match="count of 1 or more"):
-        Schedd().submit("executable = /bin/true\n", 0)
+        Schedd().submit(SubmitDescription(), 0)
     with pytest.raises(LaunchError, match="no such action: 'kill'"):
         Schedd().act("kill", "true", "x")
     with pytest.raises(LaunchError, match=r"not know a schedd 'nobody@nowhere'; it knows .*@"):

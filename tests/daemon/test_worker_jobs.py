@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.pool import worker_job
 from vine_sharedport.pool.event_log import EventLog
 from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.submit import describe_workers
 from vine_sharedport.worker.bundle import PACKAGE, write_package
+from vine_sharedport.worker.program import find_program
 
 from . import helpers
 
@@ -109,14 +110,14 @@ def test_the_workers_options_and_variables_arrive_byte_for_byte(
     program.write_text('#!/bin/sh\nprintf "%s\\n" "$@" "$TOLD"\n')
     program.chmod(0o755)
     options = ["$$(X)", "$(X)", "$ENV(HOME)", 'it\'s "here"', "$$([1+1])"]
-    text = describe_workers(
+    job = describe_workers(
         manager.shared_port.reference, str(tmp_path),
         worker=str(program), worker_options=options,
         environment={"TOLD": "$$(X) $(X)"},
     )  # fmt: skip
     write_package(str(tmp_path / PACKAGE))
     schedd = Schedd()
-    cluster = schedd.submit(text)
+    cluster = schedd.submit(job)
     try:
         helpers.wait_until(
             lambda: not schedd.query(f"ClusterId == {cluster}", ["ClusterId"]), timeout=60
@@ -199,20 +200,20 @@ def test_htcondor_takes_container_images_as_they_are(
 def test_a_worker_of_the_image_alone_is_named_and_not_sent(
     manager: Any, tmp_path: Path
 ) -> None:
-    text = describe_workers(
+    job = describe_workers(
         manager.shared_port.reference, str(tmp_path), worker="/opt/vine/bin/vine_worker",
         container_image="docker://example.org/vine:7.14",
     )  # fmt: skip
-    assert "arguments = \"'/opt/vine/bin/vine_worker' " in text
-    (inputs,) = re.findall("^transfer_input_files = (.*)$", text, re.MULTILINE)
-    assert "vine_worker" not in inputs
+    assert job.arguments[0] == "/opt/vine/bin/vine_worker"
+    assert not [path for path in job.inputs if "vine_worker" in path]
 
 
 def test_no_warning_where_the_pools_machines_are_new_enough(
-    manager: Any, caplog: pytest.LogCaptureFixture
+    manager: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    worker_job._tell_needs.cache_clear()
-    with caplog.at_level("INFO"), vine.submit_workers(manager, 1):
+    # A program that nobody was told of yet.
+    worker = shutil.copy(find_program("vine_worker", option="worker="), tmp_path)
+    with caplog.at_level("INFO"), vine.submit_workers(manager, 1, worker=str(worker)):
         pass
     assert re.search(r"the worker \S*vine_worker needs \w+ and glibc 2\.\d+", caplog.text)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -15,6 +15,7 @@ from typing import Any
 import vine_sharedport as vine
 from vine_sharedport.factory.jobs import JobTable
 from vine_sharedport.factory.where import Where
+from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.submit import describe_workers
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 
@@ -173,7 +174,7 @@ class Submitted:
     schedd: Any
     cluster: int
     directory: Path
-    description: str
+    description: SubmitDescription
 
     def ads(self) -> list[Any]:
         """Return what the schedd tells of the jobs."""
@@ -224,7 +225,8 @@ def submitted(
     description = where.adapt(described, str(directory))
     write_package(str(directory / PACKAGE))
     schedd = locate(where.schedd)
-    result = schedd.submit(htcondor2.Submit(description), count=count, spool=where.spool)
+    submit = htcondor2.Submit(description.format())
+    result = schedd.submit(submit, count=count, spool=where.spool)
     if where.spool:
         schedd.spool(result)
     jobs = Submitted(where, schedd, int(result.cluster()), directory, description)

@@ -16,7 +16,6 @@ import vine_sharedport
 from vine_sharedport.errors import DialError, LaunchError, OptionError, Verdict
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
-from vine_sharedport.factory.adapt import read_description
 from vine_sharedport.factory.brake import EXIT_REASONS, Brake
 from vine_sharedport.factory.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs import Job, JobTable
@@ -54,7 +53,7 @@ def described(tmp_path: Path, worker: str, **values: Any) -> Any:
 
 
 def commands(tmp_path: Path, worker: str, **values: Any) -> Any:
-    return read_description(described(tmp_path, worker, **values).text)
+    return described(tmp_path, worker, **values).job.commands
 
 
 # --- the description
@@ -117,21 +116,21 @@ def test_all_requirements_must_hold(tmp_path: Path, worker: str) -> None:
 
 
 def test_every_option_of_a_worker_gets_to_it(tmp_path: Path, worker: str) -> None:
-    found = commands(
+    job = described(
         tmp_path, worker, cores=2, memory=300, disk=400, gpus=1, timeout=77, ssl=True,
         tls_sni="host", single_shot=True, transfer_port="10:20", task_wrapper="nice -n 5",
         factory_name="mine", feature=["x", "y"], extra_options="--wall-time 5 'a b'",
         env={"A": "1"}, debug_workers=True, system="work_queue",
+    ).job  # fmt: skip
+    found = job.commands
+    assert job.arguments == (
+        "vine_worker", "--cores", "2", "--memory", "300", "--disk", "400", "--timeout", "77",
+        "--ssl", "--tls-sni", "host", "--gpus", "1", "--single-shot",
+        "--transfer-port", "10:20", "--task-wrapper", "nice -n 5", "--from-factory", "mine",
+        "--feature", "x", "--feature", "y", "-d", "all", "-o", "worker.debug",
+        "--wall-time", "5", "a b",
     )  # fmt: skip
-    for words in (
-        "'--cores' '2'", "'--memory' '300'", "'--disk' '400'", "'--gpus' '1'",
-        "'--timeout' '77'", "'--ssl'", "'--tls-sni' 'host'", "'--single-shot'",
-        "'--transfer-port' '10:20'", "'--task-wrapper' 'nice -n 5'",
-        "'--from-factory' 'mine'", "'--feature' 'x' '--feature' 'y'",
-        "'--wall-time' '5' 'a b'", "'-d' 'all' '-o' 'worker.debug'",
-    ):  # fmt: skip
-        assert words in found["arguments"]
-    assert "A='1'" in found["environment"]
+    assert job.environment == {"A": "1", "VINE_SHAREDPORT_ADDRESS": ADDRESS}
     assert found["request_gpus"] == "1"
     assert found["request_disk"] == str(400 * 1024)
     assert found["transfer_output_files"] == "worker.debug"
@@ -139,20 +138,39 @@ def test_every_option_of_a_worker_gets_to_it(tmp_path: Path, worker: str) -> Non
 
 
 def test_autosize_asks_for_whole_slots(tmp_path: Path, worker: str) -> None:
-    found = commands(tmp_path, worker, autosize=True, cores=2)
-    assert found["request_cpus"] == "ifThenElse(2 > TotalSlotCpus, 2, TotalSlotCpus)"
+    job = described(tmp_path, worker, autosize=True, cores=2).job
+    assert job.commands["request_cpus"] == "ifThenElse(2 > TotalSlotCpus, 2, TotalSlotCpus)"
     # HTCondor fills it in at the match; the last one counts.
-    assert "'--cores' '$$(Cpus)' '--memory' '$$(Memory)'" in found["arguments"]
+    assert "'--cores' $$(Cpus) '--memory' $$(Memory)" in job.format()
+    own = {"request_cpus": 9}
+    assert commands(tmp_path, worker, autosize=True, commands=own)["request_cpus"] == "9"
+
+
+def test_variables_and_files_of_the_users_commands_are_added_to_ours(
+    tmp_path: Path, worker: str
+) -> None:
+    job = described(
+        tmp_path, worker, commands={"env": '"A=2 B=$(C)"'}, env={"A": "1"},
+        batch_options="transfer_input_files = /more",
+    ).job  # fmt: skip
+    assert job.environment == {"A": "1", "B": "$(C)", "VINE_SHAREDPORT_ADDRESS": ADDRESS}
+    assert {worker, "/more"} <= {*job.inputs}
+
+
+def test_the_launcher_travels_into_an_image_named_by_a_command(
+    tmp_path: Path, worker: str
+) -> None:
+    image = {"container_image": "docker://library/debian:13"}
+    assert commands(tmp_path, worker, commands=image)["transfer_executable"] == "true"
 
 
 def test_a_wrapper_is_the_jobs_program_and_the_launcher_travels(
     tmp_path: Path, worker: str
 ) -> None:
     made = described(tmp_path, worker, wrapper="nice -n 5")
-    found = read_description(made.text)
-    assert found["executable"] == str(tmp_path / WRAPPED)
+    assert made.job.commands["executable"] == str(tmp_path / WRAPPED)
     assert made.files[WRAPPED] == '#!/bin/sh\nexec nice -n 5 /bin/sh ./launcher.sh "$@"\n'
-    assert launcher_path() in found["transfer_input_files"]
+    assert launcher_path() in made.job.inputs
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _manager_main, manager_job
+from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.manager_description import (
     ManagerProgram,
     decode_program,
@@ -36,12 +37,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def commands(text: str) -> dict[str, str]:
-    return dict(line.split(" = ", 1) for line in text.splitlines())
-
-
-def described(*arguments: Any, **options: Any) -> dict[str, str]:
-    return commands(describe_manager(ManagerProgram(*(arguments or ("sweep.py",)), **options)))
+def described(*arguments: Any, **options: Any) -> SubmitDescription:
+    return describe_manager(ManagerProgram(*(arguments or ("sweep.py",)), **options))
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -51,13 +48,14 @@ def parse(*arguments: str) -> argparse.Namespace:
 
 
 def test_it_is_a_local_job_of_this_python_in_this_directory(here: Path) -> None:
-    told = described("sweep.py", ["--size", "9 $x"], name="s1", log_dir="logs")
+    job = described("sweep.py", ["--size", "9 $x"], name="s1", log_dir="logs")
+    told = job.commands
     assert told["universe"] == "local"
     assert told["executable"] == sys.executable
     assert told["initialdir"] == str(here)
-    assert told["arguments"] == (
-        f"\"'-u' '{_manager_main.__file__}' '60' 'file' '{here}/sweep.py' '--size' '9 $x'\""
-    )
+    assert job.arguments == (
+        "-u", _manager_main.__file__, "60", "file", f"{here}/sweep.py", "--size", "9 $x",
+    )  # fmt: skip
     for what, end in (("output", "out"), ("error", "err"), ("log", "log")):
         assert told[what] == f"{here}/logs/s1.$(Cluster).{end}"
     assert told["My.VineSharedPortManager"] == '"s1"'
@@ -67,7 +65,7 @@ def test_it_is_a_local_job_of_this_python_in_this_directory(here: Path) -> None:
 
 def test_status_tells_the_program_as_it_was_given() -> None:
     words = ["a'b", 'c"d', "\\", "$$(X)", "$(X)", "100%25", "$ENV(HOME)"]
-    told = described("sweep.py", words)["My.VineSharedPortProgram"]
+    told = described("sweep.py", words).commands["My.VineSharedPortProgram"]
     assert not set(told[1:-1]) & set('"\\$')
     assert shlex.split(decode_program(told[1:-1])) == ["sweep.py", *words]
 
@@ -80,8 +78,11 @@ def test_describing_makes_nothing(here: Path) -> None:
 def test_dry_run_prints_the_description(capsys: pytest.CaptureFixture[str]) -> None:
     options = parse("submit", "--dry-run", "--name", "x", "sweep.py", "--name", "its own")
     assert options.run(options) == 0
-    assert capsys.readouterr().out == describe_manager(
-        ManagerProgram("sweep.py", ["--name", "its own"], name="x")
+    assert (
+        capsys.readouterr().out
+        == describe_manager(
+            ManagerProgram("sweep.py", ["--name", "its own"], name="x")
+        ).format()
     )
 
 
@@ -113,9 +114,10 @@ def test_the_environment_is_a_short_list(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, passed: bool
 ) -> None:
     monkeypatch.setenv(name, value)
-    text = described()["environment"]
-    assert (f"{name}=" in text) is passed
-    assert (value.replace("$", "'$'") in text) is passed
+    job = described()
+    assert (job.environment.get(name) == value) is passed
+    assert (f"{name}=" in job.format()) is passed
+    assert (value.replace("$", "'$'") in job.format()) is passed
 
 
 def test_a_setting_that_may_be_a_secret_is_named_when_it_is_left_out(
@@ -132,25 +134,25 @@ def test_further_variables_are_the_users_choice(
 ) -> None:
     monkeypatch.setenv("API_TOKEN", "hunter2")
     caplog.set_level(logging.WARNING)
-    text = described(env=["API_TOKEN", "A=b=c", "E="])["environment"]
-    assert text == (
-        "\"PATH='/bin' VINE_SHAREDPORT_OWN_POOL='no' API_TOKEN='hunter2' A='b=c' E=''\""
-    )
+    assert described(env=["API_TOKEN", "A=b=c", "E="]).environment == {
+        "PATH": "/bin", "VINE_SHAREDPORT_OWN_POOL": "no", "API_TOKEN": "hunter2",
+        "A": "b=c", "E": "",
+    }  # fmt: skip
     assert "everybody in the pool can read API_TOKEN" in caplog.text
     assert "hunter2" not in caplog.text
 
 
 def test_run_gives_an_unchanged_program_a_shared_port(here: Path) -> None:
     told = described("sweep.py", ["x"], shared_port=["--shared-port-name", "s-1"])
-    assert told["arguments"].endswith(
-        "'60' 'module' 'vine_sharedport' 'run' '--shared-port-name' 's-1' "
-        f"'{here}/sweep.py' 'x'\""
-    )
+    assert told.arguments[2:] == (
+        "60", "module", "vine_sharedport", "run", "--shared-port-name", "s-1",
+        f"{here}/sweep.py", "x",
+    )  # fmt: skip
     root = Path(manager_job.__file__).resolve().parents[2]
-    assert f"PYTHONPATH='{root}'" in told["environment"]
+    assert told.environment["PYTHONPATH"] == str(root)
     told = described("a.b", module=True, shared_port=[])
-    assert told["arguments"].endswith("'module' 'vine_sharedport' 'run' '-m' 'a.b'\"")
-    assert described("a.b", module=True)["arguments"].endswith("'module' 'a.b'\"")
+    assert told.arguments[3:] == ("module", "vine_sharedport", "run", "-m", "a.b")
+    assert described("a.b", module=True).arguments[3:] == ("module", "a.b")
 
 
 @pytest.mark.parametrize(

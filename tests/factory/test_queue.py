@@ -69,7 +69,7 @@ def queue(tmp_path: Path, schedd: FakeSchedd) -> Queue:
 
 
 def submit(queue: Queue, count: int) -> int:
-    description: Any = SimpleNamespace(text="", where=Where())
+    description: Any = SimpleNamespace(job=None, where=Where())
     return queue.submit(description, count)
 
 

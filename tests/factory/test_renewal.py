@@ -13,12 +13,13 @@ from vine_sharedport.factory.jobs import STATES, Job
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.renewal import Renewal
 from vine_sharedport.factory.where import Where
+from vine_sharedport.pool.description import SubmitDescription
 
 JOBS = [Job(1, number, state=state) for number, state in enumerate(STATES)] + [Job(2, 0)]
 
 
 def description(text: str) -> Description:
-    return Description(text, {}, None, 30, Where())
+    return Description(SubmitDescription((text,)), {}, 30, Where())
 
 
 @pytest.fixture
@@ -73,7 +74,8 @@ def test_options_may_be_set_one_after_the_other_and_again_and_again(
 def test_clusters_that_have_no_job_left_are_forgotten(renewal: Renewal) -> None:
     ended = [Job(1, 0, state="ended"), Job(3, 0)]
     renewal.note(3, Options(), description("memory"), ended)
-    assert list(renewal._submitted) == [3]
+    now = renewal.outdated([*JOBS, Job(3, 1)], Options(memory=1), lambda: description("less"))
+    assert [job.id for job in now] == ["3.1"]
 
 
 def test_a_description_differs_by_what_is_asked_for_and_not_by_its_lease(
@@ -90,7 +92,7 @@ def test_a_description_differs_by_what_is_asked_for_and_not_by_its_lease(
         return describe(options, str(tmp_path), factory="f" * 32, now=now)
 
     first, second = made(1000.0, memory=9000), made(5000.0, memory=9000)
-    assert first.text != second.text
+    assert first.job != second.job
     assert first.recipe == second.recipe
     for change in ({"memory": 100}, {"cores": 2}, {"condor_requirements": "A"}, {"gpus": 1}):
         assert made(1000.0, **{"memory": 9000, **change}).recipe != first.recipe

@@ -12,36 +12,30 @@ from hypothesis import strategies as st
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import preset, project
-from vine_sharedport.factory.adapt import ADDRESS_FILE, read_description
+from vine_sharedport.factory.adapt import ADDRESS_FILE
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.preset import load_preset, preset_names, user_directory
 from vine_sharedport.factory.where import Where
-from vine_sharedport.pool.description import (
-    format_description,
-    quote_arguments,
-    quote_environment,
-    read_items,
-)
+from vine_sharedport.pool.description import Commands, SubmitDescription, Verbatim
 
 ADDRESS = "<192.0.2.1:9618?addrs=192.0.2.1-9618&noUDP&sock=vine_1>"
 
 
-def described(**commands: str) -> str:
+def described(*arguments: str, **commands: str) -> SubmitDescription:
     """Return a description such as ``describe_workers`` makes."""
-    return format_description(
-        {
-            "universe": "vanilla",
-            "executable": "/opt/launcher.sh",
-            "arguments": quote_arguments(["vine_worker", "--cores", "2"]),
-            "environment": quote_environment(
-                {"VINE_SHAREDPORT_ADDRESS": ADDRESS, "VINE_SHAREDPORT_SECRET_FILE": "s"}
-            ),
-            "transfer_input_files": "/opt/vine_worker, /home/u/s",
-            "request_cpus": "2",
-            "request_memory": "500",
-            **commands,
-        }
-    )
+    return SubmitDescription(
+        arguments or ("vine_worker", "--cores", "2"),
+        {"VINE_SHAREDPORT_ADDRESS": ADDRESS, "VINE_SHAREDPORT_SECRET_FILE": "s"},
+        ("/opt/vine_worker", "/home/u/s"),
+        Commands(
+            {
+                "universe": "vanilla",
+                "executable": "/opt/launcher.sh",
+                "request_cpus": "2",
+                "request_memory": "500",
+            }
+        ),
+    ).with_commands(commands)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +87,9 @@ def test_the_local_pools_description_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_another_schedd_is_told_in_remote_attributes(tmp_path: Path) -> None:
     where = Where(grid="condor s@h c")
-    commands = read_description(
-        where.adapt(
-            described(requirements="Arch == 7", allowed_job_duration="60"), str(tmp_path)
-        )
-    )
+    job = described(requirements="Arch == 7", allowed_job_duration="60")
+    adapted = where.adapt(job, str(tmp_path))
+    commands = adapted.commands
     assert commands["universe"] == "grid"
     assert commands["grid_resource"] == "condor s@h c"
     assert commands["my.remote_jobuniverse"] == "5"
@@ -105,14 +97,14 @@ def test_another_schedd_is_told_in_remote_attributes(tmp_path: Path) -> None:
     assert "TARGET.Memory >= RequestMemory" in commands["my.remote_requirements"]
     assert commands["my.remote_allowedjobduration"] == "60"
     assert not {"requirements", "allowed_job_duration"} & set(commands)
-    assert ADDRESS in commands["environment"]
+    assert adapted.environment["VINE_SHAREDPORT_ADDRESS"] == ADDRESS
 
 
 def test_the_users_own_commands_win(tmp_path: Path) -> None:
-    text = described(
+    job = described(
         **{"+Remote_Requirements": "MINE", "grid_resource": "condor a b", "+xcount": "8"}
     )
-    commands = read_description(Where(grid="ce h").adapt(text, str(tmp_path)))
+    commands = Where(grid="ce h").adapt(job, str(tmp_path)).commands
     assert commands["my.remote_requirements"] == "MINE"
     assert commands["grid_resource"] == "condor a b"
     assert commands["my.xcount"] == "8"
@@ -120,8 +112,8 @@ def test_the_users_own_commands_win(tmp_path: Path) -> None:
 
 
 def test_a_ce_is_told_in_its_own_words(tmp_path: Path) -> None:
-    text = described(batch_runtime="3600", batch_queue="long")
-    commands = read_description(Where(grid="ce h").adapt(text, str(tmp_path)))
+    job = described(batch_runtime="3600", batch_queue="long")
+    commands = Where(grid="ce h").adapt(job, str(tmp_path)).commands
     assert commands["my.remote_xcount"] == "2"
     assert commands["my.remote_maxmemory"] == "500"
     assert commands["my.remote_batchruntime"] == "3600"
@@ -132,8 +124,8 @@ def test_a_ce_is_told_in_its_own_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "told", "sent"),
     [
-        ("osdf:///a/x.sif", "x.sif", ", osdf:///a/x.sif"),
-        ("/home/u/x.sif", "x.sif", ", /home/u/x.sif"),
+        ("osdf:///a/x.sif", "x.sif", "osdf:///a/x.sif"),
+        ("/home/u/x.sif", "x.sif", "/home/u/x.sif"),
         ("/cvmfs/a/x", "/cvmfs/a/x", "/home/u/s"),
         ("docker://a/b:1", "docker://a/b:1", "/home/u/s"),
     ],
@@ -141,39 +133,36 @@ def test_a_ce_is_told_in_its_own_words(tmp_path: Path) -> None:
 def test_a_container_travels_to_another_schedd(
     tmp_path: Path, image: str, told: str, sent: str
 ) -> None:
-    text = Where(grid="condor s c").adapt(
+    job = Where(grid="condor s c").adapt(
         described(universe="container", container_image=image), str(tmp_path)
     )
-    commands = read_description(text)
-    assert commands["My.remote_ContainerImage"] == f'"{told}"'
-    assert commands["transfer_input_files"].endswith(sent)
-    assert "container_image" not in commands
+    assert job.commands["My.remote_ContainerImage"] == f'"{told}"'
+    assert job.inputs[-1] == sent
+    assert "container_image" not in job.commands
 
 
 def test_names_keep_the_users_spelling(tmp_path: Path) -> None:
-    text = described(**{"+JobDurationCategory": '"Medium"'})
-    adapted = Where(grid="condor s c").adapt(text, str(tmp_path))
-    assert '\n+JobDurationCategory = "Medium"\n' in adapted
+    job = described(**{"+JobDurationCategory": '"Medium"'})
+    adapted = Where(grid="condor s c").adapt(job, str(tmp_path))
+    assert '\n+JobDurationCategory = "Medium"\n' in adapted.format()
 
 
 @pytest.mark.parametrize("grid", ["batch slurm", "ce h"])
 def test_the_address_goes_as_a_file_where_blahp_would_change_it(
     tmp_path: Path, grid: str
 ) -> None:
-    text = Where(grid=grid).adapt(described(), str(tmp_path))
-    assert ADDRESS not in text
-    commands = read_description(text)
-    assert commands["transfer_input_files"].endswith(f", {tmp_path}/{ADDRESS_FILE}")
+    job = Where(grid=grid).adapt(described(), str(tmp_path))
+    assert ADDRESS not in job.format()
+    assert job.inputs[-1] == f"{tmp_path}/{ADDRESS_FILE}"
     assert (tmp_path / ADDRESS_FILE).read_text() == ADDRESS + "\n"
-    assert read_items(commands["environment"]) == ["VINE_SHAREDPORT_SECRET_FILE=s"]
+    assert job.environment == {"VINE_SHAREDPORT_SECRET_FILE": "s"}
 
 
 def test_a_batch_system_is_told_the_cores_and_the_worker_the_time(tmp_path: Path) -> None:
-    text = Where(grid="batch pbs").adapt(described(batch_runtime="7200"), str(tmp_path))
-    commands = read_description(text)
-    assert commands["my.nodenumber"] == commands["my.smpgranularity"] == "2"
-    assert read_items(commands["arguments"])[-2:] == ["--wall-time", "6900"]
-    assert commands["batch_runtime"] == "7200"
+    job = Where(grid="batch pbs").adapt(described(batch_runtime="7200"), str(tmp_path))
+    assert job.commands["my.nodenumber"] == job.commands["my.smpgranularity"] == "2"
+    assert job.arguments[-2:] == ("--wall-time", "6900")
+    assert job.commands["batch_runtime"] == "7200"
 
 
 @pytest.mark.parametrize("grid", ["batch slurm", "ce h"])
@@ -182,13 +171,11 @@ def test_arguments_that_blahp_would_change_go_as_a_file(
     tmp_path: Path, grid: str, word: str
 ) -> None:
     arguments = ["vine_worker", "--feature", word, "--cores", "2"]
-    text = described(arguments=quote_arguments(arguments))
-    commands = read_description(Where(grid=grid).adapt(text, str(tmp_path)))
-    (name,) = read_items(commands["arguments"])
-    assert f"{tmp_path}/{name[1:]}" in commands["transfer_input_files"].split(", ")
+    job = Where(grid=grid).adapt(described(*arguments), str(tmp_path))
+    (name,) = job.arguments
+    assert f"{tmp_path}/{name[1:]}" in job.inputs
     assert (tmp_path / name[1:]).read_text() == "".join(f"{each}\n" for each in arguments)
-    other = described(arguments=quote_arguments([*arguments, "more"]))
-    Where(grid=grid).adapt(other, str(tmp_path))
+    Where(grid=grid).adapt(described(*arguments, "more"), str(tmp_path))
     assert len(list(tmp_path.glob("*.arguments"))) == 2, "waiting jobs would get the new ones"
 
 
@@ -199,8 +186,7 @@ def test_arguments_that_blahp_would_change_go_as_a_file(
         ("batch slurm", {"container_image": "docker://a/b"}, "starts no containers"),
         ("batch slurm", {"error": "/home/a b/x"}, "'/home/a b/x' has a blank"),
         ("batch slurm", {"environment": "\"A='x&y'\""}, "the environment variable A"),
-        ("batch slurm", {"environment": "A=1;B=2"}, "old syntax"),
-        ("batch slurm", {"arguments": '"w --cores $$(Cpus)"'}, "'$$(Cpus)' is a macro"),
+        ("batch slurm", {"environment": "A=1;B=2"}, "new syntax"),
         ("ce h", {"environment": "\"A='(x)'\""}, "changes '('"),
         ("batch slurm", {"environment": "\"A='a  b'\""}, "changes '  '"),
         ("batch slurm", {"environment": "\"A='a *'\""}, "changes '*'"),
@@ -215,15 +201,10 @@ def test_what_a_place_cannot_do_is_said(
     assert words in str(raised.value)
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"))))
-def test_quoted_arguments_are_read_back(arguments: list[str]) -> None:
-    assert read_items(quote_arguments(arguments)) == arguments
-
-
-def test_items_that_users_quote_in_part_are_read_as_htcondor_does() -> None:
-    assert read_items("\"3 simple 'one ''quoted''' A='b c'd\"") == [
-        "3", "simple", "one 'quoted'", "A=b cd",
-    ]  # fmt: skip
+def test_no_macro_of_an_argument_is_filled_in_for_a_batch_system(tmp_path: Path) -> None:
+    job = described("w", "--cores", Verbatim("$$(Cpus)"))
+    with pytest.raises(LaunchError, match=r"'\$\$\(Cpus\)' is a macro"):
+        Where(grid="batch slurm").adapt(job, str(tmp_path))
 
 
 @pytest.mark.parametrize(

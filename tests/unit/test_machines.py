@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.pool.description import Commands
 from vine_sharedport.pool.machines import glibc_of, older_systems, too_large
 
 
@@ -62,17 +63,17 @@ SLOTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     ("asked", "option", "most"),
     [
-        ("request_cpus = 64", "cores", 8),
-        ("Request_Memory = 4000\nrequest_cpus=64", "cores", 8),
-        ("request_cpus = 8\nrequest_memory = 3001", "memory", 3000),
-        (f"request_disk = {11 << 20}", "disk", 10 << 10),
-        ("request_gpus = 1", "gpus", 0),
+        ({"request_cpus": 64}, "cores", 8),
+        ({"Request_Memory": 4000, "request_cpus": " 64 "}, "cores", 8),
+        ({"request_cpus": 8, "request_memory": 3001}, "memory", 3000),
+        ({"request_disk": 11 << 20}, "disk", 10 << 10),
+        ({"request_gpus": 1}, "gpus", 0),
     ],
 )
 def test_what_no_slot_has_is_told_with_the_most_that_there_is(
-    asked: str, option: str, most: int
+    asked: dict[str, Any], option: str, most: int
 ) -> None:
-    found = too_large(SLOTS, asked)
+    found = too_large(SLOTS, Commands(asked))
     assert found is not None
     assert (found.option, found.most) == (option, most)
 
@@ -80,11 +81,13 @@ def test_what_no_slot_has_is_told_with_the_most_that_there_is(
 @pytest.mark.parametrize(
     ("slots", "asked"),
     [
-        (SLOTS, "request_cpus = 8\nrequest_memory = 3000"),
-        (SLOTS, "request_cpus = ifThenElse(1 > 64, 1, 64)\nrequest_memory = 4 GB"),
-        ([{}], "request_cpus = 64"),
-        ([], "request_cpus = 64"),
+        (SLOTS, {"request_cpus": 8, "request_memory": 3000}),
+        (SLOTS, {"request_cpus": "ifThenElse(1 > 64, 1, 64)", "request_memory": "4 GB"}),
+        ([{}], {"request_cpus": 64}),
+        ([], {"request_cpus": 64}),
     ],
 )
-def test_what_a_slot_may_have_is_not_told(slots: list[dict[str, Any]], asked: str) -> None:
-    assert too_large(slots, asked) is None
+def test_what_a_slot_may_have_is_not_told(
+    slots: list[dict[str, Any]], asked: dict[str, Any]
+) -> None:
+    assert too_large(slots, Commands(asked)) is None

@@ -15,6 +15,7 @@ import pytest
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.reference import Reference
+from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.submit import describe_workers
 from vine_sharedport.worker import shim
 
@@ -29,14 +30,9 @@ def worker(tmp_path: Path) -> str:
     return str(path)
 
 
-def _describe(tmp_path: Path, **kwargs: Any) -> dict[str, str]:
+def _describe(tmp_path: Path, **kwargs: Any) -> SubmitDescription:
     files = {x: kwargs.pop(x, None) for x in ("secret_file", "password_file")}
-    text = describe_workers(Reference.of(ADDRESS, **files), str(tmp_path), **kwargs)
-    return dict(line.split(" = ", 1) for line in text.splitlines())
-
-
-def _inputs(commands: dict[str, str]) -> list[str]:
-    return commands["transfer_input_files"].split(", ")
+    return describe_workers(Reference.of(ADDRESS, **files), str(tmp_path), **kwargs)
 
 
 def test_what_travels_is_what_the_launcher_looks_for(
@@ -48,17 +44,19 @@ def test_what_travels_is_what_the_launcher_looks_for(
     monkeypatch.setattr(shim, "library_path", lambda: str(library))
     secret = tmp_path / "vine_42.secret"
     secret.write_bytes(bytes(32))
-    commands = _describe(tmp_path, worker=worker, secret_file=str(secret))
-    assert commands["executable"].endswith("/launcher.sh")
-    assert commands["arguments"] == "\"'vine_worker' '--cores' '1'\""
-    assert _inputs(commands) == [
+    job = _describe(tmp_path, worker=worker, secret_file=str(secret))
+    assert job.commands["executable"].endswith("/launcher.sh")
+    assert job.arguments == ("vine_worker", "--cores", "1")
+    assert job.inputs == (
         f"{tmp_path}/vine_sharedport.pyz",
         str(library),
         worker,
         str(secret),
-    ]
-    assert f"VINE_SHAREDPORT_ADDRESS='{ADDRESS}'" in commands["environment"]
-    assert "VINE_SHAREDPORT_SECRET_FILE='vine_42.secret'" in commands["environment"]
+    )
+    assert job.environment == {
+        "VINE_SHAREDPORT_ADDRESS": ADDRESS,
+        "VINE_SHAREDPORT_SECRET_FILE": "vine_42.secret",
+    }
 
 
 def test_without_the_shim_the_relay_alone_travels(
@@ -68,10 +66,10 @@ def test_without_the_shim_the_relay_alone_travels(
     monkeypatch.setattr(shim, "library_path", lambda: None)
     shim.warn_of_relay.cache_clear()
     for _ in range(2):  # as a factory does
-        assert _inputs(_describe(tmp_path, worker=worker)) == [
+        assert _describe(tmp_path, worker=worker).inputs == (
             f"{tmp_path}/vine_sharedport.pyz",
             worker,
-        ]
+        )
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "as it had no C compiler: workers use the relay" in record.getMessage()
 
@@ -85,20 +83,20 @@ def test_an_address_without_a_port_is_refused() -> None:
     "image", ["osdf:///ospool/a.sif", "docker://library/debian:13", "/cvmfs/x/y"]
 )
 def test_an_image_is_named_as_it_is(tmp_path: Path, worker: str, image: str) -> None:
-    commands = _describe(tmp_path, worker=worker, container_image=image)
-    assert commands["container_image"] == image
-    assert commands["universe"] == "container"
-    assert commands["transfer_executable"] == "true"
-    assert worker in _inputs(commands)
+    job = _describe(tmp_path, worker=worker, container_image=image)
+    assert job.commands["container_image"] == image
+    assert job.commands["universe"] == "container"
+    assert job.commands["transfer_executable"] == "true"
+    assert worker in job.inputs
 
 
 def test_the_launcher_travels_into_an_image_named_by_a_command(
     tmp_path: Path, worker: str
 ) -> None:
     given = {"Container_Image": "docker://library/debian:13"}
-    commands = _describe(tmp_path, worker=worker, commands=given)
-    assert commands["transfer_executable"] == "true"
-    assert "transfer_executable" not in _describe(tmp_path, worker=worker)
+    job = _describe(tmp_path, worker=worker, commands=given)
+    assert job.commands["transfer_executable"] == "true"
+    assert "transfer_executable" not in _describe(tmp_path, worker=worker).commands
 
 
 def test_an_image_on_this_machine_has_its_full_path(
@@ -108,8 +106,8 @@ def test_an_image_on_this_machine_has_its_full_path(
     (tmp_path / "sandbox").mkdir()
     monkeypatch.chdir(tmp_path)
     for image in ("my.sif", "sandbox", "sandbox/"):
-        commands = _describe(tmp_path, worker=worker, container_image=image)
-        assert commands["container_image"] == str(tmp_path / image)
+        job = _describe(tmp_path, worker=worker, container_image=image)
+        assert job.commands["container_image"] == str(tmp_path / image)
 
 
 def test_a_missing_image_is_refused_unless_the_machines_have_it(
@@ -121,11 +119,11 @@ def test_a_missing_image_is_refused_unless_the_machines_have_it(
     given = {"transfer_container": "True"}
     with pytest.raises(LaunchError, match="is not there"):
         _describe(tmp_path, worker=worker, container_image=image, commands=given)
-    commands = _describe(
+    job = _describe(
         tmp_path, worker=worker, container_image=image,
         commands={"transfer_container": "false"},
     )  # fmt: skip
-    assert commands["container_image"] == image
+    assert job.commands["container_image"] == image
 
 
 def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_travel(
@@ -147,11 +145,11 @@ def test_a_worker_that_is_not_here_must_be_in_an_image(tmp_path: Path) -> None:
         LaunchError, match="no worker program '/opt/vine_worker'; give its path with worker="
     ):
         _describe(tmp_path, worker="/opt/vine_worker")
-    commands = _describe(
+    job = _describe(
         tmp_path, worker="/opt/vine_worker", container_image="docker://example.org/vine"
     )
-    assert commands["arguments"].startswith("\"'/opt/vine_worker' ")
-    assert not [path for path in _inputs(commands) if path.endswith("vine_worker")]
+    assert job.arguments[0] == "/opt/vine_worker"
+    assert not [path for path in job.inputs if path.endswith("vine_worker")]
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -159,16 +157,16 @@ def test_a_python_environment_travels(tmp_path: Path, worker: str, mode: str) ->
     path = tmp_path / "env.tar"
     with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]  # any of them
         archive.add(worker, "bin/python")
-    commands = _describe(tmp_path, worker=worker, python_env=str(path))
-    assert str(path) in _inputs(commands)
-    assert "VINE_SHAREDPORT_PYTHON_ENV='env.tar'" in commands["environment"]
+    job = _describe(tmp_path, worker=worker, python_env=str(path))
+    assert str(path) in job.inputs
+    assert job.environment["VINE_SHAREDPORT_PYTHON_ENV"] == "env.tar"
 
 
 def test_an_environments_url_is_htcondors_to_fetch(tmp_path: Path, worker: str) -> None:
     url = "osdf:///ospool/env.tar.gz"
-    commands = _describe(tmp_path, worker=worker, python_env=url)
-    assert url in _inputs(commands)
-    assert "VINE_SHAREDPORT_PYTHON_ENV='env.tar.gz'" in commands["environment"]
+    job = _describe(tmp_path, worker=worker, python_env=url)
+    assert url in job.inputs
+    assert job.environment["VINE_SHAREDPORT_PYTHON_ENV"] == "env.tar.gz"
 
 
 def test_what_is_no_tarball_is_refused(tmp_path: Path, worker: str) -> None:
@@ -203,29 +201,30 @@ def test_a_worker_of_another_architecture_asks_for_it(
     subprocess.run(["gcc", "-shared", "-o", library, source], check=True)
     monkeypatch.setattr(shim, "library_path", lambda: str(library))
     with caplog.at_level(logging.WARNING):
-        commands = _describe(tmp_path, worker=str(program))
-    assert commands["requirements"] == '(TARGET.Arch == "aarch64")'
+        job = _describe(tmp_path, worker=str(program))
+    assert job.commands["requirements"] == '(TARGET.Arch == "aarch64")'
     assert re.search(r"is for aarch64 and the shim .* for X86_64: workers use", caplog.text)
     own = _describe(tmp_path, worker=str(program), commands={"requirements": "true"})
-    assert own["requirements"] == "true"
+    assert own.commands["requirements"] == "true"
 
 
 def test_variables_and_files_of_the_user_are_added_to_ours(tmp_path: Path, worker: str) -> None:
-    commands = _describe(
+    job = _describe(
         tmp_path,
         worker=worker,
         commands={
-            "Environment": "\"A='x y' B=1\"",
+            "Environment": "\"A='x y' B=1 VINE_SHAREDPORT_ADDRESS=mine\"",
             "TRANSFER_INPUT_FILES": "/data/more, /data/most",
             "Request_Cpus": 3,
         },
     )
-    assert commands["environment"].startswith("\"A='x y' B=1 VINE_SHAREDPORT_ADDRESS='<")
-    assert _inputs(commands)[-2:] == ["/data/more", "/data/most"]
-    assert worker in _inputs(commands)
-    assert commands["Request_Cpus"] == "3"
-    assert {name.lower() for name in commands} >= {"environment", "request_cpus"}
-    assert len({name.lower() for name in commands}) == len(commands)
+    assert job.environment == {"A": "x y", "B": "1", "VINE_SHAREDPORT_ADDRESS": ADDRESS}
+    assert job.inputs[-2:] == ("/data/more", "/data/most")
+    assert worker in job.inputs
+    names = [line.split(" = ")[0].lower() for line in job.format().splitlines()]
+    assert job.commands["request_cpus"] == "3"
+    assert {*names} >= {"environment", "transfer_input_files", "request_cpus"}
+    assert len({*names}) == len(names)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +269,6 @@ def test_what_is_no_number_is_told_with_its_unit_and_the_number(
 
 
 def test_numbers_with_a_fraction_are_rounded_up(tmp_path: Path, worker: str) -> None:
-    commands = _describe(tmp_path, worker=worker, memory=2000.1, cores=2.0, timeout=0)
-    assert (commands["request_memory"], commands["request_cpus"]) == ("2001", "2")
-    assert "'--timeout' '0'" in commands["arguments"]
+    job = _describe(tmp_path, worker=worker, memory=2000.1, cores=2.0, timeout=0)
+    assert (job.commands["request_memory"], job.commands["request_cpus"]) == ("2001", "2")
+    assert job.arguments[-2:] == ("--timeout", "0")

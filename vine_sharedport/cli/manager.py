@@ -188,7 +188,7 @@ def _submit(options: argparse.Namespace) -> int:
         )  # fmt: skip
     choose_pool(options)
     if options.dry_run:
-        print(describe_manager(manager), end="")
+        print(describe_manager(manager).format(), end="")
         return 0
     done = submit_manager(manager)
     print(f"The manager {done.name} is submitted as job {done.id}.")

@@ -9,25 +9,17 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
 
 from vine_sharedport import environment
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.pool.description import (
-    Macro,
-    quote_arguments,
-    quote_environment,
-    quote_path,
-    read_items,
-)
+from vine_sharedport.pool.description import Commands, SubmitDescription, Verbatim
 
 __all__ = [
     "ADDRESS_FILE",
-    "Commands",
     "adapt_to_batch",
     "adapt_to_ce",
     "adapt_to_schedd",
-    "read_description",
     "take_container",
 ]
 
@@ -45,65 +37,22 @@ _BLAHP_CHANGES = re.compile(r"""[()&"$`\\'*?\[\t]|  """)
 _PLAIN_ARGUMENT = re.compile(r"[A-Za-z0-9_./:=,@%+-]+")
 
 
-class Commands(MutableMapping[str, str]):
-    """Submit commands by name, whatever letters and whichever ``+`` or ``My.`` it has.
-
-    Written out with the spelling of each name's first use: an attribute's spelling gets
-    into the file with the job's ad, which the launcher reads.
-    """
-
-    def __init__(self) -> None:
-        self._items: dict[str, tuple[str, str]] = {}
-
-    def __getitem__(self, name: str) -> str:
-        return self._items[_plain(name)][1]
-
-    def __setitem__(self, name: str, value: str) -> None:
-        spelled = self._items.get(_plain(name), (name, ""))[0]
-        self._items[_plain(name)] = (spelled, value)
-
-    def __delitem__(self, name: str) -> None:
-        del self._items[_plain(name)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([spelled for spelled, _ in self._items.values()])
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _plain(name) in self._items
-
-
-def read_description(description: str) -> Commands:
-    """Return the commands of a submit description that has one in each line."""
-    found = Commands()
-    for line in description.splitlines():
-        name, _, value = line.partition("=")
-        if name.strip():
-            found[name.strip()] = value.strip()
-    return found
-
-
-def _plain(name: str) -> str:
-    """Return a submit command's name as HTCondor compares it."""
-    return re.sub(r"^\+\s*", "my.", name.lower())
-
-
-def take_container(commands: Commands) -> str | None:
-    """Remove what asks for a container, and return its image."""
-    universe = commands.get("universe", "vanilla").lower()
-    images = [commands.pop(name, None) for name in ("container_image", "docker_image")]
-    commands["universe"] = "grid"
+def take_container(job: SubmitDescription) -> tuple[SubmitDescription, str | None]:
+    """Return a grid job without what asks for a container, and its image."""
+    names = ("container_image", "docker_image")
+    universe = job.commands.get("universe", "vanilla").lower()
+    images = [job.commands.get(name) for name in names]
     if universe not in ("vanilla", "container", "docker", "grid"):
         raise LaunchError(
             f"universe is {universe!r}, which no grid resource takes; leave it away"
         )
     image = images[0] or (images[1] and f"docker://{images[1].split('://')[-1]}")
-    return image or None
+    return job.without(*names).with_commands({"universe": "grid"}), image or None
 
 
-def adapt_to_schedd(commands: Commands, image: str | None, *, ce: bool) -> None:
+def adapt_to_schedd(
+    job: SubmitDescription, image: str | None, *, ce: bool
+) -> SubmitDescription:
     """Tell another schedd what the job is there.
 
     All attributes of the job go with it, but for those that are the first schedd's own
@@ -113,6 +62,7 @@ def adapt_to_schedd(commands: Commands, image: str | None, *, ce: bool) -> None:
     """
     # A CE has no machines of its own: its routes decide.
     needs = [] if ce else ['TARGET.OpSys == "LINUX"', "TARGET.HasFileTransfer"]
+    commands, inputs = Commands(job.commands), job.inputs
     asked = commands.pop("requirements", None)
     if asked:
         needs.append(f"({asked})")
@@ -128,8 +78,7 @@ def adapt_to_schedd(commands: Commands, image: str | None, *, ce: bool) -> None:
         commands.setdefault("My.remote_WantContainer", "True")
         if not image.startswith(("docker:", "oras:", "/cvmfs/")):
             # Comes with the other files.
-            paths = [*_read_paths(commands), image]
-            commands["transfer_input_files"] = ", ".join(paths)
+            inputs += (Verbatim(image),)
             image = os.path.basename(image)
         commands.setdefault("My.remote_ContainerImage", f'"{image}"')
         commands.setdefault(f"My.remote_{kind}", "True")
@@ -141,7 +90,7 @@ def adapt_to_schedd(commands: Commands, image: str | None, *, ce: bool) -> None:
             for what in ("Cpus", "Memory", "Disk")
             if f"request_{what}" in commands
         ]
-        schemes = {path.split("://")[0] for path in _read_paths(commands) if "://" in path}
+        schemes = {path.split("://")[0] for path in inputs if "://" in path}
         needs += [
             f'stringListIMember("{scheme}", TARGET.HasFileTransferPluginMethods)'
             for scheme in sorted(schemes)
@@ -159,11 +108,11 @@ def adapt_to_schedd(commands: Commands, image: str | None, *, ce: bool) -> None:
     ):
         if command in commands:
             remote[attribute] = commands.pop(command)
-    for name, value in remote.items():
-        commands.setdefault(f"My.remote_{name}", value)
+    job = replace(job, inputs=inputs, commands=commands)
+    return job.with_defaults({f"My.remote_{name}": value for name, value in remote.items()})
 
 
-def adapt_to_ce(commands: Commands, grid: str, directory: str) -> None:
+def adapt_to_ce(job: SubmitDescription, grid: str, directory: str) -> SubmitDescription:
     """Tell a CE in its own words how much the job needs.
 
     A CE hands the job to its pool, or to its batch system by blahp, which one cannot tell.
@@ -171,66 +120,63 @@ def adapt_to_ce(commands: Commands, grid: str, directory: str) -> None:
     Source: HTCondor-CE's ``config/01-ce-router-defaults.conf``: ``RequestMemory`` is not
     looked at, ``xcount`` becomes the batch system's cores, ``maxMemory`` its megabytes.
     """
-    for command, attribute in (
-        ("request_cpus", "xcount"),
-        ("request_memory", "maxMemory"),
-        ("batch_runtime", "BatchRuntime"),
-    ):
-        if command in commands and f"My.{attribute}" not in commands:
-            commands.setdefault(f"My.remote_{attribute}", commands[command])
-    if "batch_queue" in commands:
-        queue = commands["batch_queue"].strip('"')
-        commands.setdefault("My.remote_queue", f'"{queue}"')
-    for command in ("batch_runtime", "batch_queue"):
-        commands.pop(command, None)
-    _adapt_to_blahp(commands, grid, directory)
+    told = {
+        f"My.remote_{attribute}": job.commands[command]
+        for command, attribute in (
+            ("request_cpus", "xcount"),
+            ("request_memory", "maxMemory"),
+            ("batch_runtime", "BatchRuntime"),
+        )
+        if command in job.commands and f"My.{attribute}" not in job.commands
+    }
+    if "batch_queue" in job.commands:
+        queue = job.commands["batch_queue"].strip('"')
+        told["My.remote_queue"] = f'"{queue}"'
+    job = job.without("batch_runtime", "batch_queue").with_defaults(told)
+    return _adapt_to_blahp(job, grid, directory)
 
 
-def adapt_to_batch(commands: Commands, grid: str, directory: str) -> None:
+def adapt_to_batch(job: SubmitDescription, grid: str, directory: str) -> SubmitDescription:
     """Tell blahp what the job is.
 
     Source: ``INFNBatchJob::buildSubmitAd`` for what it is told at all; the scripts
     ``*_submit.sh`` of blahp for what becomes of it.
     """
-    if commands.pop("requirements", None):
+    if job.commands.get("requirements"):
         raise LaunchError(
             f"{grid!r} knows no requirements; choose nodes with the submit commands "
             "batch_queue, batch_project and batch_extra_submit_args"
         )
-    cores = commands.get("request_cpus", "1")
+    cores = job.commands.get("request_cpus", "1")
     # request_cpus is not among what blahp is told. Both, or Slurm may spread the cores
     # over several nodes.
-    commands.setdefault("My.NodeNumber", cores)
-    commands.setdefault("My.SMPGranularity", cores)
-    runtime = commands.get("batch_runtime", "")
-    arguments = read_items(commands.get("arguments", ""))
-    if runtime.isdigit() and not any(item.startswith("--wall-time") for item in arguments):
+    job = job.with_defaults({"My.NodeNumber": cores, "My.SMPGranularity": cores})
+    runtime = job.commands.get("batch_runtime", "")
+    if runtime.isdigit() and not any(item.startswith("--wall-time") for item in job.arguments):
         # Not every batch system tells the job this limit. As in the launcher: a tenth of
         # it, at most five minutes, to say goodbye.
         margin = min(int(runtime) // 10, 300)
-        arguments += ["--wall-time", str(max(int(runtime) - margin, 1))]
-        commands["arguments"] = quote_arguments(arguments)
-    _adapt_to_blahp(commands, grid, directory)
-    for path in (*_read_paths(commands), *map(commands.get, ("executable", "output", "error"))):
+        seconds = str(max(int(runtime) - margin, 1))
+        job = replace(job, arguments=(*job.arguments, "--wall-time", seconds))
+    job = _adapt_to_blahp(job.without("requirements"), grid, directory)
+    for path in (*job.inputs, *map(job.commands.get, ("executable", "output", "error"))):
         if re.search(r"\s", path or ""):
             raise LaunchError(
                 f"the path {path!r} has a blank in it, at which {grid!r} cuts it; move the "
                 "file, or give the factory another directory"
             )
+    return job
 
 
-def _adapt_to_blahp(commands: Commands, grid: str, directory: str) -> None:
+def _adapt_to_blahp(job: SubmitDescription, grid: str, directory: str) -> SubmitDescription:
     """Keep from blahp what it would not bring unchanged to the job."""
-    items = read_items(commands.get("environment", ""))
-    variables = dict(item.partition("=")[::2] for item in items)
+    variables, inputs = dict(job.environment), job.inputs
     address = variables.pop(environment.ADDRESS, None)
     if address is not None:
         # It has an "&" in it.
-        path = os.path.join(directory, ADDRESS_FILE)
-        with open(path, "w") as file:
+        inputs += (os.path.join(directory, ADDRESS_FILE),)
+        with open(inputs[-1], "w") as file:
             file.write(address + "\n")
-        _send_file(commands, path)
-        commands["environment"] = quote_environment(variables)
     for name, value in variables.items():
         changed = _BLAHP_CHANGES.search(value)
         if changed:
@@ -238,36 +184,20 @@ def _adapt_to_blahp(commands: Commands, grid: str, directory: str) -> None:
                 f"the environment variable {name} of the worker is {value!r}, in which "
                 f"{grid!r} changes {changed[0]!r}; put it into a file, sent with wrapper_input"
             )
-    _send_arguments(commands, grid, directory)
-
-
-def _send_arguments(commands: Commands, grid: str, directory: str) -> None:
-    """Send the worker's arguments as a file if blahp would change one of them."""
-    arguments = read_items(commands.get("arguments", ""))
-    macros = [item for item in arguments if isinstance(item, Macro)]
+    macros = [item for item in job.arguments if isinstance(item, Verbatim)]
     if macros:
         raise LaunchError(
-            f"the worker's argument {macros[0]!r} is a macro, for which {grid!r} has no value; "
-            "leave it out (or autosize, where it comes from: give cores and memory)"
+            f"the worker's argument {macros[0]!r} is a macro, for which {grid!r} has no "
+            "value; leave it out (or autosize, where it comes from: give cores and memory)"
         )
-    if all(map(_PLAIN_ARGUMENT.fullmatch, arguments)):
-        return
-    content = "".join(f"{argument}\n" for argument in arguments).encode()
-    # By its content: jobs that wait keep theirs when an option changes.
-    mark = hashlib.sha256(content).hexdigest()[:12]
-    path = os.path.join(directory, f"worker-{mark}.arguments")
-    with open(path, "wb") as file:
-        file.write(content)
-    _send_file(commands, path)
-    commands["arguments"] = quote_arguments([f"@{os.path.basename(path)}"])
-
-
-def _send_file(commands: Commands, path: str) -> None:
-    """Have one more file sent to the job."""
-    paths = [*_read_paths(commands), quote_path(path, in_list=True)]
-    commands["transfer_input_files"] = ", ".join(paths)
-
-
-def _read_paths(commands: Commands) -> list[str]:
-    paths = commands.get("transfer_input_files", "").split(",")
-    return [path.strip() for path in paths if path.strip()]
+    arguments = job.arguments
+    if not all(map(_PLAIN_ARGUMENT.fullmatch, arguments)):
+        # blahp would change one of them: all go as a file.
+        content = "".join(f"{argument}\n" for argument in arguments).encode()
+        # By its content: jobs that wait keep theirs when an option changes.
+        mark = hashlib.sha256(content).hexdigest()[:12]
+        inputs += (os.path.join(directory, f"worker-{mark}.arguments"),)
+        with open(inputs[-1], "wb") as file:
+            file.write(content)
+        arguments = (f"@{os.path.basename(inputs[-1])}",)
+    return replace(job, arguments=arguments, environment=variables, inputs=inputs)

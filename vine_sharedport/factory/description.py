@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory.adapt import Commands, read_description
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.preset import Preset, load_preset
 from vine_sharedport.factory.where import Where
 from vine_sharedport.pool._htcondor import periodic_interval
-from vine_sharedport.pool.description import Macro, format_description, quote_path
+from vine_sharedport.pool.description import (
+    Commands,
+    SubmitDescription,
+    Verbatim,
+    quote_path,
+)
 from vine_sharedport.pool.worker_job import describe_workers
 from vine_sharedport.worker.bundle import LAUNCHER, launcher_path
 
@@ -59,23 +62,27 @@ class Description:
     """What is submitted.
 
     Attributes:
-        text: The submit description, without ``queue``.
+        job: The submit description.
         files: Files that it needs in the factory's directory: name and content.
-        log: The jobs' event log; None where the description says to have none.
         lease: Seconds for which a job that does not run stays without a factory.
         where: The place that it is for.
     """
 
-    text: str
+    job: SubmitDescription
     files: Mapping[str, str]
-    log: str | None
     lease: int
     where: Where
 
     @property
-    def recipe(self) -> str:
-        """The text without the lease, which is another one each time."""
-        return "\n".join(x for x in self.text.splitlines() if LEASE_ATTRIBUTE not in x)
+    def log(self) -> str | None:
+        """The jobs' event log; None where the description says to have none."""
+        log = self.job.commands.get("log")
+        return log.replace("$(DOLLAR)", "$") if log else None
+
+    @property
+    def recipe(self) -> SubmitDescription:
+        """The job without the lease, which is another one each time."""
+        return self.job.without(f"My.{LEASE_ATTRIBUTE}")
 
 
 def lease_time() -> int:
@@ -118,13 +125,8 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
     preset = preset_of(options)
     where = place_of(options, preset)
     given = _user_commands(options, preset)
-    files: dict[str, str] = {}
-    executable = None
-    if options.wrapper is not None:
-        # It is the job's program that HTCondor sends; the launcher goes with the inputs.
-        files[WRAPPED] = f'#!/bin/sh\nexec {options.wrapper} /bin/sh ./{LAUNCHER} "$@"\n'
-        executable = os.path.join(directory, WRAPPED)
-    text = describe_workers(
+    required = given.pop("requirements", None)
+    job = describe_workers(
         manager,
         directory,
         cores=options.cores,
@@ -137,48 +139,47 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
         python_env=options.python_env,
         environment=dict(options.env),
         inputs=options.wrapper_input,
+        commands=given,
     )
-    commands = read_description(text)
-    _ask_for_resources(commands, options)
-    if executable is not None:
-        commands["executable"] = quote_path(executable)
-        commands["transfer_input_files"] += f", {quote_path(launcher_path(), in_list=True)}"
-    needs = [commands["requirements"]] if "requirements" in commands else []
-    commands.update(given)
-    _require(commands, options, needs)
+    asked = _ask_for_resources(job.commands, options)
+    changes = {name: value for name, value in asked.items() if name not in given}
+    needs = [required, options.condor_requirements, job.commands.get("requirements")]
+    needs += [f'TARGET.Machine =!= "{name}"' for name in options.workers_blocked]
+    found = [text for text in dict.fromkeys(needs) if text]
+    if found:
+        changes["requirements"] = " && ".join(
+            text if text.startswith("(") and len(found) == 1 else f"({text})" for text in found
+        )
+    files: dict[str, str] = {}
+    if options.wrapper is not None:
+        # It is the job's program that HTCondor sends; the launcher goes with the inputs.
+        files[WRAPPED] = f'#!/bin/sh\nexec {options.wrapper} /bin/sh ./{LAUNCHER} "$@"\n'
+        changes["executable"] = quote_path(os.path.join(directory, WRAPPED))
+        job = replace(job, inputs=(*job.inputs, launcher_path()))
     if options.debug_workers:
-        commands.setdefault("transfer_output_files", "")
-        commands["transfer_output_files"] = "worker.debug"
+        changes["transfer_output_files"] = "worker.debug"
         place = os.path.join(quote_path(directory), "$(Cluster).$(Process).debug")
-        commands["transfer_output_remaps"] = f'"worker.debug={place}"'
-    commands.setdefault("batch_name", f"workers of {manager.sock_id}")
-    commands[f"My.{FACTORY_ATTRIBUTE}"] = f'"{factory}"'
+        changes["transfer_output_remaps"] = f'"worker.debug={place}"'
+    changes[f"My.{FACTORY_ATTRIBUTE}"] = f'"{factory}"'
     lease = lease_time()
-    commands[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + lease)
+    changes[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + lease)
     unseen = (
         f"{UNATTENDED} && time() > {LEASE_ATTRIBUTE} && time() - EnteredCurrentStatus > {lease}"
     )
     if where.grid is None:
         # The gridmanager judges by a copy of the ad, and hears of a renewed lease only if
         # that is sent as "dirty": then it asks for it in an endless loop (seen with 23.9).
-        own = commands.get("periodic_remove")
-        commands["periodic_remove"] = f"({own}) || ({unseen})" if own else unseen
-    final = where.adapt(format_description(commands), directory)
-    log = read_description(final).get("log")
-    log = log.replace("$(DOLLAR)", "$") if log else None
-    return Description(final, files, log, lease, where)
+        own = given.get("periodic_remove")
+        changes["periodic_remove"] = f"({own}) || ({unseen})" if own else unseen
+    return Description(where.adapt(job.with_commands(changes), directory), files, lease, where)
 
 
-def _user_commands(options: Options, preset: Preset | None) -> dict[str, str]:
+def _user_commands(options: Options, preset: Preset | None) -> Commands:
     """Return the preset's submit commands and the user's, which win."""
-    found = Commands()
-    for line in options.batch_lines():
-        name, _, value = line.partition("=")
-        found[name.strip()] = value.strip()
-    found.update(dict(options.commands))
-    if preset is None:
-        return dict(found)
-    return {name: str(value) for name, value in preset.commands(dict(found)).items()}
+    lines = (line.split("=", 1) for line in options.batch_lines())
+    found = Commands((name.strip(), value.strip()) for name, value in lines)
+    found.update(options.commands)
+    return found if preset is None else preset.commands(found)
 
 
 def _worker_options(options: Options) -> list[str]:
@@ -188,7 +189,7 @@ def _worker_options(options: Options) -> list[str]:
         found += ["--gpus", str(options.gpus)]
     if options.autosize:
         # What the slot has, filled in by HTCondor when it is matched; the last one counts.
-        found += ["--cores", Macro("$$(Cpus)"), "--memory", Macro("$$(Memory)")]
+        found += ["--cores", Verbatim("$$(Cpus)"), "--memory", Verbatim("$$(Memory)")]
     if options.single_shot:
         found.append("--single-shot")
     if options.transfer_port:
@@ -210,10 +211,9 @@ def _worker_options(options: Options) -> list[str]:
     return found
 
 
-def _ask_for_resources(commands: Commands, options: Options) -> None:
+def _ask_for_resources(commands: Commands, options: Options) -> dict[str, str]:
     """Ask for GPUs, and with ``autosize`` for whole slots."""
-    if options.gpus:
-        commands["request_gpus"] = str(options.gpus)
+    found = {"request_gpus": str(options.gpus)} if options.gpus else {}
     if options.autosize:
         # As batch_queue_condor.c asks for them.
         for name, total in (
@@ -222,15 +222,5 @@ def _ask_for_resources(commands: Commands, options: Options) -> None:
             ("request_disk", "TotalSlotDisk"),
         ):
             least = commands.get(name, "1")
-            commands[name] = f"ifThenElse({least} > {total}, {least}, {total})"
-
-
-def _require(commands: Commands, options: Options, needs: list[str]) -> None:
-    """Join all that is required of a machine."""
-    asked: list[Any] = [commands.get("requirements"), options.condor_requirements, *needs]
-    asked += [f'TARGET.Machine =!= "{name}"' for name in options.workers_blocked]
-    found = [text for text in dict.fromkeys(asked) if text]
-    if found:
-        commands["requirements"] = " && ".join(
-            text if text.startswith("(") and len(found) == 1 else f"({text})" for text in found
-        )
+            found[name] = f"ifThenElse({least} > {total}, {least}, {total})"
+    return found

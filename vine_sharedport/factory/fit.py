@@ -12,6 +12,7 @@ from vine_sharedport.factory.jobs import Job
 from vine_sharedport.factory.report import Problem
 from vine_sharedport.factory.runs import is_typed, typed
 from vine_sharedport.pool import _htcondor
+from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.machines import query_too_large
 
 __all__ = ["Fit"]
@@ -33,7 +34,7 @@ class Fit:
     def __init__(self) -> None:
         self.problem: Problem | None = None
         self._asked = float("-inf")
-        self._recipe: str | None = None
+        self._recipe: SubmitDescription | None = None
         self._said = ""
 
     def look(self, jobs: Iterable[Job], description: Description) -> None:
@@ -61,7 +62,9 @@ class Fit:
     @staticmethod
     def _find(description: Description, jobs: tuple[str, ...]) -> Problem | None:
         try:
-            found = query_too_large(_htcondor.load(), description.text, description.where.pool)
+            found = query_too_large(
+                _htcondor.load(), description.job.commands, description.where.pool
+            )
         except SharedPortError:
             return None
         if found is None:

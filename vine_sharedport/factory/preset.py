@@ -22,6 +22,7 @@ from vine_sharedport.factory import options
 from vine_sharedport.factory.project import find_project
 from vine_sharedport.factory.where import Where
 from vine_sharedport.link.user_files import reason_of
+from vine_sharedport.pool.description import Commands
 
 __all__ = ["DETECT", "Preset", "load_preset", "preset_names", "user_directory"]
 
@@ -31,7 +32,7 @@ DETECT = "detect"
 _SECTIONS = ("where", "factory", "submit")
 _WHERE = ("schedd", "pool", "spool", "grid", "base_directory")
 _MAX_SIZE = 1 << 20
-_PROJECT = "my.projectname"
+_PROJECT = "+ProjectName"
 
 
 @dataclass(frozen=True)
@@ -65,21 +66,18 @@ class Preset:
             self.where, **{name: value for name, value in named.items() if value}
         )
 
-    def commands(self, given: Mapping[str, str | int] | None = None) -> dict[str, str | int]:
+    def commands(self, given: Mapping[str, str] | None = None) -> Commands:
         """Return the submit commands, with the user's own, which win.
 
         Raises:
             LaunchError: The user's OSPool project cannot be told; the message says what to set.
         """
-        given = dict(given or {})
-        names = {_plain(name) for name in given}
-        found: dict[str, str | int] = {
-            name: value for name, value in self.submit.items() if _plain(name) not in names
-        }
-        for name, value in found.items():
-            if _plain(name) == _PROJECT and value == DETECT:
-                found[name] = f'"{find_project()}"'
-        return {**found, **given}
+        found = Commands(given or {})
+        for name, value in self.submit.items():
+            found.setdefault(name, value)
+        if found.get(_PROJECT) == DETECT:
+            found[_PROJECT] = f'"{find_project()}"'
+        return found
 
 
 def load_preset(name: str) -> Preset:
@@ -194,11 +192,6 @@ def _flag(value: str) -> bool:
     if value.lower() not in states:
         raise LaunchError(f"spool is {value!r}; wanted is yes or no")
     return states[value.lower()]
-
-
-def _plain(name: str) -> str:
-    """Return a submit command's name as HTCondor compares it."""
-    return re.sub(r"^\+\s*", "my.", name.strip().lower())
 
 
 def _place(path: str, text: str, section: str, key: str | None = None) -> str:

@@ -201,7 +201,7 @@ class Queue:
         self._place.write(self._directory)
         # Until the schedd has said yes or no, it may have them.
         self.is_known = False
-        cluster = self._schedd.submit(description.text, count, spool=description.where.spool)
+        cluster = self._schedd.submit(description.job, count, spool=description.where.spool)
         self.is_known = True
         now = self._submitted = time.time()
         # The log may tell later, and they must not be submitted once more meanwhile.

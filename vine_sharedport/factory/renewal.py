@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from vine_sharedport.factory.description import Description
 from vine_sharedport.factory.jobs import Job
 from vine_sharedport.factory.options import Options
+from vine_sharedport.pool.description import SubmitDescription
 
 __all__ = ["Renewal"]
 
@@ -23,8 +24,8 @@ class Renewal:
     """
 
     def __init__(self) -> None:
-        self._submitted: dict[int, tuple[Options, str]] = {}  # by cluster
-        self._wanted = ""
+        self._submitted: dict[int, tuple[Options, SubmitDescription]] = {}  # by cluster
+        self._wanted: SubmitDescription | None = None
         self._since = 0.0
         self._replaced = float("-inf")
 

@@ -256,4 +256,4 @@ def describe_now(options: Options, directory: str, factory: str) -> str:
         # A place for batch systems wants to write a file there.
         if options.grid and not os.path.isdir(directory):
             directory = stack.enter_context(tempfile.TemporaryDirectory())
-        return describe(options, directory, factory=factory, now=time.time()).text
+        return describe(options, directory, factory=factory, now=time.time()).job.format()

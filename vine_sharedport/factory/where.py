@@ -16,10 +16,9 @@ from vine_sharedport.factory.adapt import (
     adapt_to_batch,
     adapt_to_ce,
     adapt_to_schedd,
-    read_description,
     take_container,
 )
-from vine_sharedport.pool.description import format_description
+from vine_sharedport.pool.description import SubmitDescription
 
 __all__ = ["BATCH_SYSTEMS", "CE_PORT", "Where"]
 
@@ -125,33 +124,31 @@ class Where:
             return f"not yet handed over to {self.grid_resource!r}"
         return None
 
-    def adapt(self, description: str, directory: str) -> str:
+    def adapt(self, job: SubmitDescription, directory: str) -> SubmitDescription:
         """Return a worker's submit description for this place.
 
         Args:
-            description: What ``describe_workers`` made, for the local pool.
+            job: What ``describe_workers`` made, for the local pool.
             directory: The jobs' own; gets one more file for ``batch``.
 
         Raises:
             LaunchError: A command in it cannot be had there; the message tells what can.
         """
         if self.grid is None:
-            return description
-        commands = read_description(description)
-        image = take_container(commands)
+            return job
+        job, image = take_container(job)
         if self.kind == "batch":
             if image is not None:
                 raise LaunchError(
                     f"container_image is {image!r}, but {self.grid!r} starts no containers; "
                     "start it with wrapper, or do without"
                 )
-            adapt_to_batch(commands, self.grid, directory)
+            job = adapt_to_batch(job, self.grid, directory)
         else:
             if self.kind == "ce":
-                adapt_to_ce(commands, self.grid, directory)
-            adapt_to_schedd(commands, image, ce=self.kind == "ce")
-        commands.setdefault("grid_resource", self.grid_resource or "")
-        return format_description(commands)
+                job = adapt_to_ce(job, self.grid, directory)
+            job = adapt_to_schedd(job, image, ce=self.kind == "ce")
+        return job.with_defaults({"grid_resource": self.grid_resource or ""})
 
 
 def _check_grid(grid: str) -> list[str]:

@@ -18,17 +18,20 @@ like a macro, stay as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 
 __all__ = [
-    "Macro",
-    "format_description",
+    "Commands",
+    "SubmitDescription",
+    "Verbatim",
+    "parse_environment",
     "quote_arguments",
     "quote_environment",
     "quote_path",
-    "read_items",
 ]
 
 # What the schedd replaces by "$$", and does not look at again.
@@ -45,45 +48,124 @@ _MACRO = re.compile(r"\$\w*\(")
 _NESTED = re.compile(r"\$\$+\w*\(|\$\w*\([^)]*\$\w*\(")
 
 
-class Macro(str):
-    """An argument that HTCondor is to fill in, such as ``$$(Cpus)``: its ``$`` stay."""
+class Verbatim(str):
+    """Text as it stands in a submit description, such as ``$$(Cpus)``: HTCondor reads it."""
 
 
-def format_description(commands: Mapping[str, str | int]) -> str:
-    """Return a submit description, one command a line.
+class Commands(MutableMapping[str, str]):
+    """Submit commands by name, whatever letters and whichever ``+`` or ``My.`` it has.
+
+    Written out with the spelling of each name's first use: an attribute's spelling gets
+    into the file with the job's ad, which the launcher reads.
+    """
+
+    def __init__(self, commands: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        self._items: dict[str, tuple[str, str]] = {}
+        self.update(commands)
+
+    @staticmethod
+    def _plain(name: str) -> str:
+        """Return a submit command's name as HTCondor compares it."""
+        return re.sub(r"^\+\s*", "my.", name.lower())
+
+    def __getitem__(self, name: str) -> str:
+        return self._items[self._plain(name)][1]
+
+    def __setitem__(self, name: str, value: object) -> None:
+        plain = self._plain(name)
+        self._items[plain] = (self._items.get(plain, (name,))[0], str(value))
+
+    def __delitem__(self, name: str) -> None:
+        del self._items[self._plain(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([spelled for spelled, _ in self._items.values()])
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return f"Commands({dict(self)})"
+
+
+@dataclass(frozen=True)
+class SubmitDescription:
+    """What a job is submitted with; text only where ``format`` is called.
+
+    Attributes:
+        arguments: The program's. They reach it byte for byte, but for a ``Verbatim``.
+        environment: Its variables, likewise. What stands there is public: everybody in the
+            pool can read it.
+        inputs: Paths and URLs of the files that travel with it.
+        commands: All other submit commands, as they stand there.
 
     Raises:
-        LaunchError: A value has a line break, which would start another command, or is no
-            UTF-8.
+        SettingError: HTCondor cannot be told one of them.
     """
-    lines = []
-    for name, value in commands.items():
-        _check_text(name, str(value))
-        lines.append(f"{name} = {value}\n")
-    return "".join(lines)
+
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    commands: Commands = field(default_factory=Commands)
+
+    def __post_init__(self) -> None:
+        for argument in self.arguments:
+            _check_text("an argument", argument)
+        for path in self.inputs:
+            quote_path(path, in_list=True)
+        for what, text in (*self.environment.items(), *self.commands.items()):
+            _check_text(what, text)
+
+    def with_commands(self, commands: Mapping[str, str | int]) -> SubmitDescription:
+        """Return it with more commands, in the place of those of the same name.
+
+        Variables and files are added to those that are there, whose names win.
+        """
+        found, environment, inputs = Commands(self.commands), self.environment, self.inputs
+        for name, value in Commands(commands).items():
+            if name.lower() in ("environment", "env"):
+                environment = {**parse_environment(value), **environment}
+            elif name.lower() == "transfer_input_files":
+                paths = (Verbatim(path.strip()) for path in value.split(","))
+                inputs += tuple(filter(None, paths))
+            else:
+                found[name] = value
+        return replace(self, environment=environment, inputs=inputs, commands=found)
+
+    def with_defaults(self, commands: Mapping[str, str | int]) -> SubmitDescription:
+        """Return it with those commands that it does not have yet."""
+        return self.with_commands(
+            {name: value for name, value in commands.items() if name not in self.commands}
+        )
+
+    def without(self, *names: str) -> SubmitDescription:
+        """Return it without these commands."""
+        commands = Commands(self.commands)
+        for name in names:
+            commands.pop(name, None)
+        return replace(self, commands=commands)
+
+    def format(self) -> str:
+        """Return the text, one command a line, without ``queue``."""
+        found = dict(self.commands)
+        if self.arguments:
+            found["arguments"] = quote_arguments(self.arguments)
+        if self.environment:
+            found["environment"] = quote_environment(self.environment)
+        if self.inputs:
+            paths = (quote_path(path, in_list=True) for path in self.inputs)
+            found["transfer_input_files"] = ", ".join(paths)
+        return "".join(f"{name} = {value}\n" for name, value in found.items())
 
 
 def quote_arguments(arguments: Sequence[str]) -> str:
-    """Return the value of ``arguments`` in HTCondor's new syntax.
-
-    Every argument reaches the program byte for byte, but for a ``Macro``.
-
-    Raises:
-        LaunchError: An argument has a line break, or is no UTF-8.
-    """
-    return '"' + " ".join(_quote_item(argument) for argument in arguments) + '"'
+    """Return the value of ``arguments`` in HTCondor's new syntax."""
+    return _quote_items(map(_quote_item, arguments))
 
 
 def quote_environment(environment: Mapping[str, str]) -> str:
-    """Return the value of ``environment`` in HTCondor's new syntax.
-
-    What stands there is public: everybody in the pool can read it.
-
-    Raises:
-        LaunchError: As for ``quote_arguments``.
-    """
-    items = (f"{name}={_quote_item(value)}" for name, value in environment.items())
-    return '"' + " ".join(items) + '"'
+    """Return the value of ``environment`` in HTCondor's new syntax."""
+    return _quote_items(f"{name}={_quote_item(text)}" for name, text in environment.items())
 
 
 def quote_path(path: str, *, in_list: bool = False) -> str:
@@ -94,67 +176,75 @@ def quote_path(path: str, *, in_list: bool = False) -> str:
         in_list: It stands in a list, such as ``transfer_input_files``.
 
     Raises:
-        LaunchError: HTCondor cannot be told such a path.
+        SettingError: HTCondor cannot be told such a path.
     """
+    _check_text("a path", path)
+    if isinstance(path, Verbatim):
+        return path
     if in_list and "," in path:
-        raise LaunchError(
+        raise SettingError(
             f"HTCondor takes the comma in {path!r} for the end of a path; move the file, or "
             "run the program elsewhere (or give directory=)"
         )
     if _NESTED.search(path):
-        raise LaunchError(
+        raise SettingError(
             f"HTCondor replaces a part of the path {path!r}, however it is written: what "
             "begins with '$' and has a parenthesis; rename that file or directory"
         )
     return _MACRO.sub(lambda found: f"$(DOLLAR){found[0][1:]}", path)
 
 
-def read_items(quoted: str) -> list[str]:
-    """Return the items of ``arguments`` or ``environment`` in HTCondor's new syntax.
+def parse_environment(quoted: str) -> dict[str, str]:
+    """Return the variables of an ``environment`` that a user wrote, in HTCondor's new syntax.
 
-    Those in which something is to be replaced are a ``Macro``.
+    Those in which HTCondor is to replace something are a ``Verbatim``.
 
     Raises:
-        LaunchError: It is in another syntax.
+        SettingError: It is in another syntax.
     """
-    if not quoted:
-        return []
-    if not (len(quoted) > 1 and quoted[0] == quoted[-1] == '"'):
-        raise LaunchError(
-            f"arguments or environment is {quoted[:80]!r}, in HTCondor's old syntax; put "
-            'double quotes around the whole, as in environment = "NAME=VALUE"'
+    inside = re.fullmatch(r'\s*"((?:[^"]|"")*)"\s*', quoted)
+    if inside is None or quoted.count("'") % 2:
+        raise SettingError(
+            f"the environment is {quoted[:80]!r}; write it in HTCondor's new syntax, in double "
+            "quotes with blanks between, as in \"A=1 B='two words'\""
         )
     # Blanks separate, single quotes keep blanks together, two of them stand for one.
-    items = re.findall(r"(?:[^\s']|'(?:[^']|'')*')+", quoted[1:-1].replace('""', '"'))
-    return [_read_item(item) for item in items]
+    items = re.findall(r"(?:[^\s']|'(?:[^']|'')*')+", inside[1].replace('""', '"'))
+    return dict(_parse_variable(item) for item in items)
 
 
-def _read_item(item: str) -> str:
+def _parse_variable(item: str) -> tuple[str, str]:
+    name, equals, text = item.partition("=")
+    if name.count("'") % 2:  # the quotes are around both
+        name, text = name.replace("'", ""), f"'{text}"
+    if not equals or not name:
+        raise SettingError(f"the environment has {item!r}, which is not NAME=VALUE")
+    if _MACRO.search(text.replace("$(DOLLAR)", " ").replace(_DOLLARS, " ")):
+        return name, Verbatim(text)
     # Each part by itself: what stands beside it after this may look like a macro.
-    parts = re.findall(r"[^']+|'(?:[^']|'')*'", item)
-    found = "".join(
+    parts = re.findall(r"[^']+|'(?:[^']|'')*'", text)
+    return name, "".join(
         (part[1:-1].replace("''", "'") if part.startswith("'") else part)
         .replace("$(DOLLAR)", "$")
         .replace(_DOLLARS, "$$")
         for part in parts
     )
-    is_macro = _MACRO.search(item.replace("$(DOLLAR)", " ").replace(_DOLLARS, " "))
-    return Macro(found) if is_macro else found
+
+
+def _quote_items(items: Iterable[str]) -> str:
+    return '"' + " ".join(items).replace('"', '""') + '"'
 
 
 def _quote_item(text: str) -> str:
     """Quote one item: checked byte for byte with condor_submit and the bindings.
 
-    Single quotes around it, ``'`` doubled; ``"`` doubled for the quotes around the whole. A
-    ``$`` that begins a macro stands outside of the single quotes, which are no part of a
-    macro's name: ``'$'(X)'``.
+    Single quotes around it, ``'`` doubled. A ``$`` that begins a macro stands outside of the
+    single quotes, which are no part of a macro's name: ``'$'(X)'``.
     """
-    _check_text("an argument or variable", text)
-    escaped = text.replace("'", "''").replace('"', '""')
-    if not isinstance(text, Macro):
-        escaped = _BEFORE_NAME.sub("'$'", escaped)
-        escaped = _BEFORE_PARENTHESIS.sub(_spell_dollars, escaped)
-    return f"'{escaped}'"
+    if isinstance(text, Verbatim):
+        return text
+    escaped = _BEFORE_NAME.sub("'$'", text.replace("'", "''"))
+    return f"'{_BEFORE_PARENTHESIS.sub(_spell_dollars, escaped)}'"
 
 
 def _spell_dollars(found: re.Match[str]) -> str:
@@ -164,14 +254,14 @@ def _spell_dollars(found: re.Match[str]) -> str:
 
 def _check_text(what: str, text: str) -> None:
     if "\n" in text or "\r" in text or "\0" in text:
-        raise LaunchError(
+        raise SettingError(
             f"{what} of the submit description has a line break or a zero byte, which it "
             f"cannot have: {text!r}; put it into a file"
         )
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise LaunchError(
+        raise SettingError(
             f"{what} of the submit description is no UTF-8, which HTCondor's bindings want: "
             f"{text!r}; put it into a file, or rename the file"
         ) from error

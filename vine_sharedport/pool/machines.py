@@ -7,13 +7,13 @@ the OSPool's glideins add. What they tell is the distribution, whose glibc is kn
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vine_sharedport.pool import _htcondor
+from vine_sharedport.pool.description import Commands
 
 __all__ = [
     "TooLarge",
@@ -108,8 +108,6 @@ _SIZES = (
     ("request_gpus", "gpus", "TotalSlotGPUs", "GPUs", 1),
 )
 
-_ASKED = re.compile(r"^\s*(request_\w+)\s*=\s*(\d+)\s*$", re.IGNORECASE | re.MULTILINE)
-
 
 @dataclass(frozen=True)
 class TooLarge:
@@ -127,13 +125,13 @@ class TooLarge:
 
 
 def query_too_large(
-    htcondor2: Any, description: str, pool: str | None = None
+    htcondor2: Any, commands: Commands, pool: str | None = None
 ) -> TooLarge | None:
     """Ask the pool whether a machine is large enough for a job, were it free.
 
     Args:
         htcondor2: The bindings.
-        description: Of the job. Only what it asks for by numbers counts.
+        commands: The job's. Only what they ask for by numbers counts.
         pool: The collector; this host's by default.
 
     Returns:
@@ -148,15 +146,15 @@ def query_too_large(
     except _htcondor.failures(htcondor2) as error:
         log.debug("the collector does not tell the pool's machines: %s", error)
         return None
-    return too_large(ads, description)
+    return too_large(ads, commands)
 
 
-def too_large(ads: Iterable[Mapping[str, Any]], description: str) -> TooLarge | None:
+def too_large(ads: Iterable[Mapping[str, Any]], commands: Commands) -> TooLarge | None:
     """Return what no slot of these has, as ``query_too_large``."""
     slots = list(ads)
-    asked = {name.lower(): int(number) for name, number in _ASKED.findall(description)}
     for command, option, has, words, unit in _SIZES:
-        wanted = asked.get(command, 0)
+        asked = commands.get(command, "").strip()
+        wanted = int(asked) if asked.isdecimal() else 0
         # Machines without GPUs do not speak of them; of the rest all have something.
         none = 0 if option == "gpus" else wanted
         most = max((int(ad.get(has, none)) for ad in slots), default=wanted)

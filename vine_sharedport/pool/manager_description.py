@@ -16,12 +16,7 @@ from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool import _manager_main
-from vine_sharedport.pool.description import (
-    format_description,
-    quote_arguments,
-    quote_environment,
-    quote_path,
-)
+from vine_sharedport.pool.description import Commands, SubmitDescription, quote_path
 
 __all__ = [
     "GRACE",
@@ -105,7 +100,7 @@ class ManagerProgram:
     memory: int | None = None
 
 
-def describe_manager(manager: ManagerProgram) -> str:
+def describe_manager(manager: ManagerProgram) -> SubmitDescription:
     """Return the submit description that ``manager_job.submit_manager`` uses.
 
     Submits nothing, and makes no directory.
@@ -133,11 +128,6 @@ def describe_manager(manager: ManagerProgram) -> str:
     described: dict[str, str | int] = {
         "universe": "local",
         "executable": quote_path(sys.executable),
-        # Not buffered: 'manager log --follow' shows a line when it is printed.
-        "arguments": quote_arguments(
-            ["-u", _manager_main.__file__, f"{grace:g}", kind, *command]
-        ),
-        "environment": quote_environment(environment),
         "initialdir": quote_path(os.getcwd()),
         "output": f"{start}.out",
         "error": f"{start}.err",
@@ -161,7 +151,9 @@ def describe_manager(manager: ManagerProgram) -> str:
             '"It was interrupted, and is not to be started a second time (--once); submit '
             'it again if that is wanted"'
         )
-    return format_description(described)
+    # Not buffered: 'manager log --follow' shows a line when it is printed.
+    arguments = ("-u", _manager_main.__file__, f"{grace:g}", kind, *command)
+    return SubmitDescription(arguments, environment, commands=Commands(described))
 
 
 def check_program(manager: ManagerProgram) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Callable, TypeVar
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import _htcondor
 from vine_sharedport.pool._pool_place import way_to_own_pool
+from vine_sharedport.pool.description import SubmitDescription
 
 __all__ = ["ACTIONS", "Schedd", "class_ad_string"]
 
@@ -63,14 +64,16 @@ class Schedd:
     def __repr__(self) -> str:
         return f"<Schedd {self.name or 'of this host'} pool={self.pool or 'own'}>"
 
-    def submit(self, description: str, count: int = 1, *, spool: bool = False) -> int:
+    def submit(
+        self, description: SubmitDescription, count: int = 1, *, spool: bool = False
+    ) -> int:
         """Submit one cluster.
 
         Never tried twice: whether a schedd that did not answer has the jobs, the caller
         finds out by a mark in their ads.
 
         Args:
-            description: Submit description without a ``queue`` line.
+            description: Of each job.
             count: Number of jobs.
             spool: Send the input files to the schedd too. Jobs whose files could not be
                 sent are removed.
@@ -86,7 +89,8 @@ class Schedd:
         htcondor2 = _htcondor.load()
         with self._errors(htcondor2, "submit jobs"), _logged_warnings():
             schedd = self._locate(htcondor2)
-            result = schedd.submit(htcondor2.Submit(description), count=count, spool=spool)
+            submit = htcondor2.Submit(description.format())
+            result = schedd.submit(submit, count=count, spool=spool)
         cluster = int(result.cluster())
         if spool:
             try:

@@ -20,7 +20,6 @@ from vine_sharedport.pool import _htcondor, machines
 from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.worker_job import (
-    command_names,
     describe_workers,
     find_worker,
     whole_number,
@@ -241,12 +240,13 @@ def submit_workers(
         python_env=python_env,
         commands=commands,
     )
-    if container_image is None and not command_names(commands) & _ELSEWHERE:
+    here = not any(name in _ELSEWHERE for name in map(str.lower, commands or {}))
+    if container_image is None and here:
         _, program = find_worker(reference, worker, container_image)
         if program is not None:
             _warn_of_older_machines(htcondor2, program)
-    if not command_names(commands) & _ELSEWHERE:
-        found = machines.query_too_large(htcondor2, description)
+    if here:
+        found = machines.query_too_large(htcondor2, description.commands)
         if found is not None:
             log.warning(
                 "the workers will wait for ever: %s; give %s=%d",
@@ -254,7 +254,7 @@ def submit_workers(
             )  # fmt: skip
     write_package(os.path.join(directory, PACKAGE))
     cluster = Schedd().submit(description, count)
-    jobs = WorkerJobs(cluster, count, directory, description)
+    jobs = WorkerJobs(cluster, count, directory, description.format())
     log.info(
         "submitted %d workers cluster=%d manager=%s logs=%s",
         count,

@@ -19,18 +19,12 @@ from vine_sharedport.environment import ADDRESS, PYTHON_ENV, SECRET_FILE
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.user_files import check_file
-from vine_sharedport.pool.description import (
-    format_description,
-    quote_arguments,
-    quote_environment,
-    quote_path,
-)
+from vine_sharedport.pool.description import Commands, SubmitDescription, quote_path
 from vine_sharedport.worker import shim
 from vine_sharedport.worker.bundle import LAUNCHER, PACKAGE, launcher_path
 from vine_sharedport.worker.program import Program, find_program, read_program
 
 __all__ = [
-    "command_names",
     "describe_workers",
     "find_worker",
     "whole_number",
@@ -69,10 +63,10 @@ def describe_workers(
     commands: Mapping[str, str | int] | None = None,
     environment: Mapping[str, str] | None = None,
     inputs: Sequence[str] = (),
-) -> str:
+) -> SubmitDescription:
     """Return the submit description that ``submit_workers`` uses; submits nothing.
 
-    The arguments are those of ``submit_workers``; a ``Macro`` among ``worker_options`` is
+    The arguments are those of ``submit_workers``; a ``Verbatim`` among ``worker_options`` is
     left to HTCondor to fill in. And:
 
     Args:
@@ -81,6 +75,13 @@ def describe_workers(
         environment: Further variables of the workers. They are public.
         inputs: Further files that travel.
     """
+    given = Commands(commands or {})
+    for command in ("executable", "arguments", "args"):
+        if command in given:
+            raise LaunchError(
+                f"commands has {command}, which the launcher needs; name the worker's program "
+                "by worker= and its options by worker_options="
+            )
     name, program = find_worker(manager, worker, container_image)
     inputs = [os.path.join(directory, PACKAGE), *map(os.path.abspath, inputs)]
     library = shim.library_path()
@@ -120,8 +121,8 @@ def describe_workers(
         environment[PYTHON_ENV] = os.path.basename(python_env)
     _check_inputs(inputs)
     if container_image is not None:
-        described.update(_describe_container(container_image, commands))
-    elif command_names(commands) & {"container_image", "docker_image"}:
+        described.update(_describe_container(container_image, given))
+    elif "container_image" in given or "docker_image" in given:
         described.update(_TRAVELLING_EXECUTABLE)
     if program is not None:
         described.update(_needs_of(program, library))
@@ -129,11 +130,6 @@ def describe_workers(
     described.update(
         {
             "executable": quote_path(launcher_path()),
-            "arguments": quote_arguments([name, *options]),
-            "environment": quote_environment(environment),
-            "transfer_input_files": ", ".join(
-                quote_path(path, in_list=True) for path in inputs
-            ),
             "should_transfer_files": "YES",
             "when_to_transfer_output": "ON_EXIT",
             "transfer_output_files": '""',  # the workspace stays on the execute point
@@ -145,7 +141,9 @@ def describe_workers(
             "My.VineSharedPort": f'"{manager.sock_id}"',
         }
     )
-    return format_description(_with_commands(described, commands or {}))
+    return SubmitDescription(
+        (name, *options), environment, tuple(inputs), Commands(described)
+    ).with_commands(given)
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -172,50 +170,6 @@ def whole_number(name: str, value: Any) -> int:
     raise LaunchError(
         f"{name} is {value!r}, wanted is a number of {unit}, {least} or more; {step}"
     )
-
-
-def _with_commands(
-    described: dict[str, str | int], commands: Mapping[str, str | int]
-) -> dict[str, str | int]:
-    """Return our commands with the user's in them.
-
-    The user's win, but for those without which no worker could start: variables and
-    files are added to ours, and what is started stays the launcher.
-    """
-    merged = dict(described)
-    spelling = {name.lower(): name for name in merged}  # HTCondor ignores the case
-    for name, value in commands.items():
-        plain = name.lower()
-        if plain in ("executable", "arguments", "args"):
-            raise LaunchError(
-                f"commands has {name}, which the launcher needs; name the worker's program "
-                "by worker= and its options by worker_options="
-            )
-        if plain in ("environment", "env"):
-            name = spelling["environment"]
-            value = _join_environments(str(value), str(merged[name]))
-        elif plain == "transfer_input_files":
-            name = spelling[plain]
-            value = ", ".join(filter(None, [str(merged[name]), str(value).strip(" ,")]))
-        elif plain in spelling:
-            del merged[spelling[plain]]
-        merged[name] = value
-    return merged
-
-
-def _join_environments(first: str, last: str) -> str:
-    first = first.strip()
-    if len(first) < 2 or first[0] != '"' or first[-1] != '"':
-        raise LaunchError(
-            f"commands has the environment {first}; write it in HTCondor's new syntax, in "
-            "double quotes with blanks between, as in \"A=1 B='two words'\""
-        )
-    return f"{first[:-1]} {last[1:]}"
-
-
-def command_names(commands: Mapping[str, str | int] | None) -> set[str]:
-    """Return the submit commands' names as HTCondor compares them."""
-    return {name.lower() for name in commands or {}}
 
 
 def find_worker(
@@ -316,9 +270,7 @@ def _check_inputs(paths: Sequence[str]) -> None:
             check_file(path, "file")
 
 
-def _describe_container(
-    image: str, commands: Mapping[str, str | int] | None
-) -> dict[str, str | int]:
+def _describe_container(image: str, given: Commands) -> dict[str, str | int]:
     """Return the submit commands for a container.
 
     Source: HTCondor 25's manual, "Container Universe Jobs"; ``SetExecutable`` in
@@ -326,7 +278,6 @@ def _describe_container(
     """
     if "://" not in image and not image.startswith("docker:"):
         # Elsewhere it is looked for on the execute point, and the job is held.
-        given = {name.lower(): str(value) for name, value in (commands or {}).items()}
         travels = given.get("transfer_container", "true").strip().lower() in ("true", "t", "1")
         there = image.startswith("/cvmfs/") or not travels
         if not there and not os.path.exists(image):
