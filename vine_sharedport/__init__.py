@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from vine_sharedport.manager.settings import SharedPort
     from vine_sharedport.manager.stock_factory import Factory
     from vine_sharedport.manager.taskvine import Manager, StockFactory
+    from vine_sharedport.manager.taskvine_names import *  # noqa: F403
     from vine_sharedport.pool._pool_status import PoolStatus
     from vine_sharedport.pool.discovery import SharedPortLocation, discover
     from vine_sharedport.pool.personal import PersonalPool
@@ -156,7 +157,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def _find(name: str) -> Any:
     """Find a name of ours, or else of ``ndcctools.taskvine``."""
     if name in _HOME:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
@@ -172,6 +173,10 @@ def __getattr__(name: str) -> Any:
         value = taskvine.stock_attribute(name)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # for which any name would be right
+    __getattr__ = _find
 
 
 def __dir__() -> "list[str]":

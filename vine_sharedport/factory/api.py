@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import FACTORIES, files, process, setup, target, user_file
@@ -24,6 +24,13 @@ from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.submit import said_after_ctrl_c
 from vine_sharedport.supervision import Process
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vine_sharedport.factory.declared import DeclaredOptions, OptionValues
+else:
+    DeclaredOptions = object
 
 __all__ = ["Factory"]
 
@@ -79,7 +86,7 @@ def _stop_at_exit(factory: weakref.ref[Factory]) -> None:
             found._stop(_EXIT_TIMEOUT)
 
 
-class Factory:
+class Factory(DeclaredOptions):
     """HTCondor workers that come, stay as long as they are needed, and are accounted for.
 
     Every option is an attribute, under the stock factory's names. Set them before it starts;
@@ -120,10 +127,10 @@ class Factory:
         manager: Any = None,
         manager_host_port: str | None = None,
         manager_name: str | None = None,
-        factory_binary: str | None = None,
-        worker_binary: str | None = None,
-        log_file: str | None = None,
-        **options: Any,
+        factory_binary: str | os.PathLike[str] | None = None,
+        worker_binary: str | os.PathLike[str] | None = None,
+        log_file: str | os.PathLike[str] | None = None,
+        **options: Unpack[OptionValues],
     ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = os.getpid()
@@ -141,7 +148,7 @@ class Factory:
             reference = Reference.of(manager)
             self._given.update(target.values_of(reference))
             self._base_directory = reference.directory
-        named = {
+        named: dict[str, Any] = {
             "batch_type": batch_type,
             "manager_host_port": manager_host_port,
             "manager_name": None if manager is not None else manager_name,
@@ -163,20 +170,22 @@ class Factory:
             # It tells of those that were forgotten when it waits for tasks.
             manager.__dict__.setdefault(FACTORIES, weakref.WeakSet()).add(self)
 
-    def __getattr__(self, name: str) -> Any:
-        """Return an option's value, that of its configuration file where that has one."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        now = user_file.in_force(self._placed, running=self._process is not None)
-        return getattr(now, field_name(name))
+    if not TYPE_CHECKING:  # for which any name would be right
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an option; while the factory runs, those that may change."""
-        if name.startswith("_"):
-            object.__setattr__(self, name, value)
-            return
-        with self._lock:
-            self._set(name, value)
+        def __getattr__(self, name: str) -> Any:
+            """Return an option's value, that of its configuration file where that has one."""
+            if name.startswith("_"):
+                raise AttributeError(name)
+            now = user_file.in_force(self._placed, running=self._process is not None)
+            return getattr(now, field_name(name))
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Set an option; while the factory runs, those that may change."""
+            if name.startswith("_"):
+                object.__setattr__(self, name, value)
+                return
+            with self._lock:
+                self._set(name, value)
 
     def _set(self, name: str, value: Any) -> None:
         plain = field_name(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from vine_sharedport.manager.extension import extend
 from vine_sharedport.manager.stock_factory import WithLauncher
@@ -12,6 +12,10 @@ try:
     import ndcctools.taskvine as _stock
 except ImportError as error:
     raise missing("TaskVine", error) from None  # the message has it
+
+if TYPE_CHECKING:
+    from vine_sharedport.htcondor_shared_link import Link
+    from vine_sharedport.manager.settings import SharedPort
 
 __all__ = ["Manager", "StockFactory", "stock_attribute", "stock_names"]
 
@@ -48,6 +52,24 @@ class Manager(_stock.Manager):  # type: ignore[misc]  # ndcctools has no types
         EndpointError: The name is taken or not allowed.
         HookError: This build of TaskVine cannot be extended, and ``mode="direct"``.
     """
+
+    if TYPE_CHECKING:  # what extend() adds to the stock arguments, which a test compares
+        shared_port: Link | None
+
+        def __init__(
+            self,
+            port: int | tuple[int, int] | list[int] = 9123,
+            name: str | None = None,
+            shutdown: bool = False,
+            run_info_path: str = "vine-run-info",
+            run_info_template: str | None = None,
+            staging_path: str | None = None,
+            ssl: bool | tuple[str, str] | list[str] | None = None,
+            init_fn: Callable[[Manager], object] | None = None,
+            status_display_interval: float | None = None,
+            *,
+            shared_port: bool | SharedPort = False,
+        ) -> None: ...
 
 
 extend(Manager, TASKVINE)
