@@ -28,6 +28,7 @@ __all__ = [
     "JobFailed",
     "Journal",
     "JsonFormatter",
+    "LeftBehind",
     "Listening",
     "NotListening",
     "PorterEnded",
@@ -254,6 +255,15 @@ class Ended(Event):
     """A factory has ended."""
 
     code, text = "ended", "ended: {why}"
+    phase: Slug
+    why: str
+
+
+@dataclass(frozen=True)
+class LeftBehind(Event):
+    """A factory has ended, and its jobs could not be removed."""
+
+    code, level, text = "left-behind", logging.ERROR, "ended: {why}"
     phase: Slug
     why: str
 

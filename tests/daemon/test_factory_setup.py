@@ -98,9 +98,8 @@ def test_a_manager_may_be_started_after_its_factory(
         helpers.wait_until(lambda: (now := read(status)) is not None and now.manager.error)
         told = read(status)
         assert told is not None
-        assert (
-            f"waiting for a manager called '{name}' to be started in or below" in told.message
-        )
+        assert told.phase == "waiting-for-manager"
+        assert repr(name) in told.message
         assert f"nobody serves the sock id {name} (yet)" in str(told.manager.error)
         make: dict[str, Any] = {"name": name}
         if form == "of the shared port":

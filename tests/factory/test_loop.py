@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 import vine_sharedport
-from vine_sharedport.errors import DialError, LaunchError, OptionError, Verdict
+from vine_sharedport.errors import DialError, ExitStatus, LaunchError, OptionError, Verdict
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
-from vine_sharedport.factory.brake import EXIT_REASONS, Brake
+from vine_sharedport.factory.brake import Brake
 from vine_sharedport.factory.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs import Job, JobTable
 from vine_sharedport.factory.loop import Loop
 from vine_sharedport.factory.options import ALIASES, KINDS, Kind, Options
+from vine_sharedport.factory.phase import Phase
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.process import owner_process
 from vine_sharedport.factory.queue import Queue, _constraints
@@ -245,8 +246,12 @@ def test_the_launchers_exit_statuses_are_all_explained() -> None:
     text = Path(launcher_path()).read_text()
     used = {int(number) for number in re.findall(r"\bfail (\d+) ", text)}
     assert used
-    assert used <= set(EXIT_REASONS)
-    assert {75, 77, 78, 127} <= set(EXIT_REASONS)
+    assert used <= set(ExitStatus)
+    assert {75, 77, 78, 127} <= set(ExitStatus)
+    account = Account(JobTable(), "/none", lambda: 60)
+    for status in used:
+        assert account.why(ended(0, status), 0.0) == ExitStatus(status).meaning
+    assert "status 1" in str(account.why(ended(0, 1), 0.0))
 
 
 # --- the directory
@@ -324,13 +329,13 @@ def test_a_busy_manager_or_a_restart_of_htcondor_is_no_end(
     [
         (1, None, None, False, 5, None),
         (50, None, "busy", False, 0, None),
-        (50, None, "busy", False, 40, "no manager for 40 s"),
+        (50, None, "busy", False, 40, Phase.NO_MANAGER),
         (50, 10, "nobody", False, 0, None),
-        (50, 25, "nobody", False, 0, "the manager has ended"),
+        (50, 25, "nobody", False, 0, Phase.MANAGER_ENDED),
         (150, 100, "nobody", True, 0, None),
-        (150, 125, "nobody", True, 0, "the manager has ended"),
+        (150, 125, "nobody", True, 0, Phase.MANAGER_ENDED),
         (None, 500, "nobody", False, 0, None),  # not begun yet
-        (None, 500, "nobody", False, 400, "no manager for 400 s"),
+        (None, 500, "nobody", False, 400, Phase.NO_MANAGER),
     ],
 )
 def test_it_ends_with_its_manager_and_not_while_that_is_busy(
@@ -339,7 +344,7 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
     error: str | None,
     owner: bool,
     factory_timeout: int,
-    end: str | None,
+    end: Phase | None,
 ) -> None:
     now = time.monotonic()
     loop = Loop.__new__(Loop)
@@ -357,10 +362,15 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
     )
     loop._watch = SimpleNamespace(view=view)  # type: ignore[assignment]
     reason = loop._reason_to_end()
-    assert reason is None if end is None else str(reason).startswith(end)
+    assert (reason and reason.phase) is end
+    if end is Phase.NO_MANAGER:
+        assert reason is not None
+        assert f" {factory_timeout} s" in reason.message
     if answered is None and gone == 500 and not factory_timeout:
         table.apply([Event("SUBMIT", 2, 0, 3.0)])  # of a factory that was killed
-        assert "the manager has ended" in str(loop._reason_to_end())
+        again = loop._reason_to_end()
+        assert again is not None
+        assert again.phase is Phase.MANAGER_ENDED
 
 
 @pytest.mark.parametrize(

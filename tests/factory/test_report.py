@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from vine_sharedport.factory.phase import Phase
 from vine_sharedport.factory.report import (
     JobReport,
     ManagerReport,
@@ -55,6 +56,8 @@ SNAPSHOT = Snapshot(
     ),
     started=700.0,
     each=WorkerSize(cores=2, memory=800),
+    phase=Phase.SUBMITTED.value,
+    events={"submitted": 11, "job-failed": 2},
 )  # fmt: skip
 
 
@@ -68,7 +71,7 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
     assert list(values) == [
         "time", "factory", "pid", "state", "message", "directory", "manager", "min_workers",
         "max_workers", "needed", "submitted", "workers", "jobs", "problems",
-        "started", "each",
+        "started", "each", "phase", "events",
     ]  # fmt: skip
     assert set(values["manager"]) == {
         "address", "host", "port", "reachable", "error", "tasks_waiting", "tasks_running",
@@ -103,6 +106,7 @@ def test_a_newer_versions_keys_are_passed_over_and_other_files_refused() -> None
         ("time", "x"), ("time", None), ("time", float("nan")), ("time", 10**400),
         ("pid", "zz"), ("pid", True), ("pid", -1), ("pid", 0), ("pid", 1 << 40),
         ("state", 3), ("message", ["m"]), ("min_workers", "1"), ("max_workers", None),
+        ("phase", None), ("events", []), ("events", {"held": "1"}),
         ("each", {"cores": "2"}), ("each", 3), ("started", "x"),
         ("needed", []), ("submitted", 1.5), ("manager", {"tasks_waiting": "5"}),
         ("manager", {"address": 5}), ("manager", {"reachable": "yes"}), ("manager", "m"),
@@ -247,6 +251,8 @@ def test_prometheus_has_the_same_numbers() -> None:
     assert value("manager_tasks_done_total") == 12
     assert value("problems", 'cause="disk"') == 2
     assert value("running") == 1
+    assert value("phase", 'phase="submitted"') == 1
+    assert value("events_total", 'event="job-failed"') == 2
     ended = format_prometheus(dataclasses.replace(SNAPSHOT, state="ended"))
     assert re.search(r"factory_running\{.*\} 0\n", ended)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable
 
-from vine_sharedport.factory.brake import EXIT_REASONS, Brake, has_failed
+from vine_sharedport.errors import ExitStatus
+from vine_sharedport.events import JobFailed
+from vine_sharedport.factory.brake import Brake, has_failed
 from vine_sharedport.factory.jobs import Job, JobTable
+from vine_sharedport.factory.phase import journal
 from vine_sharedport.factory.report import JobReport, Problem
 from vine_sharedport.factory.watch import ManagerView
 from vine_sharedport.pool.tail import Tails
@@ -76,7 +80,7 @@ class Account:
             if not job.left:
                 self._lines[job.id] = self._read_last_line(job)
                 if has_failed(job):
-                    log.warning("job %s: %s", job.id, self.why(job, time.time()))
+                    journal.tell(JobFailed(job.id, self.why(job, time.time())))
                     continue
             log.debug("job %s is %s", job.id, job.state)
 
@@ -112,8 +116,11 @@ class Account:
         if job.state == "ended" and has_failed(job):
             if job.exit_signal is not None:
                 return f"ended by signal {job.exit_signal}"
-            reason = EXIT_REASONS.get(job.exit_status or 0)
-            return reason or f"the worker ended with status {job.exit_status}"
+            with contextlib.suppress(ValueError):
+                known = ExitStatus(job.exit_status or 0)
+                if known > ExitStatus.USAGE:  # the launcher's; a worker's own are 1 and 2
+                    return known.meaning
+            return f"the worker ended with status {job.exit_status}"
         if job.state == "running" and job.connected is None:
             if self._view.answered is None:
                 return "unknown: the manager has not answered yet"

@@ -20,6 +20,7 @@ from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import FACTORIES, files, process, setup, target, user_file
 from vine_sharedport.factory.keeper import keep
 from vine_sharedport.factory.options import Options, field_name, write_config
+from vine_sharedport.factory.phase import Phase
 from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.submit import said_after_ctrl_c
@@ -52,8 +53,6 @@ _LOOK_INTERVAL, _MOST_READ = 2.0, 1 << 20
 # Seconds for options that are set one after the other when it runs already. A manager of this
 # program makes that unnecessary: it answers no factory before the program waits for tasks.
 _SETTLE = 1
-
-_GONE = "the factory's process is gone, its jobs may be there"
 
 
 def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
@@ -512,7 +511,8 @@ class Factory(DeclaredOptions):
         if not self._is_killed:
             path = self._options.log_file or os.path.join(self.directory, files.LOG)
             then = f"{path} says why"
-        return dataclasses.replace(snapshot, message=f"{_GONE}; {then}")
+        message = f"{Phase.KILLED.text}; {then}"
+        return dataclasses.replace(snapshot, phase=Phase.KILLED.value, message=message)
 
     def submit_description(self) -> str:
         """Return exactly what would be submitted for workers now.

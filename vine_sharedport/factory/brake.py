@@ -6,16 +6,7 @@ from collections.abc import Iterable
 
 from vine_sharedport.factory.jobs import Job
 
-__all__ = ["EXIT_REASONS", "Brake", "has_failed"]
-
-EXIT_REASONS = {
-    75: "the manager was not reached within the time limit",
-    77: "the manager refused the secret",
-    78: "address, secret file or another setting cannot be used there",
-    126: "the worker program, or the wrapper, cannot be executed there",
-    127: "no worker program that runs on this machine, or no Python for the relay",
-}
-"""What the launcher's exit statuses mean (``launcher.sh``)."""
+__all__ = ["Brake", "has_failed"]
 
 # In a row, before anything is done about it: one bad machine is no reason.
 _PATIENCE = 3

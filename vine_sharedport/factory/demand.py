@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vine_sharedport.factory.options import Options
+from vine_sharedport.factory.phase import Phase, Told
 
 __all__ = ["Counts", "limit_reached", "plan", "within_limits", "workers_needed"]
 
@@ -124,21 +125,29 @@ def plan(needed: int, options: Options, counts: Counts) -> int:
     return max(0, new)
 
 
-def limit_reached(needed: int, options: Options, counts: Counts) -> str:
-    """Return why ``plan`` with these arguments is 0, in words."""
+def limit_reached(needed: int, options: Options, counts: Counts) -> Told:
+    """Return why ``plan`` with these arguments is 0."""
     wanted = within_limits(needed, options)
     have = counts.own + counts.others
     if have >= wanted:
         if counts.held and have - counts.held < wanted:
-            return f"{counts.held} held jobs stand for workers that are needed"
+            return Phase.JOBS_HELD.told(
+                f"{counts.held} held jobs stand for workers that are needed"
+            )
         if needed > options.max_workers:
             if counts.others:
-                return f"max_workers is reached, with {counts.others} workers of others"
-            return "max_workers is reached"
-        return "there are as many workers as are needed"
+                return Phase.MAX_WORKERS.told(
+                    f"max_workers is reached, with {counts.others} workers of others"
+                )
+            return Phase.MAX_WORKERS.told()
+        return Phase.ENOUGH.told()
     if options.max_idle is not None and counts.idle >= options.max_idle:
-        return f"max_idle={options.max_idle} jobs wait for a machine already"
-    return f"workers_per_cycle={options.workers_per_cycle} are on their way already"
+        return Phase.MAX_IDLE.told(
+            f"max_idle={options.max_idle} jobs wait for a machine already"
+        )
+    return Phase.WORKERS_PER_CYCLE.told(
+        f"workers_per_cycle={options.workers_per_cycle} are on their way already"
+    )
 
 
 def _sizes(options: Options) -> list[tuple[str, int]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from vine_sharedport.errors import LaunchError, SharedPortError
+from vine_sharedport.events import Ended, Ending, LeftBehind, Submitted
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.demand import (
@@ -27,6 +28,7 @@ from vine_sharedport.factory.jobs import worker_address
 from vine_sharedport.factory.live_options import LiveOptions
 from vine_sharedport.factory.mend import Mender
 from vine_sharedport.factory.options import Options, contradiction, remarks
+from vine_sharedport.factory.phase import Phase, Told, journal
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.factory.removal import Removal
@@ -89,7 +91,7 @@ class Loop:
         self._pid = pid
         self._owner = owner
         self._prometheus_file = prometheus_file
-        self._stop: str | None = None
+        self._stop: Told | None = None
         self._submit_error: str | None = None
         kept = Place.read(directory)
         self._live = LiveOptions(directory, must_begin=kept is not None)
@@ -122,14 +124,15 @@ class Loop:
         self._elsewhere = place_elsewhere(kept, where)
         self._elsewhere_problem: Problem | None = None
         self._needed = 0
-        self._message = "starting"
+        self._now = Phase.STARTING.told()
         self._told: Any = None
         self._write_error = ""
         self._where_looked = ""  # for the manager's name
         with contextlib.suppress(OSError):  # it was removed
             self._where_looked = f" in or below {os.getcwd()}"
         if not self.options.address:
-            self.stop(f"its configuration cannot be used: {self._live.error}")
+            text = Phase.CONFIGURATION.text
+            self.stop(Phase.CONFIGURATION.told(f"{text}: {self._live.error}"))
 
     def _place_of_jobs(self, kept: Place | None) -> Place:
         """Return where the jobs are: as they would be submitted, or else as they were.
@@ -165,7 +168,7 @@ class Loop:
         """Ask the manager no more; the jobs stay."""
         self._watch.close()
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: Told) -> None:
         """End soon; for signal handlers."""
         self._stop = self._stop or reason
 
@@ -186,9 +189,9 @@ class Loop:
                 self.directory, self.id, self._elsewhere, self._place
             )
         if ending:
-            self._message = self._stop or "told to remove the jobs that are left"
+            self._now = self._stop or Phase.LEFT_JOBS.told()
         elif self._stop is not None:
-            self._message = self._stop
+            self._now = self._stop
         else:
             self._work(check)
         self._end()
@@ -200,7 +203,7 @@ class Loop:
         while True:
             reason = self._reason_to_end()
             if reason is not None:
-                self._message = reason
+                self._now = reason
                 return
             self._cycle()
             self._pause(check)
@@ -230,7 +233,7 @@ class Loop:
             )
         if self._described is not None:
             self._fit.look(self._queue.table, self._described[1])
-        self._message = self._submit(now)
+        self._now = self._submit(now)
         self._account.note(self._queue.take_changed())
         self._queue.renew_lease()
         self._tell("running")
@@ -255,26 +258,26 @@ class Loop:
         self._strangers = min(strangers, self._strangers) if gone else strangers
         self._account.look(view, now)
 
-    def _submit(self, now: float) -> str:
+    def _submit(self, now: float) -> Told:
         """Submit what is wanted; return what there is to say about it."""
         view = self._view
         if not self._live.are_known:
-            return "the options are not known: nothing is submitted"
+            return Phase.NO_OPTIONS.told()
         if view.answered is None:
             name = self.options.manager_name
             if name is not None and view.gone_since is not None:
-                return (
+                return Phase.WAITING_FOR_MANAGER.told(
                     f"waiting for a manager called {name!r} to be started{self._where_looked}"
                 )
             why = f": {view.error}" if view.error is not None else ""
-            return f"waiting for the manager's first answer{why}"
+            return Phase.WAITING_FOR_ANSWER.told(Phase.WAITING_FOR_ANSWER.text + why)
         if view.gone_since is not None:
-            return "nobody answers for the manager: nothing is submitted"
+            return Phase.MANAGER_GONE.told()
         if now - view.answered > _STALE_AFTER:
-            return "the manager does not answer: nothing is submitted"
+            return Phase.BUSY_MANAGER.told()
         assert view.status is not None
         if now < self._settled:
-            return "waiting a moment for options that may still be set"
+            return Phase.SETTLING.told()
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
         replacing = self._replace_outdated()
@@ -283,20 +286,22 @@ class Loop:
         brake = self._account.brake
         pause = brake.pause(now)
         if pause > 0:
-            return f"workers fail one after the other: the next one in {pause:.0f} s"
+            return Phase.WORKERS_FAIL.told(
+                f"workers fail one after the other: the next one in {pause:.0f} s"
+            )
         with files.manager_lock(self._manager, self.options.secret_file) as mine:
             if not mine:
                 self._watch.news.set()  # soon again
-                return "another factory of this manager is submitting"
+                return Phase.OTHER_FACTORY.told()
             # Now nobody else's submission can come between.
             if not self._queue.ask():
-                return "the schedd does not answer: nothing is submitted"
+                return Phase.NO_SCHEDD.told()
             count = brake.at_most(plan(needed, self.options, self._counts()))
             if count == 0:
                 return self._why_none(needed)
             return self._submit_jobs(count)
 
-    def _submit_jobs(self, count: int) -> str:
+    def _submit_jobs(self, count: int) -> Told:
         try:
             description = self._describe()
             for name, text in description.files.items():
@@ -306,16 +311,18 @@ class Loop:
                 self._package_written = True
         except (SharedPortError, OSError) as error:
             self._submit_error = str(error)
-            return "the workers cannot be described: nothing is submitted"
+            return Phase.NO_DESCRIPTION.told()
         try:
             cluster = self._queue.submit(description, count)
         except LaunchError as error:
             log.warning("%s", error)
             self._submit_error = str(error)
-            return "the schedd does not take the jobs"
+            return Phase.NOT_TAKEN.told()
         self._submit_error = None
         self._renewal.note(cluster, self.options, description, self._queue.table)
-        return f"submitted {count} workers as cluster {cluster}"
+        submitted = Submitted(count, cluster)
+        journal.tell(submitted)
+        return Phase.SUBMITTED.told(str(submitted))
 
     def _describe(self) -> Description:
         """Return what to submit; made anew when options change, and for the lease's sake."""
@@ -329,19 +336,24 @@ class Loop:
             old = self._described = ((self.options, time.monotonic()), made)
         return old[1]
 
-    def _why_none(self, needed: int) -> str:
+    def _why_none(self, needed: int) -> Told:
         why = limit_reached(needed, self.options, self._counts())
         if self._view.error is not None:
-            return f"the manager does not answer; by what it said last, {why}"
+            return Phase.BUSY_MANAGER.told(
+                f"the manager does not answer; by what it said last, {why.message}"
+            )
         if self._fit.problem is not None:
-            return f"{len(self._fit.problem.jobs)} jobs wait, and no machine is large enough"
+            return Phase.NO_MACHINE.told(
+                f"{len(self._fit.problem.jobs)} jobs wait, and no machine is large enough"
+            )
         since = time.time() - _LONG_IDLE
         waiting = [j for j in self._queue.table if j.state == "idle" and j.since < since]
         if not waiting or not self._queue.tells_host:
             return why
-        return (
-            f"{why}; {len(waiting)} jobs have waited for a machine for more than a minute: "
-            f"condor_q{self._queue.tool_options} -better-analyze {waiting[0].id} tells why"
+        look = f"condor_q{self._queue.tool_options} -better-analyze {waiting[0].id}"
+        return Phase.WAITING_FOR_MACHINES.told(
+            f"{why.message}; {len(waiting)} jobs have waited for a machine for more than a "
+            f"minute: {look} tells why"
         )
 
     def _counts(self, *, doubt: bool = False) -> Counts:
@@ -381,7 +393,7 @@ class Loop:
             idle = [job for job in self._queue.table if job.state == "idle"]
             self._queue.remove_waiting(idle[-surplus:], "above the factory's max_workers")
 
-    def _replace_outdated(self) -> str | None:
+    def _replace_outdated(self) -> Told | None:
         """Take back what waits with earlier options; return what there is to say about it.
 
         New ones come in the next cycle, when there is room for them.
@@ -391,7 +403,9 @@ class Loop:
         try:
             jobs = self._renewal.outdated(self._queue.table, self.options, self._describe)
         except SharedPortError as error:
-            return f"jobs wait with earlier options, and new ones cannot be described: {error}"
+            return Phase.NO_DESCRIPTION.told(
+                f"jobs wait with earlier options, and new ones cannot be described: {error}"
+            )
         if not jobs:
             return None
         if self._renewal.is_due(self.options.cycle) and self._queue.remove_waiting(
@@ -399,7 +413,9 @@ class Loop:
         ):
             self._renewal.note_replaced()
             self._watch.news.set()  # soon again
-        return f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute"
+        return Phase.REPLACING.told(
+            f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute"
+        )
 
     # --- waiting and ending
 
@@ -425,11 +441,11 @@ class Loop:
             self._settled = now + self.options.settle
         return changed
 
-    def _reason_to_end(self) -> str | None:
+    def _reason_to_end(self) -> Told | None:
         if self._stop is not None:
             return self._stop
         if self._owner is not None and not is_alive(self._owner):
-            return "its program has ended"
+            return Phase.PROGRAM_ENDED.told()
         now = time.monotonic()
         view = self._watch.view
         patience = _GONE_AFTER if self._owner is None else _GONE_AFTER_WITH_OWNER
@@ -437,31 +453,35 @@ class Loop:
         known = view.answered is not None or any(job.left for job in self._queue.table)
         if known and view.gone_since is not None and now - view.gone_since > patience:
             log.info("%s", view.error)
-            return f"the manager has ended: nobody has answered for it for {patience:g} s"
+            return Phase.MANAGER_ENDED.told(
+                f"the manager has ended: nobody has answered for it for {patience:g} s"
+            )
         limit = self.options.factory_timeout
         last = view.answered if view.answered is not None else self._began
         if limit and view.error is not None and now - last > limit:
-            return f"no manager for {limit} s (factory_timeout): {view.error}"
+            return Phase.NO_MANAGER.told(
+                f"no manager for {limit} s (factory_timeout): {view.error}"
+            )
         return None
 
     def _end(self) -> None:
         """Remove the jobs, and wait until they are gone."""
-        reason, self._needed = self._message, 0
-        log.info("ending: %s", reason)
+        phase, reason, self._needed = self._now.phase, self._now.message, 0
+        journal.tell(Ending(reason))
         removal = Removal(self._queue, reason)
         while not removal.is_over:
             self._account.note(self._queue.take_changed())
-            self._message = f"{reason}; removing the jobs"
+            self._now = phase.told(f"{reason}; removing the jobs")
             self._tell("ending")
             removal.go_on()
         self._queue.follow()
         self._account.note(self._queue.take_changed())
-        self._message = f"{reason}; {removal.remark}" if removal.remark else reason
+        self._now = phase.told(f"{reason}; {removal.remark}" if removal.remark else reason)
         if removal.is_done and not removal.remark:
             Place.forget(self.directory)
         self._tell("ended")
-        (log.info if removal.is_done else log.error)("ended: %s", self._message)
-        if reason.startswith("the manager has ended") and is_typed():
+        journal.tell((Ended if removal.is_done else LeftBehind)(phase, self._now.message))
+        if phase is Phase.MANAGER_ENDED and is_typed():
             # Without a name of its own, the manager has another address then.
             step = typed() if self.options.manager_name else "--address as it tells then"
             log.info("when its program runs again, start a factory again: %s", step)
@@ -502,7 +522,8 @@ class Loop:
             factory=self.id,
             pid=self._pid,
             state=state,
-            message=self._message,
+            message=self._now.message,
+            phase=self._now.phase.value,
             directory=self.directory,
             manager=self._manager_report(state),
             min_workers=self.options.least_workers,
@@ -523,6 +544,7 @@ class Loop:
             jobs=tuple(self._account.reports(now)),
             problems=tuple(self._problems()),
             started=self._started,
+            events=dict(journal.counts),
             each=WorkerSize(
                 cores=options.cores,
                 memory=options.memory,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from dataclasses import dataclass
 
+from vine_sharedport.events import Held, Repaired
 from vine_sharedport.factory.holds import Cause, explain_hold
 from vine_sharedport.factory.jobs import Job
+from vine_sharedport.factory.phase import journal
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.factory.report import Problem
 
 __all__ = ["Mender"]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -72,11 +71,8 @@ class Mender:
             before = self._found.get(job.id)
             self._found[job.id] = case
             if before is None or before.since < job.since or case.repaired:
-                (log.info if case.repaired else log.warning)(
-                    "job %s is held (%s): %s; %s",
-                    job.id, cause.name, cause.explanation,
-                    "repaired and released" if case.repaired else cause.remedy,
-                )  # fmt: skip
+                told = (job.id, cause.name, cause.explanation)
+                journal.tell(Repaired(*told) if case.repaired else Held(*told, cause.remedy))
 
     def _is_to_be_seen(self, job: Job, repair: bool) -> bool:
         """Whether a held job is a new case, or one that may be mended only now."""

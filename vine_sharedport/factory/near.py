@@ -12,6 +12,7 @@ from typing import Any
 
 from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.factory.files import STATUS, is_running, read_status
+from vine_sharedport.factory.phase import Phase
 from vine_sharedport.factory.report import Snapshot, format_age
 from vine_sharedport.wire.sinful import Sinful
 
@@ -65,7 +66,7 @@ class Found:
     def state(self) -> str:
         """Its state; ``killed`` if its process is gone without having said so."""
         state = self.snapshot.state
-        return "killed" if self.running is False and state != "ended" else state
+        return Phase.KILLED.value if self.running is False and state != "ended" else state
 
     @property
     def began(self) -> float:
@@ -94,6 +95,8 @@ class Found:
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``json.dumps``."""
         found = self.snapshot.as_dict()
+        if self.state == Phase.KILLED.value:
+            found["phase"] = self.state
         found.update(
             name=self.name,
             state=self.state,

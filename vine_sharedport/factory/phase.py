@@ -1,12 +1,16 @@
-"""What a factory does, waits for, or has ended by."""
+"""What a factory does, waits for, or has ended by, and where it tells what happens."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
-from vine_sharedport.events import Slug
+from vine_sharedport.events import Journal, Slug
 
-__all__ = ["Phase", "Told"]
+__all__ = ["Phase", "Told", "journal"]
+
+journal = Journal(logging.getLogger("vine_sharedport.factory"))
+"""The factory's, one for each process."""
 
 
 class Phase(Slug):
@@ -42,7 +46,7 @@ class Phase(Slug):
     NO_MANAGER = "no-manager", "no manager within factory_timeout"
     CONFIGURATION = "configuration", "its configuration cannot be used"
     LEFT_JOBS = "left-jobs", "told to remove the jobs that are left"
-    KILLED = "killed", "the factory's process is gone"
+    KILLED = "killed", "the factory's process is gone, its jobs may be there"
 
     def told(self, message: str | None = None) -> Told:
         """Return it with what there is to say; by default its text."""

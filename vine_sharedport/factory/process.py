@@ -24,6 +24,7 @@ import vine_sharedport
 from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.factory import files
+from vine_sharedport.factory.phase import Phase, Told
 from vine_sharedport.supervision import Process, find_process
 
 __all__ = [
@@ -63,9 +64,9 @@ STOPPED = signal.SIGUSR2
 _CTRL_C = signal.SIGQUIT
 
 _REASONS = {
-    PROGRAM_ENDED: "its program has ended",
-    STOPPED: "stopped by 'vine_sharedport factory stop'",
-    _CTRL_C: "told to end by Ctrl-C",
+    PROGRAM_ENDED: Phase.PROGRAM_ENDED,
+    STOPPED: Phase.STOPPED,
+    _CTRL_C: Phase.CTRL_C,
 }
 
 
@@ -80,10 +81,11 @@ def _signals() -> tuple[signal.Signals, ...]:
     )
 
 
-def _reason(number: int) -> str:
+def _reason(number: int) -> Told:
     """Return why a factory ends that was told so by a signal."""
     told = signal.Signals(number)
-    return _REASONS.get(told) or f"told to end by {told.name}"
+    phase = _REASONS.get(told)
+    return phase.told() if phase else Phase.SIGNAL.told(f"told to end by {told.name}")
 
 
 class _Left(BaseException):

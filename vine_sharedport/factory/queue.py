@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vine_sharedport.errors import LaunchError, SharedPortError
+from vine_sharedport.events import Removed
 from vine_sharedport.factory import files
 from vine_sharedport.factory.description import (
     FACTORY_ATTRIBUTE,
@@ -20,6 +21,7 @@ from vine_sharedport.factory.description import (
     Description,
 )
 from vine_sharedport.factory.jobs import QUEUE_ATTRIBUTES, Job, JobTable
+from vine_sharedport.factory.phase import journal
 from vine_sharedport.factory.place import Place
 from vine_sharedport.pool.event_log import Event, EventLog
 from vine_sharedport.pool.schedd import Schedd
@@ -267,7 +269,7 @@ class Queue:
             removed = 0
             for which in _constraints(jobs):
                 removed += self._schedd.act("remove", f"{UNATTENDED} && {which}", reason)
-            log.info("removed %d waiting jobs: %s", removed, reason)
+            journal.tell(Removed(removed, reason))
             return True
         return False
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from vine_sharedport import records
 from vine_sharedport.errors import SettingError
+from vine_sharedport.factory.phase import Phase
 
 __all__ = [
     "JobReport",
@@ -194,6 +195,8 @@ class Snapshot:
         problems: What is wrong.
         started: When it was started; seconds since 1970, 0 if that is not known.
         each: What a worker gets.
+        phase: What ``message`` is about, for programs: the value of a ``Phase``.
+        events: How often each event has happened since the process began, by its code.
     """
 
     time: float
@@ -212,6 +215,8 @@ class Snapshot:
     problems: tuple[Problem, ...] = ()
     started: float = 0.0
     each: WorkerSize = field(default_factory=WorkerSize)
+    phase: str = Phase.STARTING.value
+    events: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``json.dumps``."""
@@ -410,6 +415,9 @@ def format_prometheus(snapshot: Snapshot) -> str:
          [({"way": way}, number)
           for way, number in (("shared_port", manager.by_shared_port), ("tcp", manager.by_tcp))
           if number is not None]),
+        ("phase", "gauge", "1 for what it does now.", [({"phase": snapshot.phase}, 1)]),
+        ("events_total", "counter", "What has happened, by its code.",
+         [({"event": code}, number) for code, number in snapshot.events.items()]),
         ("problems", "gauge", "Problems, by cause.", _count_causes(snapshot)),
         ("running", "gauge", "0 once the factory has ended.",
          [({}, int(snapshot.state != "ended"))]),
