@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vine_sharedport.factory.declared import DeclaredOptions, OptionValues
-else:
-    DeclaredOptions = object
+else:  # what typing.get_type_hints() then sees: dict[str, Any]
+    DeclaredOptions, Unpack, OptionValues = object, dict, (str, Any)
 
 __all__ = ["Factory"]
 
