@@ -195,7 +195,7 @@ def test_worker_of_ipv6_alone_works_through_the_relay(make_manager: Any, launch:
 def _serving(directory: str, secret: bytes) -> Iterator[list[Any]]:
     """Serve vine_1, greet whoever comes, and note down where from."""
     peers: list[Any] = []
-    ended = threading.DialEvent()
+    ended = threading.Event()
     with Endpoint("vine_1", directory, secret=secret) as endpoint:
 
         def serve() -> None:

@@ -422,7 +422,7 @@ def test_name_service_is_asked_only_when_all_literals_have_been_started(
 def test_resolver_that_hangs_does_not_hold_back_an_address_that_works(
     names: dict[str, Any], listener: socket.socket
 ) -> None:
-    go_on = threading.DialEvent()
+    go_on = threading.Event()
 
     def hang() -> list[str]:
         go_on.wait(10)
@@ -441,7 +441,7 @@ def test_resolver_that_hangs_does_not_hold_back_an_address_that_works(
 
 
 def test_resolver_that_hangs_keeps_the_deadline(names: dict[str, Any]) -> None:
-    go_on = threading.DialEvent()
+    go_on = threading.Event()
     names["hangs.example.org"] = lambda: go_on.wait(10) and []
     before = time.monotonic()
     try:
