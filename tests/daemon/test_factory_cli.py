@@ -297,19 +297,19 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
     [
         (["-T", "condor"], 2, "give the manager"),
         (["stpo", "nowhere", "--json"], 2, "there is no verb 'stpo'; did you mean stop?"),
-        (["xyz"], 2, "there is no verb 'xyz'; if it is a manager's name, it comes after -M: "),
+        (["xyz"], 2, "there is no verb 'xyz'; for a name: vine_sharedport factory run xyz"),
         (["host", "9123"], 2, "give the manager"),
         (["-T", "slurm", "-M", "x"], 2, "vine_factory with the launcher"),
         (["-M", "x", "--max-worker", "3"], 2, "did you mean --max-workers?"),
         (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
-        (["-M", "x", "--amazon-config", "f"], 1, "amazon_config is refused"),
+        (["-M", "x", "--amazon-config", "f"], 2, "amazon_config is refused"),
         (["-M", "a name"], 1, "the factory can wait for no such name"),
         (["-M", "x", "-C", "none.json"], 1, "cannot read the factory's configuration"),
         (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 1, "no preset 'none'"),
         (["status"], 1, "there is no factory in or below"),
         (["stop", "nowhere"], 1, "there is no factory 'nowhere', nor any other, in or below"),
-        (["stop", "nowhere", "--timeout", "nan"], 2, "'nan' is no number of seconds"),
-        (["status", "nowhere", "--interval", "inf"], 2, "'inf' is no number of seconds"),
+        (["stop", "nowhere", "--timeout", "nan"], 2, "'nan' is no length of time"),
+        (["status", "nowhere", "--interval", "inf"], 2, "'inf' is no length of time"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_left(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -20,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool import manager_job
@@ -76,7 +76,7 @@ def here(pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("PYTHONPATH", str(helpers.ROOT))
     yield place
     for job in manager_job.list_managers(ended=False):
-        manager_job.remove_manager(str(job.id), wait=True)
+        manager_job.stop_manager(str(job.id))
 
 
 def write(place: Path, name: str, text: str) -> str:
@@ -90,8 +90,8 @@ def submit(*arguments: Any, **options: Any) -> Any:
 
 def command(*arguments: str) -> tuple[int, str]:
     """Run ``vine_sharedport manager ...``; return its status and output."""
-    parser = argparse.ArgumentParser()
-    add_manager(parser.add_subparsers())
+    parser = Parser()
+    add_manager(parser.add_names("NOUN"))
     options = parser.parse_args(["manager", *arguments])
     said = io.TextIOWrapper(io.BytesIO(), write_through=True)
     with contextlib.redirect_stdout(said):
@@ -175,7 +175,7 @@ def test_removal_ends_program_porter_socket_and_worker_jobs(pool: Any, here: Pat
     helpers.wait_until(lambda: "DONE 4" in printed(job), timeout=60)
     assert socket_file(sock_id).exists()
     assert processes_with(sock_id) or processes_with("sweep.py")
-    status, said = command("remove", "sweep", "--wait")
+    status, said = command("stop", "sweep")
     assert (status, said) == (0, f"The manager sweep ({job.id}) has ended: removed.\n")
     # The program's own end: SIGTERM has run what it has to do.
     assert not htcondor2.Schedd().query(f"ClusterId == {cluster}", ["ClusterId"])
@@ -192,7 +192,7 @@ def test_a_program_that_ignores_sigterm_is_killed_when_its_grace_is_over(here: P
     pid = int(shows(job, "HERE")[1])
     began = time.monotonic()
     # As condor_rm would: nobody waits, so nobody is there to help.
-    assert manager_job.remove_manager("stays").state in ("removing", "removed")
+    assert manager_job.stop_manager("stays", timeout=0).state in ("removing", "removed")
     job = ended(job, timeout=20)
     assert job.state == "removed"
     assert 1.5 < time.monotonic() - began < 15
@@ -218,7 +218,7 @@ def test_a_manager_inside_of_wait_is_ended_all_the_same(here: Path) -> None:
     job = submit("waits.py", grace=2)
     sock_id = shows(job, "PORTER")[1]
     assert socket_file(sock_id).exists()
-    assert manager_job.remove_manager("waits", wait=True).state == "removed"
+    assert manager_job.stop_manager("waits").state == "removed"
     helpers.wait_until(lambda: not socket_file(sock_id).exists(), timeout=10)
     helpers.wait_until(
         lambda: not processes_with(sock_id) + processes_with("waits.py"), timeout=10
@@ -229,9 +229,9 @@ def test_a_removed_program_runs_its_finally_blocks(here: Path) -> None:
     write(here, "stays.py", STAYS)
     job = submit("stays.py")
     pid = int(shows(job, "HERE")[1])
-    job = manager_job.remove_manager(str(job.id), wait=True)
+    job = manager_job.stop_manager(str(job.id))
     assert job.state == "removed"
-    assert "vine_sharedport manager remove" in str(job.reason)
+    assert "vine_sharedport manager stop" in str(job.reason)
     assert printed(job).endswith("CLEANED\n")
     assert not alive(pid)
 
@@ -345,7 +345,7 @@ def test_a_name_is_used_once_at_a_time(here: Path) -> None:
     assert submit("stays.py").name == "stays-2"
     with pytest.raises(LaunchError, match="named stays is in the queue already"):
         submit("stays.py", name="stays")
-    manager_job.remove_manager(str(first.id), wait=True)
+    manager_job.stop_manager(str(first.id))
     assert submit("stays.py", name="stays").id > first.id
 
 
@@ -387,7 +387,7 @@ def test_status_without_a_name_lists_them_all(here: Path) -> None:
     write(here, "good.py", "print('fine')")
     good = ended(submit("good.py"))
     stays = submit("stays.py")
-    listed = {job["id"]: job for job in json.loads(command("status", "--json")[1])}
+    listed = {job["id"]: job for job in json.loads(command("list", "--json")[1])}
     assert listed[good.id]["state"] == "ended"
     assert listed[stays.id]["state"] in ("idle", "running")
     with pytest.raises(LaunchError, match="no manager nobody is in the queue"):

@@ -155,7 +155,14 @@ def test_expose_keeps_a_secret_that_was_there(pool: Any, tmp_path: Path) -> None
     (tmp_path / "kept.secret").write_bytes(bytes(32))
     (tmp_path / "kept.secret").chmod(0o600)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        command = [sys.executable, "-m", "vine_sharedport", "expose", "--name", "kept"]
+        command = [
+            sys.executable,
+            "-m",
+            "vine_sharedport",
+            "expose",
+            "--shared-port-name",
+            "kept",
+        ]
         with subprocess.Popen(
             [*command, "--port", str(server.getsockname()[1]), "--json"],
             cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(helpers.ROOT)),

@@ -184,7 +184,7 @@ def test_a_named_htcondor_has_the_last_word(shell: Shell) -> None:
     assert not says_it_once(shell, done.stderr)
     # And the way out that is named works.
     (line,) = [part for part in done.stderr.split("'") if part.startswith("eval")]
-    said = shell.paste(f"{line} && vine_sharedport manager status")
+    said = shell.paste(f"{line} && vine_sharedport manager list")
     assert said.returncode == 0, said.stderr
 
 

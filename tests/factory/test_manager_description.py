@@ -43,7 +43,7 @@ def described(*arguments: Any, **options: Any) -> SubmitDescription:
 
 def parse(*arguments: str) -> argparse.Namespace:
     parser = Parser()
-    add_manager(parser.add_subparsers())
+    add_manager(parser.add_names("NOUN"))
     return parser.parse_args(["manager", *arguments])
 
 

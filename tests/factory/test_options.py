@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.cli.factory import _make_parser
+from vine_sharedport.cli import main as cli
 from vine_sharedport.errors import LaunchError, OptionError
 from vine_sharedport.factory import options as module
 from vine_sharedport.factory.options import (
@@ -110,7 +110,13 @@ def test_the_installed_factory_has_no_option_that_we_do_not_know(system: str) ->
     assert live == {name.replace("-", "_") for name in factory._config_file_options}
     letters = set(re.findall(r"(?<=[ ,])-([A-Za-z])(?=,)", result.stdout))
     assert {"T", "M", "N", "C", "h"} <= letters
-    ours = _make_parser("factory")._option_string_actions
+    verbs = cli._make_parser()._names.choices["factory"]._names.choices
+    ours = verbs["run"]._option_string_actions
+    assert set(verbs["start"]._option_string_actions) == set(ours) - {
+        "--owner",
+        "--end",
+        "--lock",
+    }
     for letter in letters:
         assert f"-{letter}" in ours or f"Its `-{letter}`" in text
 
@@ -158,6 +164,15 @@ def test_a_name_like_no_other_points_to_the_table() -> None:
         ("memory", "-1", None),
         ("memory", 1, 1),
         ("memory", "999.5", 1000),
+        ("memory", "2GB", 2048),
+        ("memory", "1.5 gib", 1536),
+        ("memory", "0.1G", 103),
+        ("disk", "800MB", 800),
+        ("disk", "1T", 1 << 20),
+        ("timeout", "10m", 600),
+        ("timeout", 1.5, 2),
+        ("factory_timeout", "1d", 86400),
+        ("cycle", "1m", 60.0),
         ("gpus", 0, 0),
         ("gpus", -1, None),
         ("tasks_per_worker", -1, None),
@@ -198,7 +213,7 @@ def test_values_become_what_they_mean(name: str, value: Any, expected: Any) -> N
         ("max_workers", 0), ("max_workers", "4x"), ("max_workers", "9" * 5000),
         ("max_workers", True), ("max_workers", float("nan")), ("max_workers", float("inf")),
         ("max_workers", [4]), ("min_workers", -1), ("factory_timeout", -1), ("timeout", 0),
-        ("memory", "0.8"), ("memory", 0.8), ("memory", "2GB"), ("disk", 0.5),
+        ("memory", "0.8"), ("memory", 0.8), ("memory", "2XB"), ("disk", 0.5),
         ("autosize", "maybe"), ("autosize", 2), ("cycle", 0), ("cycle", "nan"),
         ("env", "A"), ("env", 5), ("env", {"A": None}), ("env", {"A=": "b"}),
         ("transfer_port", "0"), ("transfer_port", "2:1"), ("transfer_port", "1:70000"),

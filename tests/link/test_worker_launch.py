@@ -21,9 +21,9 @@ from vine_sharedport.environment import ADDRESS as ADDRESS_VARIABLE
 from vine_sharedport.environment import CONNECT_TIMEOUT, PRIVATE_NETWORK
 from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.units import parse_seconds
 from vine_sharedport.worker import launch
 from vine_sharedport.worker.launch import (
-    parse_seconds,
     run_worker,
 )
 
@@ -383,9 +383,13 @@ def test_time_limit_is_the_environments_or_the_workers_own(
     assert launch._time_limit(options) == expected
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "1w", "10 minutes", "\u0661"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "1.5.", ".5", "1e3", "nan", "inf", "1w", "10 minutes", "\u0661"]
+)
 def test_text_that_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no length of time; write seconds, or such as 10m"):
+    with pytest.raises(
+        ValueError, match="is no length of time; write seconds, or such as 90s, 10m"
+    ):
         parse_seconds(text)
 
 

@@ -17,7 +17,7 @@ PACKAGE = Path(vine_sharedport.__file__).parent
 # Every part may import these.
 GROUND_FLOOR = {
     *("atomic_file", "environment", "errors", "events", "installing", "records"),
-    "supervision",
+    *("supervision", "units"),
 }
 # What each part may import of the others; a part may always import itself.
 ALLOWED = {

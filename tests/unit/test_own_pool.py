@@ -14,7 +14,7 @@ import pytest
 
 from vine_sharedport import environment
 from vine_sharedport.cli import main as cli
-from vine_sharedport.errors import DiscoveryError, PoolError
+from vine_sharedport.errors import DiscoveryError, SettingError
 from vine_sharedport.pool import (
     _guardian,
     _htcondor,
@@ -50,6 +50,13 @@ def command() -> Iterator[Callable[..., int]]:
     before = (logger.handlers[:], logger.level, logger.propagate)
     yield lambda *arguments: cli.main(arguments)
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+def status_of(*arguments: str) -> object:
+    try:
+        return cli.main(arguments)
+    except SystemExit as end:
+        return end.code
 
 
 def run_pool(directory: Path, **more: object) -> str:
@@ -302,8 +309,11 @@ def test_a_pool_elsewhere_is_named_where_none_is_found(
 ) -> None:
     place = run_pool(tmp_path / "a b")
     _pool_place.record(place)
-    assert command("pool", "status") == 1
+    gone = str(tmp_path / "gone")
+    assert command("pool", "status", "--directory", gone) == 1
     assert f"vine_sharedport pool status --directory '{place}'" in capsys.readouterr().out
+    assert command("pool", "status") == 0
+    assert f"A pool runs in {place} " in capsys.readouterr().out
     assert command("pool", "env") == 0
     assert f"'{place}/condor_config'" in capsys.readouterr().out
 
@@ -324,28 +334,50 @@ def test_a_shell_with_an_htcondor_of_its_own_is_told_that_this_wins(
 def test_cores_that_no_pool_can_offer_are_refused_at_once(
     value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        cli.main(["pool", "start", f"--cpus={value}"])
-    assert caught.value.code == 2
-    assert f"{value!r} is not a whole number of 1 to 10000" in capsys.readouterr().err
+    assert status_of("pool", "start", f"--cpus={value}") == 2
+    said = capsys.readouterr().err
+    assert f"cpus={value} is not a whole number of 1 to 10000" in said or repr(value) in said
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "much", "127", "1e3", "100000001"])
 def test_memory_that_no_pool_can_offer_is_refused_at_once(
     value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["pool", "start", f"--memory={value}"])
-    assert f"{value!r} is not a whole number of 128 to" in capsys.readouterr().err
+    assert status_of("pool", "start", f"--memory={value}") == 2
+    said = capsys.readouterr().err
+    assert f"memory={value} is not a whole number of 128 to" in said or repr(value) in said
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "many", 10**9, object()])
 def test_programs_are_refused_it_too(value: object) -> None:
-    with pytest.raises(PoolError, match=r"cpus=.* is not a whole number of 1 to 10000"):
+    with pytest.raises(SettingError, match=r"cpus=.* is not a whole number of 1 to 10000"):
         personal.PersonalPool(cpus=value)  # type: ignore[arg-type]
-    with pytest.raises(PoolError, match=r"memory=.* is not a whole number of 128 to"):
+    with pytest.raises(SettingError, match=r"memory=.* is not a whole number of 128 to"):
         personal.start_pool(memory=value)  # type: ignore[arg-type]
 
 
 def test_numbers_of_any_kind_are_taken() -> None:
     personal.PersonalPool(cpus="3", memory=128)  # type: ignore[arg-type]
+
+
+def test_a_bare_stop_ends_the_pool_that_other_commands_use(
+    shell: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_pool(shell)
+    newest = run_pool(tmp_path / "newest")
+    _pool_place.record(newest)
+    stopped = []
+    monkeypatch.setattr(personal, "stop_pool", lambda place: stopped.append(place) or True)
+    monkeypatch.setattr(personal, "count_jobs", lambda place: 3)
+    assert command("pool", "stop") == 0
+    assert stopped == [newest]
+    said = capsys.readouterr().out
+    assert said == f"3 jobs run; they end with the pool.\nThe pool in {newest} has ended.\n"
+    assert own_pool.use_own_pool(first=True)
+    assert os.environ["CONDOR_CONFIG"] == f"{newest}/condor_config"
+    assert command("pool", "stop", "--directory", str(shell)) == 0
+    assert stopped == [newest, str(shell)]

@@ -1,38 +1,45 @@
-"""What the nouns of the command share: the parser, options and types of values."""
+"""What the nouns of the command share: the parser, types of values and options."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import logging
+import math
 import os
-import re
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from vine_sharedport import environment
+from vine_sharedport.errors import ExitStatus
+from vine_sharedport.units import SIZE, TIME, parse_megabytes, parse_seconds
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction["Parser"]
+else:
+    Subparsers = None
 
 __all__ = [
-    "FAILURE",
-    "USAGE_ERROR",
     "Parser",
+    "Subparsers",
+    "add_json",
     "add_link_options",
     "add_no_own_pool",
     "add_private_network",
+    "add_program",
     "add_secret_file",
     "choose_pool",
-    "in_megabytes",
+    "duration",
     "nearest",
     "no_address",
-    "seconds",
+    "size",
+    "tell",
     "warn_of_late_options",
 ]
 
 log = logging.getLogger(__name__)
-
-USAGE_ERROR = 2
-FAILURE = 1
 
 # Verbs that people write without their noun, and whose they most likely are.
 _NOUNS = {
@@ -41,10 +48,38 @@ _NOUNS = {
     "env": "pool",
     "submit": "manager",
     "log": "manager",
-    "remove": "manager",
     "status": "factory",
     "list": "factory",
 }
+
+# What a metavar stands for, told below the options of each parser that has it.
+_METAVARS = {"TIME": TIME, "SIZE": SIZE}
+_STATUSES = (ExitStatus.OK, ExitStatus.FAILED, ExitStatus.USAGE)
+
+
+def tell(what: object) -> None:
+    """Print an error, or what is like one, on stderr."""
+    print(f"vine_sharedport: {what}", file=sys.stderr)
+
+
+def duration(text: str) -> float:
+    """Return a length of time in seconds, as argparse's type."""
+    return _typed(parse_seconds, text)
+
+
+def size(text: str) -> int:
+    """Return a size in whole megabytes, as argparse's type."""
+    number = _typed(parse_megabytes, text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than a megabyte; write {SIZE}")
+    return math.ceil(number)
+
+
+def _typed(parse: Callable[[str], float], text: str) -> float:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -57,33 +92,67 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return names[found[0]] if found else None
 
 
-def in_megabytes(text: str, low: int, high: int) -> str:
-    """Return what to write for a size with a unit, as in 2GB; "" if that helps nobody."""
-    match = re.fullmatch(r"(\d{1,9})\s*([MGT])i?B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        return ""
-    number = int(match[1]) << 10 * "MGT".index(match[2].upper())
-    return f"; write {number}" if low <= number <= high else ""
-
-
 class Parser(argparse.ArgumentParser):
     """argparse's, whose errors say what was meant and do not repeat the usage.
 
-    Two defaults (``set_defaults``) are for it: ``hint`` is what to add where an option is
-    unknown, ``rest`` where to keep what follows ``--`` if that is another program's.
+    The help ends with an example, what TIME and SIZE stand for, and the exit statuses. Some
+    defaults (``set_defaults``) are for it: ``hint`` is what to add where an option is
+    unknown, ``verb`` which verb an unknown one may be a name for, ``words`` what completes the
+    words, ``rest`` where to keep what follows ``--`` if that is another program's.
+
+    Args:
+        run: What the command does; None where a noun or verb is to follow.
+        example: A command line, without the program's name.
+        statuses: Exit statuses besides those that every command has.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        run: Callable[[argparse.Namespace], int] | None = None,
+        example: str = "",
+        statuses: Sequence[ExitStatus] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         # Python 3.14 can guess too, for some errors and in its own words; 3.15 does by itself.
         self.suggest_on_error = False
-        self._given: list[str] = []
+        self.given: list[str] = []
+        self._example = example
+        self._statuses = statuses
+        self.set_defaults(run=run or self._refuse_nothing, parser=self)
+
+    def add_names(self, what: str) -> Subparsers:
+        """Return what the nouns or verbs are added to."""
+        self._names = self.add_subparsers(title=f"{what.lower()}s", metavar=what)
+        return self._names
+
+    def format_help(self) -> str:
+        """Return the help, and what all of them tell alike."""
+        text = super().format_help()
+        if self._example:
+            words = (
+                self._example
+                if "vine_sharedport" in self._example
+                else f"vine_sharedport {self._example}"
+            )
+            text += f"\nexample:\n  {words}\n"
+        for name in sorted({str(a.metavar) for a in self._actions} & set(_METAVARS)):
+            text += f"\n{name} is {_METAVARS[name]}.\n"
+        lines = [f"  {s:<5d}{s.meaning}\n" for s in sorted({*_STATUSES, *self._statuses})]
+        return f"{text}\nexit status:\n{''.join(lines)}"
+
+    def _refuse_nothing(self, _: argparse.Namespace) -> NoReturn:
+        self.error(
+            f"give a {str(self._names.metavar).lower()}: {', '.join(self._names.choices)}"
+        )
 
     def parse_known_args(  # type: ignore[override]  # its overloads are for namespaces of others
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """Parse; what is unknown is told by the parser that it was given to."""
-        self._given = list(args or ())
+        complete = self.get_default("words") or list
+        self.given = args = complete(sys.argv[1:] if args is None else args)
         rest = self.get_default("rest")
         if rest is not None:
             args, theirs = self._at_dashes()
@@ -96,26 +165,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and where to read more; exit with status 2."""
-        if message.startswith("the following arguments are required"):
-            options = [word for word in self._given if self._is_unknown(word)]
-            if options:  # the one that is missing is there, misspelt
-                self._refuse_unknown(options)
-            for action in self._actions:
-                if isinstance(action, argparse._SubParsersAction):
-                    names = ", ".join(action.choices)
-                    message = f"give a {str(action.metavar).lower()}: {names}"
         self.refuse(f"{message}\nSee: {self.prog} --help")
 
     def refuse(self, message: str) -> NoReturn:
         """Print a message that tells the next step itself; exit with status 2."""
-        self.exit(USAGE_ERROR, f"{self.prog}: {message}\n")
-
-    def _is_unknown(self, word: str) -> bool:
-        """Whether a word is like a long option and is none."""
-        name = word.partition("=")[0]
-        return re.match(r"--?[A-Za-z]{2}", name) is not None and not any(
-            known.startswith(name) for known in self._option_string_actions
-        )
+        self.exit(ExitStatus.USAGE, f"{self.prog}: {message}\n")
 
     def _refuse_unknown(self, words: Sequence[str]) -> NoReturn:
         option = next((word for word in words if word.startswith("-")), None)
@@ -140,8 +194,8 @@ class Parser(argparse.ArgumentParser):
 
     def _at_dashes(self) -> tuple[list[str], list[str]]:
         """Return the words before and behind --."""
-        at = self._given.index("--") if "--" in self._given else len(self._given)
-        return self._given[:at], self._given[at + 1 :]
+        at = self.given.index("--") if "--" in self.given else len(self.given)
+        return self.given[:at], self.given[at + 1 :]
 
     def _split(self, words: Sequence[str]) -> tuple[list[str], list[str]]:
         """Return our options with their values, and the other words."""
@@ -164,20 +218,22 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         known = [str(name) for name in action.choices]
-        meant: str | None
-        if action.metavar == "NOUN" and str(value) in _NOUNS:
+        is_noun = action.metavar == "NOUN"
+        meant = nearest(str(value), known)
+        if is_noun and value in _NOUNS:
             meant = f"{_NOUNS[value]} {value}"
-        elif action.metavar == "NOUN" and str(value).endswith(".py"):
+        elif is_noun and str(value).endswith(".py"):
             meant = shlex.join(["run", value])
-        else:
-            meant = nearest(str(value), known)
         hint = f"did you mean {meant}?" if meant else f"there are {', '.join(known)}"
-        self.refuse(f"there is no {str(action.metavar).lower()} {value!r}; {hint}")
+        verb = self.get_default("verb")
+        if not meant and verb is not None:
+            words = self.given[value == "condor" :]  # as vine.Factory("condor") has it
+            hint = f"for a name: {shlex.join([*self.prog.split(), verb, *words])}"
+        what = "there is no noun" if is_noun else "there is no verb"
+        self.refuse(f"{what} {value!r}; {hint}")
 
 
-def warn_of_late_options(
-    parser: argparse.ArgumentParser, program: str, arguments: Sequence[str]
-) -> None:
+def warn_of_late_options(parser: Parser, program: str, arguments: Sequence[str]) -> None:
     """Warn of a program's arguments that look like options of ours, which come before it.
 
     Args:
@@ -202,21 +258,19 @@ def warn_of_late_options(
         )  # fmt: skip
 
 
-def _was_given(parser: argparse.ArgumentParser, word: str) -> bool:
+def _was_given(parser: Parser, word: str) -> bool:
     """Whether an option was given before the program, too: then the other one is meant so."""
-    given = parser._given if isinstance(parser, Parser) else []
     name = word.partition("=")[0]
-    return sum(text.partition("=")[0] == name for text in given) > 1
+    return sum(text.partition("=")[0] == name for text in parser.given) > 1
 
 
-def add_no_own_pool(parser: argparse.ArgumentParser) -> None:
+def add_no_own_pool(parser: Parser) -> None:
     """Add the option to a command's parser."""
     parser.add_argument(
-        "--no-own-pool",
-        action="store_true",
+        "--no-own-pool", action="store_true",
         help="use the system's HTCondor even if a pool runs that 'vine_sharedport pool start' "
         "has started; CONDOR_CONFIG wins over both",
-    )
+    )  # fmt: skip
 
 
 def choose_pool(options: argparse.Namespace, *, elsewhere: bool = False) -> None:
@@ -234,35 +288,47 @@ def choose_pool(options: argparse.Namespace, *, elsewhere: bool = False) -> None
     use_own_pool(first=True)
 
 
-def add_secret_file(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """Add the option to a command's parser."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_secret_file(parser: Parser) -> None:
     """Add the option to a command's parser."""
     parser.add_argument(
-        "--secret-file",
-        metavar="FILE",
+        "--secret-file", metavar="FILE",
         default=os.environ.get(environment.SECRET_FILE) or None,
         help="file with the manager's secret, as manager.shared_port.secret_file tells it "
         f"(default: ${environment.SECRET_FILE})",
-    )
+    )  # fmt: skip
 
 
-def add_private_network(parser: argparse.ArgumentParser) -> None:
+def add_private_network(parser: Parser) -> None:
     """Add the option to a command's parser."""
     parser.add_argument(
-        "--private-network",
-        metavar="NAME",
+        "--private-network", metavar="NAME",
         default=os.environ.get(environment.PRIVATE_NETWORK) or None,
         help="the network this machine is in, HTCondor's PRIVATE_NETWORK_NAME; where it is the "
         f"address's PrivNet, PrivAddr is tried first (default: ${environment.PRIVATE_NETWORK})",
-    )
+    )  # fmt: skip
 
 
-def add_link_options(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add the options of a link, its name under the one given."""
+def add_link_options(parser: Parser) -> None:
+    """Add the options of a manager's shared port."""
     parser.add_argument(
-        name, dest="name", metavar="NAME", help="the sock id (default: a new one each time)"
+        "--shared-port-name", metavar="NAME", help="the sock id (default: a new one each time)"
     )
     parser.add_argument(
         "--no-gate", dest="gate", action="store_false", help="do not ask workers for a secret"
+    )
+
+
+def add_program(parser: Parser) -> None:
+    """Add a Python program and its arguments, the last ones of a command."""
+    parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
+    parser.add_argument("program", metavar="PROGRAM", help="the program's file")
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments"
     )
 
 
@@ -271,13 +337,3 @@ def no_address(given: str | None, option: str, variable: str) -> str:
     if given is None:
         return f"no address: give {option} or set {variable}"
     return f"the address is empty, as by an empty variable or file: give {option}"
-
-
-def seconds(text: str) -> float:
-    """Return a length of time in seconds; argparse tells anything else as a usage error."""
-    from vine_sharedport.worker.launch import parse_seconds
-
-    try:
-        return parse_seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

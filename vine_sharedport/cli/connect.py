@@ -9,10 +9,12 @@ from functools import partial
 
 from vine_sharedport import environment
 from vine_sharedport.cli.common import (
+    Subparsers,
+    add_json,
     add_private_network,
     add_secret_file,
+    duration,
     no_address,
-    seconds,
 )
 from vine_sharedport.errors import (
     EndpointError,
@@ -29,38 +31,33 @@ from vine_sharedport.link.run_file import secret_file_of
 __all__ = ["add_connect"]
 
 
-def add_connect(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_connect(nouns: Subparsers) -> None:
     """Add the noun ``connect``."""
     parser = nouns.add_parser(
         "connect",
+        run=_connect,
         help="try a manager's address, and show what each way to it did",
         description="Connect to a manager as a worker on this machine would, and say whether "
-        f"that works: exit status 0 if it does, {ExitStatus.LATER} if a later attempt may, "
-        f"{ExitStatus.WRONG_SECRET} if the manager refuses the secret.",
-        epilog="example: vine_sharedport connect --explain --secret-file sweep.secret "
-        "'<192.0.2.7:9618?sock=vine_42>'",
+        "that works.",
+        example="connect --explain --secret-file sweep.secret \\\n"
+        "    '<192.0.2.7:9618?sock=vine_42>'",
+        statuses=(ExitStatus.LATER, ExitStatus.WRONG_SECRET),
     )
     parser.add_argument(
-        "address",
-        metavar="ADDRESS",
-        nargs="?",
+        "address", metavar="ADDRESS", nargs="?",
         default=os.environ.get(environment.ADDRESS) or None,
         help=f"the manager's, in single quotes (default: ${environment.ADDRESS})",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "--explain", action="store_true", help="show the candidates and what each did"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser)
     add_secret_file(parser)
     parser.add_argument(
-        "--timeout",
-        metavar="TIME",
-        type=seconds,
-        default=30.0,
-        help="for all candidates together: seconds, or such as 2m (default: 30)",
-    )
+        "--timeout", metavar="TIME", type=duration, default=30.0,
+        help="for all candidates together (default: 30s)",
+    )  # fmt: skip
     add_private_network(parser)
-    parser.set_defaults(run=_connect, parser=parser)
 
 
 def _connect(options: argparse.Namespace) -> int:

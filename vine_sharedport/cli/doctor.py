@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 
+from vine_sharedport.cli.common import Subparsers, add_json
+
 __all__ = ["add_doctor"]
 
 
-def add_doctor(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_doctor(nouns: Subparsers) -> None:
     """Add the noun ``doctor``."""
     parser = nouns.add_parser(
         "doctor",
+        run=_doctor,
         help="check whether HTCondor's shared port is usable here",
         description="Let HTCondor's shared port hand a connection over to a program of yours, "
         "and say in one line whether that works: exit status 0 if it does, 1 if not.",
+        example="doctor --json",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=_doctor, parser=parser)
+    add_json(parser)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -8,32 +8,38 @@ import logging
 import signal
 import time
 
-from vine_sharedport.cli.common import add_link_options, add_no_own_pool, choose_pool
+from vine_sharedport.cli.common import (
+    Subparsers,
+    add_json,
+    add_link_options,
+    add_no_own_pool,
+    choose_pool,
+)
 
 __all__ = ["add_expose"]
 
 log = logging.getLogger(__name__)
 
 
-def add_expose(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_expose(nouns: Subparsers) -> None:
     """Add the noun ``expose``."""
     parser = nouns.add_parser(
         "expose",
+        run=_expose,
         help="give a TCP server of this host a sock id",
         description="Make a TCP server of this host, such as Makeflow or a manager written in "
         "C, reachable through the shared port, by a relay. Runs until it is ended.",
+        example="expose --port 9123 --shared-port-name makeflow",
     )
-    parser.add_argument("--port", type=int, required=True, help="the server's TCP port")
-    add_link_options(parser, "--name")
+    parser.add_argument("--port", type=int, help="the server's TCP port")
+    add_link_options(parser)
     parser.add_argument(
-        "--secret-file",
-        metavar="FILE",
+        "--secret-file", metavar="FILE",
         help="where to write the secret that clients need, or to read it if it is there "
         "(default: NAME.secret in the present directory)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the address as JSON")
+    )  # fmt: skip
+    add_json(parser)
     add_no_own_pool(parser)
-    parser.set_defaults(run=_expose, parser=parser)
 
 
 def _expose(options: argparse.Namespace) -> int:
@@ -41,13 +47,15 @@ def _expose(options: argparse.Namespace) -> int:
     from vine_sharedport.manager.expose import expose
     from vine_sharedport.manager.settings import SharedPort
 
+    if options.port is None:
+        options.parser.error("give the server's --port")
     if not 0 < options.port < 65536:
         options.parser.error(f"--port {options.port}: a TCP port is 1 to 65535")
     if options.secret_file and not options.gate:
         options.parser.error("--secret-file and --no-gate exclude each other")
     if not options.gate:
         log.warning("--no-gate: everybody who reaches the shared port can connect to the port")
-    settings = SharedPort(name=options.name, gate=options.gate)
+    settings = SharedPort(name=options.shared_port_name, gate=options.gate)
     choose_pool(options)
     for number in (signal.SIGTERM, signal.SIGHUP):  # end as by Ctrl-C, and clean up
         signal.signal(number, signal.default_int_handler)

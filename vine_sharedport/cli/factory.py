@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import errno
 import json
 import logging
@@ -15,16 +16,24 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from vine_sharedport.cli.common import FAILURE, Parser, add_no_own_pool, choose_pool, nearest
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.cli.common import (
+    Parser,
+    Subparsers,
+    add_json,
+    add_no_own_pool,
+    choose_pool,
+    duration,
+    tell,
+)
+from vine_sharedport.errors import ExitStatus, LaunchError
 
-__all__ = ["add_factory"]
+__all__ = ["add_factory", "with_verb"]
 
 log = logging.getLogger(__name__)
 
-
 # The options of vine_factory with the letters that it has for them.
 _LETTERS = {
+    "manager_name": "-M",
     "batch_type": "-T",
     "config_file": "-C",
     "min_workers": "-w",
@@ -38,94 +47,149 @@ _LETTERS = {
     "debug": "-d",
     "debug_file": "-o",
     "debug_file_size": "-O",
+    "foremen_name": "-F",
 }
-_VERBS = ("status", "stop", "list", "run")
 
-# What people type who look for the verb that starts one.
-_STARTING = ("start", "begin", "serve", "create", "new", "submit")
-_NAMING = ("-M", "-N", "--manager-name", "--address", "-C", "--config-file")
-_COMMAND = "vine_sharedport"
+_TIMES = ("cycle", "factory_timeout", "settle", "timeout")
 
 
-def add_factory(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the noun to the command's parser."""
+def add_factory(nouns: Subparsers) -> None:
+    """Add the noun ``factory``."""
     parser = nouns.add_parser(
         "factory",
         help="keep as many workers in HTCondor as a manager's tasks need",
-        add_help=False,
-        # What follows is for one of four parsers: with a prefix that nobody types, all of it
-        # gets through.
-        prefix_chars="\0",
+        description="Keep as many workers in HTCondor as the tasks of a manager need; the "
+        "workers come back to it through the shared port. It ends with its manager, and "
+        "removes its jobs then. 'vine_sharedport factory -M NAME ...', as with vine_factory, "
+        "is 'factory run'.",
+        example="factory start sweep --max-workers 50 --memory 2GB",
     )
-    parser.add_argument("arguments", nargs=argparse.REMAINDER)
-    parser.set_defaults(run=_run, parser=parser)
+    parser.set_defaults(words=with_verb, verb="run")
+    verbs = parser.add_names("VERB")
+    serving = _options()
+    verbs.add_parser(
+        "start",
+        parents=[serving],
+        run=_start,
+        allow_abbrev=False,
+        usage="%(prog)s [NAME] [OPTION...]",
+        help="start one in the background",
+        description="Start a factory in the background, where it goes on when the terminal "
+        "closes. Runs until its manager has ended, or until 'factory stop'.",
+        example="factory start sweep --max-workers 50 --memory 2GB",
+    )
+    run = verbs.add_parser(
+        "run",
+        parents=[serving],
+        run=_run,
+        allow_abbrev=False,
+        usage="%(prog)s [NAME] [OPTION...]",
+        help="run one in this terminal, as vine_factory does",
+        description="Run a factory in this terminal. Runs until its manager has ended, or "
+        "until SIGTERM or Ctrl-C.",
+        example="factory run sweep --max-workers 50 --memory 2GB",
+    )
+    # For those that are started in the background, and again.
+    run.add_argument("--owner", help=argparse.SUPPRESS)
+    run.add_argument("--end", action="store_true", help=argparse.SUPPRESS)
+    run.add_argument("--lock", type=int, help=argparse.SUPPRESS)
+    status = verbs.add_parser(
+        "status",
+        run=_status,
+        help="show where its workers are; exit status 1 if it does not run",
+        description="Show where a factory's workers are, and what is wrong. Exit status 1 if "
+        "it does not run.",
+        example="factory status sweep --watch",
+    )
+    stop = verbs.add_parser(
+        "stop",
+        run=_stop,
+        help="end it, and wait until its jobs are gone",
+        description="End a factory, and wait until its jobs are gone.",
+        example="factory stop sweep",
+    )
+    listing = verbs.add_parser(
+        "list",
+        run=_list,
+        help="list those that are here",
+        description="List the factories in and below the present directory: those that run "
+        "first, and the newest of each first.",
+        example="factory list --json",
+    )
+    for verb, usual in (
+        (status, "the newest one that runs in or below the present directory, or else ran"),
+        (stop, "the only one that runs in or below the present directory"),
+    ):
+        verb.add_argument(
+            "factory", nargs="?", metavar="NAME|DIR",
+            help=f"its name, its manager's or its directory (default: {usual})",
+        )  # fmt: skip
+    form = status.add_mutually_exclusive_group()
+    add_json(form)
+    form.add_argument(
+        "--prometheus", action="store_true", help="print Prometheus's text format"
+    )
+    form.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
+    status.add_argument(
+        "--interval", type=duration, default=1.0, metavar="TIME",
+        help="time between two looks of --watch (default: 1s)",
+    )  # fmt: skip
+    stop.add_argument(
+        "--timeout", type=duration, default=60.0, metavar="TIME",
+        help="wait no longer, exit status 1 then; it goes on ending (default: 60s)",
+    )  # fmt: skip
+    add_json(listing)
 
 
-def _run(options: argparse.Namespace) -> int:
-    arguments = list(options.arguments)
-    program = options.parser.prog
-    verb = arguments[0] if arguments and arguments[0] in _VERBS else None
-    if verb is None:
-        return _serve(program, arguments)
-    call: Any = {"status": _status, "stop": _stop, "list": _list, "run": _run_directory}[verb]
-    return int(call(f"{program} {verb}", arguments[1:]))
+def with_verb(words: Sequence[str]) -> list[str]:
+    """Return the words behind ``factory``; without a verb, as vine_factory's, with ``run``."""
+    first = words[0] if words else ""
+    is_flag = first.startswith(("-", "<")) and first not in ("-h", "--help")
+    is_place = re.match(r"[^:]+:\d+(:|$)|\[.+\]:\d+$", ":".join(words[:2])) is not None
+    verbs = ("start", "run", "status", "stop", "list")
+    return ["run", *words] if is_flag or (is_place and first not in verbs) else list(words)
 
 
-# --- the factory itself
-
-
-def _make_parser(program: str) -> Parser:
-    import dataclasses
-
+def _options() -> Parser:
+    """Return a parser of every option of a factory, by vine_factory's names."""
     from vine_sharedport.factory.options import ALIASES, REFUSED, Kind, Options
 
-    parser = Parser(
-        prog=program,
-        description="Keep as many workers in HTCondor as the tasks of a manager need; the "
-        "workers come back to it through the shared port. Runs until the manager has ended, "
-        "or until SIGTERM or Ctrl-C, and removes its jobs then.",
-        usage=f"{program} [OPTION...] -M NAME | --address SINFUL [--secret-file FILE]\n"
-        f"       {program} status|stop [NAME|DIR] | list [--help]",
-        epilog="docs/factory.md tells what each option does, and how it differs from "
-        "vine_factory's.",
-        allow_abbrev=False,
-    )
+    parser = Parser(add_help=False)
     parser.add_argument(
-        "manager", nargs="*", metavar="HOST PORT",
-        help="for vine_factory's command lines: ask the manager by TCP (HOST:PORT as well); "
-        "its workers need --address all the same",
+        "manager", nargs="*", metavar="NAME",
+        help="the manager's name, its address, or the directory of a factory to start again; "
+        "in vine_factory's command lines HOST PORT, to ask the manager by TCP: its workers "
+        "need --address all the same",
     )  # fmt: skip
-    names: dict[str, list[str]] = {}
-    for option in dataclasses.fields(Options):
-        names[option.name] = ["--" + option.name.replace("_", "-")]
+    names: dict[str, list[str]] = {option.name: [] for option in dataclasses.fields(Options)}
+    for name in (*names, *REFUSED):
+        letter = _LETTERS.get(name)
+        names[name] = [*([letter] if letter else []), "--" + name.replace("_", "-")]
     for alias, name in ALIASES.items():
         names[name].append("--" + alias.replace("_", "-"))
-    names["manager_name"][:0] = ["-M", "-N"]
+    names["manager_name"].insert(1, "-N")
     for option in dataclasses.fields(Options):
         if option.name == "manager_host_port":
             continue
-        letters = [_LETTERS[option.name]] if option.name in _LETTERS else []
-        flag = isinstance(option.default, bool)
-        repeated = isinstance(option.default, tuple)
+        metavar = "TIME" if option.name in _TIMES else "VALUE"
+        metavar = "SIZE" if option.name in ("memory", "disk") else metavar
         text = option.metadata["text"].replace("%", "%%")
         if option.default not in (None, False, ()):
             text += f" (default: {option.default})"
+        kind: dict[str, Any] = {"metavar": metavar}
+        if isinstance(option.default, bool):
+            kind = {"action": "store_const", "const": True}
+        elif isinstance(option.default, tuple):
+            kind["action"] = "append"
         parser.add_argument(
-            *letters, *names[option.name],
-            dest=option.name,
-            default=None,
+            *names[option.name], dest=option.name, default=None,
             help=argparse.SUPPRESS if option.metadata["kind"] is Kind.MEANINGLESS else text,
-            **(
-                {"action": "store_const", "const": True} if flag
-                else {"action": "append" if repeated else "store", "metavar": "VALUE"}
-            ),
+            **kind,
         )  # fmt: skip
     for name in REFUSED:
-        letters = ["-F"] if name == "foremen_name" else []
         parser.add_argument(
-            *letters, "--" + name.replace("_", "-"), dest=name, default=None, nargs="?",
-            const="", help=argparse.SUPPRESS,
-        )  # fmt: skip
+            *names[name], dest=name, default=None, nargs="?", const="", help=argparse.SUPPRESS
+        )
     parser.add_argument(
         "--work-queue", dest="system", action="store_const", const="work_queue",
         help="the manager is a Work Queue: --system work_queue",
@@ -142,57 +206,155 @@ def _make_parser(program: str) -> Parser:
     return parser
 
 
-def _serve(program: str, arguments: Sequence[str]) -> int:
-    """Run a factory in the foreground, as vine_factory does."""
-    from vine_sharedport.factory import api, files, process, setup
+# --- the factory itself
 
-    parser = _make_parser(program)
-    word = arguments[0] if arguments else "-"
-    if not word.startswith("-") and not re.match(r".+:\d+(:|$)", ":".join(arguments[:2])):
-        parser.refuse(_explain_word(word, arguments[1:]))
-    options = parser.parse_args(arguments)
-    values = {
-        name: value
-        for name, value in vars(options).items()
-        if value is not None
-        and name not in ("manager", "prometheus_file", "dry_run", "no_own_pool")
-    }
-    if options.manager:
-        if len(options.manager) > 2:
-            parser.error(f"unrecognized arguments: {' '.join(options.manager[2:])}")
-        values["manager_host_port"] = ":".join(options.manager)
+
+def _start(options: argparse.Namespace) -> int:
+    """Start a factory that is nobody's, in a process of its own."""
+    from vine_sharedport.factory import files, process
+
+    if options.parent_death:
+        options.parser.error("--parent-death is for 'factory run'")
+    with contextlib.ExitStack() as stack:
+        directory = _directory(options)
+        lock = None
+        if directory is None:
+            prepared = _prepare(options, stack)
+            if prepared is None:
+                return ExitStatus.OK
+            directory, lock = prepared
+        pid = process.start(
+            directory,
+            log_file=options.log_file,
+            lock=lock,
+            prometheus_file=options.prometheus_file,
+        )
+    where = shlex.quote(directory)
+    print(f"The factory works in {directory}, in the background as process {pid}.")
+    print(f"Its log:  {options.log_file or os.path.join(directory, files.LOG)}")
+    print(f"End it:   vine_sharedport factory stop {where}")
+    print(f"See it:   vine_sharedport factory status {where}")
+    return ExitStatus.OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run a factory in the foreground, as vine_factory does."""
+    from vine_sharedport.factory import process
+
+    directory = _directory(options)
+    if directory is not None:
+        return _run_directory(options, directory)
+    with contextlib.ExitStack() as stack:
+        prepared = _prepare(options, stack)
+        if prepared is None:
+            return ExitStatus.OK
+        directory, lock = prepared
+        print(f"The factory works in {directory}", flush=True)
+        print(f"See it:  vine_sharedport factory status {directory}", flush=True)
+        owner = None
+        if options.parent_death:
+            from vine_sharedport.supervision import find_process
+
+            owner = find_process(os.getppid())
+        return process.run(
+            directory, owner=owner, prometheus_file=options.prometheus_file, lock=lock
+        )
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the factory's options of the command line."""
+    from vine_sharedport.factory.options import KINDS
+
+    return {n: v for n, v in vars(options).items() if n in KINDS and v is not None}
+
+
+def _directory(options: argparse.Namespace) -> str | None:
+    """Return the directory of a factory that is to be started again, if one is named."""
+    words = options.manager
+    if len(words) != 1 or not (os.path.isdir(words[0]) or "/" in words[0].partition("<")[0]):
+        return None
+    given = _given(options)
+    if given:
+        options.parser.error(
+            f"the factory in {words[0]} has its options: leave {min(given)} out"
+        )
+    return str(words[0])
+
+
+def _prepare(
+    options: argparse.Namespace, stack: contextlib.ExitStack
+) -> tuple[str, int] | None:
+    """Make a factory's directory; return it with its lock, or None if it is a dry run."""
+    from vine_sharedport.factory import api, files, setup
+    from vine_sharedport.factory.runs import by_name, names_here
+
+    values = _given(options)
+    word = ":".join(options.manager)
+    if len(options.manager) > 2:
+        options.parser.error(f"unrecognized arguments: {' '.join(options.manager[2:])}")
+    if word:
+        name = "manager_host_port" if ":" in word else "manager_name"
+        name = "address" if word.startswith("<") else name
+        if values.setdefault(name, word) != word:
+            options.parser.error(f"two managers are named: {values[name]} and {word}")
     values.setdefault("batch_type", "condor")
     if values["batch_type"] != "condor":
-        parser.error(
+        options.parser.error(
             f"-T {values['batch_type']}: workers are HTCondor jobs here; use vine_factory "
             "with the launcher of 'vine_sharedport worker --bundle' as its wrapper"
         )
     if not {"address", "manager_name", "config_file"} & set(values):
-        parser.error("give the manager: -M NAME, or --address SINFUL with --secret-file FILE")
+        what = "give the manager: its NAME, or --address SINFUL with --secret-file FILE"
+        names = names_here(values.get("system", "taskvine"))
+        options.parser.refuse(f"{what}; here runs: {by_name(names[0])}" if names else what)
     choose_pool(options, elsewhere=not values.keys().isdisjoint(("schedd", "pool")))
-    host_port = values.pop("manager_host_port", None)
-    factory = api.Factory(manager_host_port=host_port, **values)
+    factory = api.Factory(**values)
     if options.dry_run:
         print(factory.submit_description(), end="")
-        return 0
+        return None
     resolved = setup.resolve(factory._given)
     directory = setup.choose_directory(resolved)
-    prometheus_file = options.prometheus_file
-    if prometheus_file is not None:
-        prometheus_file = os.path.abspath(prometheus_file)
-        if os.path.dirname(prometheus_file) != directory:  # which is not made yet
-            _check_prometheus_file(prometheus_file)
+    if options.prometheus_file is not None:
+        options.prometheus_file = os.path.abspath(options.prometheus_file)
+        if os.path.dirname(options.prometheus_file) != directory:  # which is not made yet
+            _check_prometheus_file(options.prometheus_file)
     _tell_of_others(resolved)
-    with setup.prepare(resolved, directory) as (resolved, lock):
-        _log_to(resolved, os.path.join(directory, files.LOG))
-        print(f"The factory works in {directory}", flush=True)
-        print(f"See it:  vine_sharedport factory status {directory}", flush=True)
-        owner = None
-        if resolved.parent_death:
-            from vine_sharedport.supervision import find_process
+    resolved, lock = stack.enter_context(setup.prepare(resolved, directory))
+    _log_to(resolved, os.path.join(directory, files.LOG))
+    return directory, lock
 
-            owner = find_process(os.getppid())
-        return process.run(directory, owner=owner, prometheus_file=prometheus_file, lock=lock)
+
+def _run_directory(options: argparse.Namespace, directory: str) -> int:
+    """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
+    from vine_sharedport.factory import files, process
+    from vine_sharedport.factory.options import Options, read_config
+    from vine_sharedport.supervision import Process
+
+    try:
+        owner = None if options.owner is None else Process.parse(options.owner)
+    except ValueError:
+        options.parser.error(f"--owner {options.owner}: wanted is PID:START")
+    if options.lock is not None:
+        files.inherit_lock(directory, options.lock)
+    try:
+        resolved = read_config(os.path.join(directory, files.CONFIG))
+    except LaunchError as error:
+        if not os.path.exists(os.path.join(directory, files.LOCK)):
+            raise LaunchError(
+                f"{directory} is no factory's directory: it has no {files.CONFIG}; see "
+                f"'vine_sharedport factory list'. A manager of this name comes after -M"
+            ) from error
+        resolved = Options()  # there may be jobs to see to all the same
+        tell(error)
+    choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
+    _log_to(resolved, None)
+    return process.run(
+        directory,
+        owner=owner,
+        prometheus_file=options.prometheus_file,
+        ending=options.end,
+        lock=options.lock,
+    )
 
 
 def _tell_of_others(options: Any) -> None:
@@ -209,35 +371,6 @@ def _tell_of_others(options: Any) -> None:
             return
 
 
-def _explain_word(word: str, others: Sequence[str]) -> str:
-    """Say what a first word is that is no verb, and what was probably meant."""
-    from vine_sharedport.factory.options import BATCH_TYPES
-    from vine_sharedport.factory.runs import names_here
-
-    named = any(option.startswith(_NAMING) for option in others)
-    if word in BATCH_TYPES and named:
-        what = f"the batch system {word} is no verb; leave it out, or write -T {word}"
-        if word == "condor":
-            what = "the batch system is condor without being told; leave that word out"
-            return f"{what}: {shlex.join([_COMMAND, 'factory', *others])}"
-        return what
-    meant = nearest(word, _VERBS) if word not in _STARTING else None
-    if meant:
-        return f"there is no verb {word!r}; did you mean {meant}?"
-    what = f"there is no verb {word!r}; "
-    if word.startswith("<"):
-        what += "a manager's address comes after --address: "
-        return what + shlex.join([_COMMAND, "factory", "--address", word, *others])
-    if word not in (*_STARTING, *BATCH_TYPES):
-        what += "if it is a manager's name, it comes after -M: "
-        return what + shlex.join([_COMMAND, "factory", "-M", word, *others])
-    what += "a factory starts without one: "
-    if named:
-        return what + shlex.join([_COMMAND, "factory", *others])
-    names = [*names_here("taskvine"), "NAME"]
-    return what + shlex.join([_COMMAND, "factory", "-M", names[0], *others])
-
-
 def _check_prometheus_file(path: str) -> None:
     """Refuse a file that cannot be made; it is made anew each time, and put in its place."""
     try:
@@ -249,56 +382,6 @@ def _check_prometheus_file(path: str) -> None:
             f"cannot write --prometheus-file {path}: {error.strerror}; give a file in a "
             "directory that you may write to"
         ) from error
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) < 1e9:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
-
-
-def _run_directory(program: str, arguments: Sequence[str]) -> int:
-    """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
-    from vine_sharedport.factory import files, process
-    from vine_sharedport.factory.options import Options, read_config
-    from vine_sharedport.supervision import Process
-
-    parser = Parser(
-        prog=program, description="Run the factory of a directory that has its configuration."
-    )
-    parser.add_argument("directory", metavar="DIR")
-    parser.add_argument("--owner", metavar="PID:START", help="end with this process")
-    parser.add_argument("--prometheus-file", metavar="FILE")
-    parser.add_argument("--end", action="store_true", help="only remove the jobs that are left")
-    parser.add_argument("--lock", type=int, help=argparse.SUPPRESS)  # of who prepared it
-    add_no_own_pool(parser)
-    options = parser.parse_args(arguments)
-    try:
-        owner = None if options.owner is None else Process.parse(options.owner)
-    except ValueError:
-        parser.error(f"--owner {options.owner}: wanted is PID:START")
-    if options.lock is not None:
-        files.inherit_lock(options.directory, options.lock)
-    try:
-        resolved = read_config(os.path.join(options.directory, files.CONFIG))
-    except LaunchError as error:
-        if not os.path.exists(os.path.join(options.directory, files.LOCK)):
-            raise LaunchError(
-                f"{options.directory} is no factory's directory: it has no {files.CONFIG}; "
-                "see 'vine_sharedport factory list'"
-            ) from error
-        resolved = Options()  # there may be jobs to see to all the same
-        print(f"{program}: {error}", file=sys.stderr)
-    choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
-    _log_to(resolved, None)
-    return process.run(
-        options.directory,
-        owner=owner,
-        prometheus_file=options.prometheus_file,
-        ending=options.end,
-        lock=options.lock,
-    )
 
 
 def _log_to(options: Any, path: str | None) -> None:
@@ -346,30 +429,10 @@ def _add_handlers(options: Any, path: str | None) -> None:
 # --- looking at one
 
 
-def _status(program: str, arguments: Sequence[str]) -> int:
+def _status(options: argparse.Namespace) -> int:
     from vine_sharedport.factory import near
     from vine_sharedport.factory.report import format_prometheus
 
-    parser = Parser(
-        prog=program,
-        description="Show where a factory's workers are, and what is wrong. Exit status 1 if "
-        "it does not run.",
-    )
-    parser.add_argument(
-        "factory", nargs="?", metavar="NAME|DIR",
-        help="its name, its manager's or its directory (default: the newest one that runs in "
-        "or below the present directory, or else that ran)",
-    )  # fmt: skip
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object")
-    form.add_argument(
-        "--prometheus", action="store_true", help="print Prometheus's text format"
-    )
-    form.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
-    parser.add_argument(
-        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="for --watch"
-    )
-    options = parser.parse_args(arguments)
     found, *others = near.choose(options.factory)
     gone = found.state == "killed"
     if options.watch:
@@ -387,31 +450,24 @@ def _status(program: str, arguments: Sequence[str]) -> int:
     if gone and not (options.json or options.prometheus):
         print(
             "The factory's process is gone; start it again in the same directory, and it "
-            f"finds its jobs: vine_sharedport factory run {shlex.quote(found.directory)}"
+            f"finds its jobs: vine_sharedport factory start {shlex.quote(found.directory)}"
         )
     if options.watch:
-        return FAILURE if gone else 0
+        return ExitStatus.FAILED if gone else ExitStatus.OK
     if others:
         sys.stdout.flush()
         print(near.describe_others(others), file=sys.stderr)
-    return 0 if found.running else FAILURE
+    return ExitStatus.OK if found.running else ExitStatus.FAILED
 
 
-def _list(program: str, arguments: Sequence[str]) -> int:
+def _list(options: argparse.Namespace) -> int:
     from vine_sharedport.factory import near
     from vine_sharedport.factory.report import format_age
 
-    parser = Parser(
-        prog=program,
-        description="List the factories in and below the present directory: those that run "
-        "first, and the newest of each first.",
-    )
-    parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
-    options = parser.parse_args(arguments)
     found = near.find_factories()
     if options.json:
         print(json.dumps([one.as_dict() for one in found]))
-        return 0
+        return ExitStatus.OK
     lines = [("NAME", "MANAGER", "STATE", "AGE", "WORKERS", "DIRECTORY")]
     here = os.path.join(os.path.realpath(os.getcwd()), "")
     for one in found:
@@ -424,36 +480,23 @@ def _list(program: str, arguments: Sequence[str]) -> int:
         ))  # fmt: skip
     if not found:
         print(f"There is no factory in or below {os.getcwd()}.", file=sys.stderr)
-        return 0
+        return ExitStatus.OK
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
-    return 0
+    return ExitStatus.OK
 
 
-def _stop(program: str, arguments: Sequence[str]) -> int:
+def _stop(options: argparse.Namespace) -> int:
     from vine_sharedport.factory import near, process
 
-    parser = Parser(
-        prog=program, description="End a factory, and wait until its jobs are gone."
-    )
-    parser.add_argument(
-        "factory", nargs="?", metavar="NAME|DIR",
-        help="its name, its manager's or its directory (default: the only one that runs in or "
-        "below the present directory)",
-    )  # fmt: skip
-    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS")
-    options = parser.parse_args(arguments)
     found = near.choose_running(options.factory)
     directory = found.directory
     if not found.running:
         print(f"No factory runs in {directory}.")
-        return 0
+        return ExitStatus.OK
     if process.terminate(directory, timeout=options.timeout, how=process.STOPPED):
         print(f"The factory in {directory} has ended.")
-        return 0
-    print(
-        f"The factory in {directory} is still removing its jobs; it goes on by itself.",
-        file=sys.stderr,
-    )
-    return FAILURE
+        return ExitStatus.OK
+    tell(f"the factory in {directory} is still removing its jobs; it goes on by itself")
+    return ExitStatus.FAILED

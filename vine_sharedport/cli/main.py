@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import importlib.metadata
 import logging
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from vine_sharedport import environment
-from vine_sharedport.cli.common import FAILURE, USAGE_ERROR, Parser
+from vine_sharedport.cli.common import Parser, tell
 from vine_sharedport.cli.connect import add_connect
 from vine_sharedport.cli.doctor import add_doctor
 from vine_sharedport.cli.expose import add_expose
@@ -21,7 +20,7 @@ from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.cli.pool import add_pool
 from vine_sharedport.cli.run import add_run, run
 from vine_sharedport.cli.worker import add_worker
-from vine_sharedport.errors import SharedPortError, SinfulError
+from vine_sharedport.errors import ExitStatus, SharedPortError
 
 __all__ = ["main"]
 
@@ -42,12 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = int(options.run(options))
         sys.stdout.flush()
         return status
-    except SinfulError as error:
-        print(f"vine_sharedport: {error}", file=sys.stderr)
-        return USAGE_ERROR
     except SharedPortError as error:
-        print(f"vine_sharedport: {error}", file=sys.stderr)
-        return FAILURE
+        tell(error)
+        return error.exit_status
     except KeyboardInterrupt:
         return 130
     except OSError as error:
@@ -56,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, BrokenPipeError):
             return _BROKEN_PIPE  # as of a program that the signal has ended; head wants no more
-        print(f"vine_sharedport: cannot write the output: {error.strerror}", file=sys.stderr)
-        return FAILURE
+        tell(f"cannot write the output: {error.strerror}")
+        return ExitStatus.FAILED
 
 
 def _open_standard_files() -> None:
@@ -93,16 +89,18 @@ def _log_to_stderr(level: int) -> None:
     logger.propagate = False
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = Parser(
+def _make_parser() -> Parser:
+    parser = Parser(
         prog="vine_sharedport",
         description="TaskVine and Work Queue workers reach their manager through HTCondor's "
         "shared port.",
-        epilog="'vine_sharedport NOUN --help' tells about each.",
+        statuses=tuple(ExitStatus),
+        epilog="'vine_sharedport NOUN --help' tells about each, 'vine_sharedport NOUN VERB "
+        "--help' about each of its verbs.",
     )
     parser.add_argument("--verbose", action="store_true", help="log every step on stderr")
     parser.add_argument("--version", action="version", version=_version())
-    nouns = parser.add_subparsers(title="nouns", metavar="NOUN", required=True)
+    nouns = parser.add_names("NOUN")
     add_doctor(nouns)
     add_worker(nouns)
     add_connect(nouns)

@@ -12,14 +12,18 @@ import sys
 from pathlib import Path
 
 from vine_sharedport.cli.common import (
-    FAILURE,
-    Parser,
+    Subparsers,
+    add_json,
+    add_link_options,
     add_no_own_pool,
+    add_program,
     choose_pool,
-    in_megabytes,
-    seconds,
+    duration,
+    size,
+    tell,
     warn_of_late_options,
 )
+from vine_sharedport.errors import ExitStatus, NoStatusError
 
 __all__ = ["add_manager"]
 
@@ -28,124 +32,111 @@ log = logging.getLogger(__name__)
 _SUBMIT = "vine_sharedport manager submit"
 
 
-def add_manager(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the noun to the command's parser."""
+def add_manager(nouns: Subparsers) -> None:
+    """Add the noun ``manager``."""
     parser = nouns.add_parser(
         "manager",
         help="run a manager's program as an HTCondor job on the access point",
         description="Run a manager's program as an HTCondor job on the access point itself "
         "(universe = local), where long processes of users do not belong on the login node. "
         "The job goes on when the terminal closes.",
+        example="manager submit --name sweep analysis.py --size 9",
     )
     parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verbs = parser.add_names("VERB")
     _add_submit(verbs)
+    listing = verbs.add_parser(
+        "list",
+        run=_list,
+        help="show all of them",
+        description="Show all managers in the queue, and those that have ended lately.",
+        example="manager list --json",
+    )
     status = verbs.add_parser(
         "status",
-        help="show one, or all; exit status 1 if the one has failed or is held",
-        description="Show one manager, or all in the queue and those that have ended lately. "
-        "Exit status 1 if it has failed or is held; of all of them, always 0.",
+        run=_status,
+        help="show one; exit status 1 if it has failed or is held",
+        description="Show one manager. Exit status 1 if it has failed or is held.",
+        example="manager status sweep",
     )
-    status.add_argument("manager", nargs="?", metavar="NAME|ID", help="default: all")
-    status.add_argument("--json", action="store_true", help="print JSON: an object, or a list")
-    status.set_defaults(run=_status)
     log = verbs.add_parser(
         "log",
+        run=_log,
         help="print what it has printed",
         description="Print the program's output on stdout, and its errors on stderr.",
+        example="manager log sweep --follow",
     )
-    log.add_argument("manager", metavar="NAME|ID")
     log.add_argument(
         "--follow",
         action="store_true",
         help="go on until it has ended, and say how; exit status 1 if it failed or is held",
     )
-    log.set_defaults(run=_log)
-    remove = verbs.add_parser(
-        "remove",
-        help="end it",
+    stop = verbs.add_parser(
+        "stop",
+        run=_stop,
+        help="end it, and wait until it is gone",
         description="Send the program SIGTERM, and SIGKILL if it has not ended in time "
-        "(--grace of 'manager submit').",
+        "(--grace of 'manager submit'), and wait until it is gone.",
+        example="manager stop sweep",
     )
-    remove.add_argument("manager", metavar="NAME|ID")
-    remove.add_argument("--wait", action="store_true", help="wait until it is gone")
-    remove.set_defaults(run=_remove)
-    for verb in (status, log, remove):
+    stop.add_argument(
+        "--timeout", metavar="TIME", type=duration,
+        help="wait no longer, exit status 1 then; it goes on ending (default: for its grace)",
+    )  # fmt: skip
+    for verb in (status, log, stop):
+        verb.add_argument(
+            "manager", nargs="?", metavar="NAME|ID", help="default: the last one submitted"
+        )
+    for verb in (listing, status):
+        add_json(verb)
+    for verb in (listing, status, log, stop):
         add_no_own_pool(verb)
 
 
-def _add_submit(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_submit(verbs: Subparsers) -> None:
     submit = verbs.add_parser(
         "submit",
+        run=_submit,
         help="submit a Python program",
         description="Submit a Python program as a job. It runs in the present directory by "
         "the present Python, with PATH, PYTHONPATH, the virtual or conda environment and "
         "HTCondor's settings of this shell. A job's environment can be read by everybody in "
         "the pool.",
-        epilog="example: vine_sharedport manager submit --name sweep analysis.py --size 9",
+        example="manager submit --name sweep analysis.py --size 9",
     )
     submit.add_argument("--name", help="what to call it (default: as the program)")
     submit.add_argument(
-        "--log-dir",
-        default="vine-managers",
-        metavar="DIR",
+        "--log-dir", default="vine-managers", metavar="DIR",
         help="for its output, errors and log (default: vine-managers)",
-    )
+    )  # fmt: skip
     submit.add_argument(
-        "--run",
-        dest="extend",
-        action="store_true",
+        "--run", dest="extend", action="store_true",
         help="run it by 'vine_sharedport run': its managers have a shared port although it "
-        "does not ask for one",
-    )
+        "does not ask for one; --shared-port-name and --no-gate are for that",
+    )  # fmt: skip
+    add_link_options(submit)
     submit.add_argument(
-        "--shared-port-name",
-        metavar="NAME",
-        help="with --run: the sock id (default: a new one at each start)",
-    )
-    submit.add_argument(
-        "--no-gate",
-        dest="gate",
-        action="store_false",
-        help="with --run: do not ask workers for a secret",
-    )
-    submit.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="NAME[=VALUE]",
+        "--env", action="append", default=[], metavar="NAME[=VALUE]",
         help="one more variable of the environment; may be given again",
-    )
+    )  # fmt: skip
     submit.add_argument(
-        "--grace",
-        type=seconds,
-        default=60.0,
-        metavar="TIME",
-        help="time to end after SIGTERM when it is removed: seconds, or such as 5m "
-        "(default: 60)",
-    )
+        "--grace", type=duration, default=60.0, metavar="TIME",
+        help="time to end after SIGTERM when it is stopped (default: 60s)",
+    )  # fmt: skip
     submit.add_argument(
-        "--once",
-        action="store_true",
+        "--once", action="store_true",
         help="hold it when HTCondor has been restarted; else it is started again, from its "
         "beginning",
-    )
+    )  # fmt: skip
     submit.add_argument(
-        "--memory",
-        type=_megabytes,
-        metavar="MB",
+        "--memory", type=size, metavar="SIZE",
         help="memory to ask for, where the administrator limits such jobs",
-    )
+    )  # fmt: skip
     submit.add_argument(
         "--dry-run", action="store_true", help="print the submit description; submit nothing"
     )
     add_no_own_pool(submit)
-    submit.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
-    submit.add_argument("program", metavar="PROGRAM", help="the program's file")
-    submit.add_argument(
-        "arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments"
-    )
-    submit.set_defaults(run=_submit, parser=submit)
+    add_program(submit)
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -189,18 +180,18 @@ def _submit(options: argparse.Namespace) -> int:
     choose_pool(options)
     if options.dry_run:
         print(describe_manager(manager).format(), end="")
-        return 0
+        return ExitStatus.OK
     done = submit_manager(manager)
     print(f"The manager {done.name} is submitted as job {done.id}.")
     print(f"See it:    vine_sharedport manager status {done.name}")
     print(f"Read it:   vine_sharedport manager log {done.name} --follow")
-    print(f"End it:    vine_sharedport manager remove {done.name}")
-    return 0
+    print(f"End it:    vine_sharedport manager stop {done.name}")
+    return ExitStatus.OK
 
 
 def _before_program(options: argparse.Namespace) -> list[str]:
     """Return the options as they were given, before the program and its own."""
-    given = options.parser._given if isinstance(options.parser, Parser) else []
+    given: list[str] = options.parser.given
     return given[: -1 - len(options.arguments)]
 
 
@@ -215,54 +206,60 @@ def _has_no_shared_port(program: str) -> bool:
     return False
 
 
-def _status(options: argparse.Namespace) -> int:
+def _list(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import manager_job
 
     choose_pool(options)
-    if options.manager is not None:
-        job = manager_job.find_manager(options.manager)
-        print(json.dumps(job.as_dict()) if options.json else job)
-        return FAILURE if job.failed or job.state == "held" else 0
     jobs = manager_job.list_managers()
     if options.json:
         print(json.dumps([job.as_dict() for job in jobs]))
     else:
         print("\n\n".join(map(str, jobs)) or "No manager is in the queue, or was lately.")
-    return 0
+    return ExitStatus.OK
+
+
+def _name(options: argparse.Namespace) -> str:
+    """Return the name or number of the manager that is meant."""
+    from vine_sharedport.pool import manager_job
+
+    choose_pool(options)
+    if options.manager is not None:
+        return str(options.manager)
+    jobs = manager_job.list_managers()
+    if not jobs:
+        raise NoStatusError("no manager is in the queue, or was lately; submit one")
+    return str(jobs[-1].id)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool import manager_job
+
+    job = manager_job.find_manager(_name(options))
+    print(json.dumps(job.as_dict()) if options.json else job)
+    return ExitStatus.FAILED if job.failed or job.state == "held" else ExitStatus.OK
 
 
 def _log(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import manager_job
 
-    choose_pool(options)
-    job = manager_job.find_manager(options.manager)
+    job = manager_job.find_manager(_name(options))
     streams = {"out": sys.stdout, "err": sys.stderr}
     for what, data in manager_job.follow_output(job, follow=options.follow):
         streams[what].buffer.write(data)
         streams[what].flush()
     if not options.follow:
-        return 0
+        return ExitStatus.OK
     job = manager_job.find_manager(str(job.id))
-    print(f"vine_sharedport: {str(job).splitlines()[0]}", file=sys.stderr)
-    return FAILURE if job.failed or job.state == "held" else 0
+    tell(str(job).splitlines()[0])
+    return ExitStatus.FAILED if job.failed or job.state == "held" else ExitStatus.OK
 
 
-def _remove(options: argparse.Namespace) -> int:
+def _stop(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import manager_job
 
-    choose_pool(options)
-    job = manager_job.remove_manager(options.manager, wait=options.wait)
+    job = manager_job.stop_manager(_name(options), timeout=options.timeout)
     if job.done:
         print(f"The manager {job.name} ({job.id}) has ended: {job.state}.")
-    else:
-        print(f"The manager {job.name} ({job.id}) is told to end.")
-    return 0
-
-
-def _megabytes(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a whole number of 1 or more megabytes"
-            f"{in_megabytes(text, 1, sys.maxsize)}"
-        )
-    return int(text)
+        return ExitStatus.OK
+    tell(f"the manager {job.name} ({job.id}) is still ending; it goes on by itself")
+    return ExitStatus.FAILED

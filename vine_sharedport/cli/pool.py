@@ -8,97 +8,97 @@ import json
 import logging
 import os
 
-from vine_sharedport.cli.common import FAILURE, in_megabytes
-from vine_sharedport.errors import SharedPortError
+from vine_sharedport.cli.common import Subparsers, add_json, size
+from vine_sharedport.errors import ExitStatus
 
 __all__ = ["add_pool"]
 
 
-def add_pool(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_pool(nouns: Subparsers) -> None:
     """Add the noun ``pool``."""
     parser = nouns.add_parser(
         "pool",
         help="start, look at or stop an HTCondor pool of your own",
         description="A personal HTCondor pool on this machine, with a shared port, for trying "
         "things out where there is no HTCondor. Needs HTCondor's programs and no rights.",
+        example="pool start --cpus 8 --memory 4GB",
     )
     parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    start = verbs.add_parser("start", help="start one; it runs until 'pool stop'")
-    start.add_argument(
-        "--cpus", type=_cpus, help="cores that its slots offer (default: 4 or more)"
+    verbs = parser.add_names("VERB")
+    start = verbs.add_parser(
+        "start",
+        run=_start,
+        help="start one; it runs until 'pool stop'",
+        description="Start a pool in the background, or find it running. It runs until 'pool "
+        "stop', and every command of this user finds it.",
+        example="pool start --cpus 8 --memory 4GB",
     )
     start.add_argument(
-        "--memory", type=_memory, metavar="MB", help="memory that its slots offer"
+        "--cpus", type=int, metavar="N", help="cores that its slots offer (default: 4 or more)"
     )
-    start.set_defaults(run=_start_pool)
-    status = verbs.add_parser("status", help="show what runs; exit status 1 if nothing does")
-    status.add_argument("--json", action="store_true", help="print one JSON object")
-    status.set_defaults(run=_show_pool)
-    stop = verbs.add_parser("stop", help="stop it and its jobs, and wait for their end")
-    stop.set_defaults(run=_stop_pool)
+    start.add_argument(
+        "--memory", type=size, metavar="SIZE", help="memory that its slots offer (default: all)"
+    )
+    status = verbs.add_parser(
+        "status",
+        run=_status,
+        help="show what runs; exit status 1 if nothing does",
+        description="Show what runs of the pool. Exit status 1 if nothing does.",
+        example="pool status --json",
+    )
+    add_json(status)
+    stop = verbs.add_parser(
+        "stop",
+        run=_stop,
+        help="stop it and its jobs, and wait for their end",
+        description="Stop the pool and every job that runs in it, and wait for their end.",
+        example="pool stop",
+    )
     env = verbs.add_parser(
         "env",
-        help="print what a shell needs for condor_q and the like; exit status 1 without a pool",
+        run=_env,
+        help="print what a shell needs for condor_q and the like",
         description="Print commands by which HTCondor's own tools use the pool in this shell "
-        "(sh, bash, zsh). vine_sharedport's commands need no such thing.",
-        epilog='example: eval "$(vine_sharedport pool env)"',
+        "(sh, bash, zsh). vine_sharedport's commands need no such thing. Exit status 1 without "
+        "a pool.",
+        example='eval "$(vine_sharedport pool env)"',
     )
-    env.set_defaults(run=_print_environment)
     for verb in (start, status, stop, env):
+        usual = "one for each user in $TMPDIR" if verb is start else "of the pool that is used"
         verb.add_argument(
-            "--directory", help="the pool's directory (default: one for each user in $TMPDIR)"
+            "--directory", metavar="DIR", help=f"the pool's directory (default: {usual})"
         )
 
 
-def _cpus(text: str) -> int:
-    from vine_sharedport.pool._pool_config import CPUS
-
-    return _size(text, CPUS)
-
-
-def _memory(text: str) -> int:
-    from vine_sharedport.pool._pool_config import MEMORY
-
-    return _size(text, MEMORY, f" megabytes{in_megabytes(text, *MEMORY)}")
-
-
-def _size(text: str, limits: tuple[int, int], unit: str = "") -> int:
-    """Return what a pool shall offer; argparse tells anything else as a usage error."""
-    from vine_sharedport.pool._pool_config import check_size
-
-    try:
-        return check_size(text, limits)
-    except SharedPortError as error:
-        raise argparse.ArgumentTypeError(f"{error}{unit}") from error
-
-
-def _start_pool(options: argparse.Namespace) -> int:
+def _start(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
     pool = personal.start_pool(options.directory, cpus=options.cpus, memory=options.memory)
     print(personal.usage_text(pool))
-    return 0
+    return ExitStatus.OK
 
 
-def _show_pool(options: argparse.Namespace) -> int:
+def _status(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
-    status = personal.pool_status(options.directory or _pool_of_shell())
+    status = personal.pool_status(_directory(options))
     if options.json:
         print(json.dumps(dataclasses.asdict(status)))
     else:
         print(status)
         if not status.running:
             _tell_of_others("status")
-    return 0 if status.running else FAILURE
+    return ExitStatus.OK if status.running else ExitStatus.FAILED
 
 
-def _stop_pool(options: argparse.Namespace) -> int:
+def _stop(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import personal
 
-    of_shell = _pool_of_shell()
-    directory = options.directory or of_shell or personal.default_directory()
+    directory, of_shell = _directory(options), _pool_of_shell()
+    jobs = personal.count_jobs(directory)
+    if jobs:
+        are = "1 job runs; it ends" if jobs == 1 else f"{jobs} jobs run; they end"
+        print(f"{are} with the pool.", flush=True)
     if personal.stop_pool(directory):
         print(f"The pool in {directory} has ended.")
         if of_shell is not None and os.path.realpath(of_shell) == os.path.realpath(directory):
@@ -106,7 +106,22 @@ def _stop_pool(options: argparse.Namespace) -> int:
     else:
         print(f"No pool runs in {directory}.")
         _tell_of_others("stop")
-    return 0
+    return ExitStatus.OK
+
+
+def _env(options: argparse.Namespace) -> int:
+    from vine_sharedport.pool import personal
+
+    print(personal.shell_text(personal.PersonalPool.find(_directory(options))))
+    return ExitStatus.OK
+
+
+def _directory(options: argparse.Namespace) -> str:
+    """Return the directory of the pool that is meant: the one that other commands use."""
+    from vine_sharedport.pool import personal
+
+    named = options.directory or _pool_of_shell()
+    return str(named or next(iter(personal.running_pools()), personal.default_directory()))
 
 
 def _pool_of_shell() -> str | None:
@@ -128,13 +143,3 @@ def _tell_of_others(verb: str) -> None:
 
     for directory in personal.running_pools():
         print(f"One runs in {directory}: {personal.command(verb, directory)}")
-
-
-def _print_environment(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import personal
-
-    directory = options.directory or _pool_of_shell()
-    if directory is None:
-        directory = next(iter(personal.running_pools()), None)
-    print(personal.shell_text(personal.PersonalPool.find(directory)))
-    return 0

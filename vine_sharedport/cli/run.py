@@ -7,34 +7,33 @@ import shlex
 import sys
 
 from vine_sharedport.cli.common import (
-    FAILURE,
+    Subparsers,
     add_link_options,
     add_no_own_pool,
+    add_program,
     choose_pool,
+    tell,
     warn_of_late_options,
 )
-from vine_sharedport.errors import SharedPortError
+from vine_sharedport.errors import ExitStatus, SharedPortError
 
 __all__ = ["add_run", "run"]
 
 
-def add_run(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_run(nouns: Subparsers) -> None:
     """Add the noun ``run``."""
     parser = nouns.add_parser(
         "run",
+        run=run,
         help="run a Python program unchanged, its managers having a shared port",
         description="Run a Python program as it is: every TaskVine Manager and WorkQueue that "
-        "it makes, in its child processes too, gets a shared port beside its TCP port.",
-        epilog="example: vine_sharedport run --shared-port-name sweep analysis.py --size 9",
+        "it makes, in its child processes too, gets a shared port beside its TCP port. Ends "
+        "with the program, with its exit status.",
+        example="run --shared-port-name sweep analysis.py --size 9",
     )
-    add_link_options(parser, "--shared-port-name")
+    add_link_options(parser)
     add_no_own_pool(parser)
-    parser.add_argument("-m", dest="module", action="store_true", help="PROGRAM is a module")
-    parser.add_argument("program", metavar="PROGRAM", help="the program's file")
-    parser.add_argument(
-        "arguments", nargs=argparse.REMAINDER, metavar="...", help="the program's arguments"
-    )
-    parser.set_defaults(run=run, parser=parser)
+    add_program(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
             f"the program is run by Python anyway; leave {options.program} out:\n"
             f"  {_run_command(options)}"
         )
-    settings = SharedPort(name=options.name, gate=options.gate)
+    settings = SharedPort(name=options.shared_port_name, gate=options.gate)
     warn_of_late_options(options.parser, options.program, options.arguments)
     choose_pool(options)
     arguments = [options.program, *options.arguments]
@@ -63,12 +62,12 @@ def run(options: argparse.Namespace) -> int:
         raise
     except SharedPortError as error:
         place = place_in_program(error)
-        print(f"vine_sharedport: {place and f'{place}: '}{error}", file=sys.stderr)
-        return FAILURE
+        tell(f"{place and f'{place}: '}{error}")
+        return ExitStatus.FAILED
     except BaseException as error:  # the program's own: as Python would tell it
         error = error.with_traceback(traceback_of_program(error))
         sys.excepthook(type(error), error, error.__traceback__)
-        return FAILURE
+        return ExitStatus.FAILED
     return 0
 
 
@@ -77,7 +76,7 @@ def _run_command(options: argparse.Namespace) -> str:
     from vine_sharedport.manager.run import after_interpreter
 
     words = ["vine_sharedport", "run"]
-    if options.name is not None:
-        words += ["--shared-port-name", options.name]
+    if options.shared_port_name is not None:
+        words += ["--shared-port-name", options.shared_port_name]
     words += [] if options.gate else ["--no-gate"]
     return shlex.join([*words, *after_interpreter(options.arguments)])

@@ -6,18 +6,19 @@ import argparse
 import logging
 import os
 import shlex
-import sys
 from functools import partial
 
 from vine_sharedport import environment
 from vine_sharedport.cli.common import (
-    FAILURE,
+    Subparsers,
     add_private_network,
     add_secret_file,
+    duration,
     no_address,
-    seconds,
+    tell,
 )
 from vine_sharedport.errors import (
+    ExitStatus,
     GateError,
     LaunchError,
     SharedPortError,
@@ -35,51 +36,45 @@ log = logging.getLogger(__name__)
 _ASK_GATE_TIMEOUT = 3.0
 
 
-def add_worker(nouns: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_worker(nouns: Subparsers) -> None:
     """Add the noun ``worker``."""
-    from vine_sharedport.worker import launch
 
     parser = nouns.add_parser(
         "worker",
+        run=_run_worker,
         help="run a worker whose manager is behind a shared port",
         description="Run an unmodified vine_worker (or work_queue_worker) whose manager is "
-        "behind a shared port. Ends with the worker, with its exit status; besides, with "
-        f"{launch.WRONG_SECRET} if the manager refuses the secret, {launch.NOT_REACHED} if it "
-        f"was not reached in time, {launch.BAD_SETTINGS} if the address or the secret file "
-        f"cannot be used, and {launch.NO_WORKER} if there is no worker program that runs.",
-        epilog="example: vine_sharedport worker --address '<192.0.2.7:9618?sock=vine_42>' "
-        "-- --cores 4 --timeout 600",
-    )
+        "behind a shared port. Ends with the worker, with its exit status.",
+        example="worker --address '<192.0.2.7:9618?sock=vine_42>' -- --cores 4",
+        statuses=(
+            ExitStatus.LATER, ExitStatus.WRONG_SECRET, ExitStatus.SETTING,
+            ExitStatus.NOT_EXECUTABLE, ExitStatus.NO_PROGRAM,
+        ),
+    )  # fmt: skip
     parser.add_argument(
-        "--address",
-        metavar="SINFUL",
-        default=os.environ.get(environment.ADDRESS) or None,
+        "--address", metavar="SINFUL", default=os.environ.get(environment.ADDRESS) or None,
         help="the manager's address, as manager.shared_port.address tells it; keep the shell "
         f"away from its < and & by single quotes (default: ${environment.ADDRESS})",
-    )
+    )  # fmt: skip
     add_secret_file(parser)
     parser.add_argument("--worker", metavar="PROGRAM", help="default: vine_worker")
     parser.add_argument(
-        "--connect-timeout",
-        metavar="TIME",
-        type=seconds,  # of the variable it is judged where it is read
-        help="give up when the manager could not be reached for so long: seconds, or such as "
-        f"10m or 2h (default: ${environment.CONNECT_TIMEOUT}, else the worker's own --timeout "
-        "or --connect-timeout, else 900)",
-    )
+        "--connect-timeout", metavar="TIME",
+        type=duration,  # of the variable it is judged where it is read
+        help="give up when the manager could not be reached for so long (default: "
+        f"${environment.CONNECT_TIMEOUT}, else the worker's own --timeout or "
+        "--connect-timeout, else 15m)",
+    )  # fmt: skip
     add_private_network(parser)
     parser.add_argument(
-        "--bundle",
-        metavar="DIR",
+        "--bundle", metavar="DIR",
         help="run nothing, but write what a worker needs on another machine into DIR, and "
         "print the command line for there",
-    )
+    )  # fmt: skip
     parser.add_argument(
         "words", nargs="*", metavar="-- OPTION", help="the worker's own options, after --"
     )
     parser.set_defaults(
-        run=_run_worker,
-        parser=parser,
         rest="options",
         hint="The worker's own options follow --, as in: "
         "vine_sharedport worker -- --cores 4 --timeout 600",
@@ -105,10 +100,10 @@ def _run_worker(options: argparse.Namespace) -> int:
         )
     except (SinfulError, GateError, launch.BadSettingError) as error:
         status = launch.BAD_SETTINGS
-        print(f"vine_sharedport: {error}", file=sys.stderr)
+        tell(error)
     except LaunchError as error:
-        status = launch.NO_WORKER if options.bundle is None else FAILURE
-        print(f"vine_sharedport: {error}", file=sys.stderr)
+        status = launch.NO_WORKER if options.bundle is None else ExitStatus.FAILED
+        tell(error)
     return status
 
 

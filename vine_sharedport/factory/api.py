@@ -37,7 +37,6 @@ __all__ = ["Factory"]
 
 log = logging.getLogger(__name__)
 
-_START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 60.0
 # When the program ends, so does the factory, by itself: nobody should wait long for that.
 _EXIT_TIMEOUT = 20.0
@@ -46,7 +45,6 @@ _END_ATTEMPTS = 3
 _LAST_MOMENT = 2.0
 # What has killed all its processes may be about to end this program, too.
 _REVIVE_AFTER = 2.0
-_LAST_LINES = 15
 # Seconds between two looks at what the factory says is wrong, and bytes of the longest status
 # that is read for it: it has all jobs, and the manager waits meanwhile.
 _LOOK_INTERVAL, _MOST_READ = 2.0, 1 << 20
@@ -284,7 +282,7 @@ class Factory(DeclaredOptions):
             )
         self._pid = os.getpid()
         try:
-            self._wait_for_start(directory)
+            process.wait_for_start(self._process, directory, options.log_file)
         except BaseException:
             self._end_failed_start()
             raise
@@ -304,37 +302,6 @@ class Factory(DeclaredOptions):
     def _choose_directory(self, options: Options) -> str:
         return setup.choose_directory(options, self._base_directory)
 
-    def _wait_for_start(self, directory: str) -> None:
-        assert self._process is not None
-        deadline = time.monotonic() + _START_TIMEOUT
-        while not self._has_begun(directory):
-            status = self._process.poll()
-            if status is not None and status < 0:
-                raise LaunchError(
-                    f"the factory's process was killed by signal {-status} before it had "
-                    "begun; start it again. What kills processes here: a limit (ulimit -a), a "
-                    "batch system, or the kernel for want of memory (dmesg)?"
-                )
-            if status is not None:
-                raise LaunchError(
-                    f"the factory's process ended with status {status}; it says:\n"
-                    f"{self._last_lines(directory)}"
-                )
-            if time.monotonic() > deadline:
-                raise LaunchError(
-                    f"the factory has not begun after {_START_TIMEOUT:g} s; it says:\n"
-                    f"{self._last_lines(directory)}"
-                )
-            time.sleep(0.02)
-
-    def _has_begun(self, directory: str) -> bool:
-        """Whether the status is by our own process, and not by another factory."""
-        assert self._process is not None
-        try:
-            return files.read_status(directory).pid == self._process.pid
-        except LaunchError:
-            return False
-
     def _end_failed_start(self) -> None:
         """End our own process, and none that another factory may have there."""
         assert self._process is not None
@@ -348,14 +315,6 @@ class Factory(DeclaredOptions):
         elif failed.returncode < 0:  # its other process may go on
             with contextlib.suppress(LaunchError):
                 self._terminate(_FAILED_START_TIMEOUT)
-
-    def _last_lines(self, directory: str) -> str:
-        path = self._options.log_file or os.path.join(directory, files.LOG)
-        try:
-            with open(path, errors="replace") as file:
-                return "".join(file.readlines()[-_LAST_LINES:]).rstrip() or "nothing"
-        except OSError:
-            return "nothing"
 
     def stop(self) -> None:
         """End the factory and its workers' jobs, and wait until both are gone. Idempotent."""
@@ -409,7 +368,7 @@ class Factory(DeclaredOptions):
             return True
         raise LaunchError(
             "the factory was killed, and its jobs could not be removed; it says:\n"
-            f"{self._last_lines(self.directory)}"
+            f"{process.last_lines(self.directory, self._options.log_file)}"
         )
 
     def _terminate(self, timeout: float) -> bool:

@@ -30,6 +30,7 @@ from vine_sharedport.factory.values import (
     to_size,
     to_text,
     to_texts,
+    to_whole_seconds,
     to_words,
     to_wrapper,
 )
@@ -165,7 +166,7 @@ class Options:
     ssl: bool = _fixed(to_flag, "The manager speaks TLS.", False)
     tls_sni: str | None = _fixed(to_text, "Name to ask for in TLS; implies ssl.")
     factory_timeout: int = _live(
-        to_integer(0, "seconds"), "End after so many seconds without a manager; 0: never.", 0
+        to_whole_seconds(0), "End after so long without a manager; 0: never.", 0
     )
 
     # --- how many workers
@@ -184,12 +185,12 @@ class Options:
     )
     # The stock factory's 30 s are the pace of the catalog server that it asks. We ask the
     # manager itself, which answers in some milliseconds, and read the job log ourselves.
-    cycle: float = _live(to_seconds, "Seconds between two looks at the manager.", 5.0)
+    cycle: float = _live(to_seconds, "Time between two looks at the manager.", 5.0)
     settle: int = _fixed(
-        to_integer(0, "seconds"), "Seconds without a new option before the first submission.", 0
+        to_whole_seconds(0), "Time without a new option before the first submission.", 0
     )
     timeout: int = _live(
-        to_integer(1, "seconds"), "Seconds after which a worker without tasks ends.", 300
+        to_whole_seconds(1), "Time after which a worker without tasks ends.", 300
     )
     repair: bool = _live(to_flag, "Mend held jobs whose cause is known.", False)
 
@@ -197,8 +198,8 @@ class Options:
     cores: int | None = _live(
         to_integer(1, "cores for each worker", none_below=1), "Cores of each worker."
     )
-    memory: int | None = _live(to_megabytes, "Megabytes of memory of each worker.")
-    disk: int | None = _live(to_megabytes, "Megabytes of disk of each worker.")
+    memory: int | None = _live(to_megabytes, "Memory of each worker.")
+    disk: int | None = _live(to_megabytes, "Disk of each worker.")
     gpus: int | None = _live(
         to_integer(0, "GPUs for each worker", none_below=0), "GPUs of each worker."
     )

@@ -33,10 +33,13 @@ __all__ = [
     "STOPPED",
     "command",
     "environment",
+    "last_lines",
     "owner_process",
     "run",
     "spawn",
+    "start",
     "terminate",
+    "wait_for_start",
 ]
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,13 @@ _CRASHES, _CRASH_TIME = 5, 300.0
 
 # Seconds between two attempts where the system has no room for a process.
 _FORK_PAUSE = 2.0
+
+# Seconds to begin in, and to end in where that has failed.
+_START_TIMEOUT, _FAILED_START_TIMEOUT = 60.0, 10.0
+_LAST_LINES = 15
+
+# Seconds after which is said again what a factory waits for; doubled each time.
+_SAY_AGAIN, _SAY_AGAIN_MOST = 60.0, 3600.0
 
 # What a shell gives for Ctrl-C.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -138,6 +148,7 @@ def spawn(
     *,
     owner: Process | None,
     log_file: str | None = None,
+    prometheus_file: str | None = None,
     ending: bool = False,
     lock: int | None = None,
     cwd: str | None = None,
@@ -148,6 +159,7 @@ def spawn(
         directory: With its configuration.
         owner: The process with which it ends.
         log_file: Where it writes instead of to ``factory.log`` in the directory.
+        prometheus_file: As ``Loop`` has it.
         ending: It only removes the jobs that are left.
         lock: Descriptor with the directory's lock, which it inherits; stays the caller's.
         cwd: Its working directory, if that is there; by default the present one.
@@ -168,7 +180,10 @@ def spawn(
     with output:
         try:
             return subprocess.Popen(
-                command(directory, owner=owner, ending=ending, lock=lock),
+                command(
+                    directory, owner=owner, prometheus_file=prometheus_file, ending=ending,
+                    lock=lock,
+                ),
                 pass_fds=() if lock is None else (lock,),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -177,12 +192,81 @@ def spawn(
                 cwd=cwd if cwd is not None and os.path.isdir(cwd) else None,
                 # The terminal's Ctrl-C is for the program, which then says stop.
                 start_new_session=True,
-            )
+            )  # fmt: skip
         except OSError as error:
             raise LaunchError(
                 f"cannot start the factory's process {sys.executable}: {error.strerror}; see "
                 "'ulimit -a' for the limits of processes and open files"
             ) from error
+
+
+def start(directory: str, *, log_file: str | None = None, **options: Any) -> int:
+    """Start a factory that is no program's, and wait until it has begun.
+
+    Args:
+        directory: With its configuration.
+        log_file: As ``spawn`` has it.
+        options: Any other of ``spawn``.
+
+    Returns:
+        Its process id.
+
+    Raises:
+        LaunchError: It has not begun; the message says why.
+    """
+    running = spawn(directory, owner=None, log_file=log_file, **options)
+    try:
+        wait_for_start(running, directory, log_file)
+    except BaseException:
+        running.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(_FAILED_START_TIMEOUT)
+        raise
+    finally:
+        # Nobody waits for it any more; that is no leak to warn of.
+        running.returncode = running.returncode or 0
+    return running.pid
+
+
+def wait_for_start(
+    running: subprocess.Popen[bytes], directory: str, log_file: str | None = None
+) -> None:
+    """Wait until a factory's process has begun its work.
+
+    Raises:
+        LaunchError: It has ended, or has not begun in time; the message says why.
+    """
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not _has_begun(running, directory):
+        status = running.poll()
+        if status is not None and status < 0:
+            raise LaunchError(
+                f"the factory's process was killed by signal {-status} before it had "
+                "begun; start it again. What kills processes here: a limit (ulimit -a), a "
+                "batch system, or the kernel for want of memory (dmesg)?"
+            )
+        said = f"it says:\n{last_lines(directory, log_file)}"
+        if status is not None:
+            raise LaunchError(f"the factory's process ended with status {status}; {said}")
+        if time.monotonic() > deadline:
+            raise LaunchError(f"the factory has not begun after {_START_TIMEOUT:g} s; {said}")
+        time.sleep(0.02)
+
+
+def _has_begun(running: subprocess.Popen[bytes], directory: str) -> bool:
+    """Whether the status is by this very process, and not by another factory."""
+    with contextlib.suppress(LaunchError):
+        return files.read_status(directory).pid == running.pid
+    return False
+
+
+def last_lines(directory: str, log_file: str | None = None) -> str:
+    """Return the end of a factory's log."""
+    try:
+        with open(log_file or os.path.join(directory, files.LOG), errors="replace") as file:
+            return "".join(file.readlines()[-_LAST_LINES:]).rstrip() or "nothing"
+    except OSError:
+        return "nothing"
 
 
 def terminate(directory: str, *, timeout: float, how: signal.Signals = signal.SIGTERM) -> bool:
@@ -377,20 +461,25 @@ class _Supervisor:
             os.setsid()  # what is sent to the supervisor's group does not meet both
 
             # Only here: nothing that it loads shall be in the supervisor.
-            from vine_sharedport.factory import setup
+            from vine_sharedport.factory import setup, target
             from vine_sharedport.factory.former import remove_former
             from vine_sharedport.factory.loop import Loop
 
-            looked = time.monotonic()
+            looked = said = time.monotonic()
+            pause = _SAY_AGAIN
 
             def check() -> None:
-                nonlocal looked
+                nonlocal looked, said, pause
                 if os.getppid() != supervisor:
                     raise _SupervisorGone
-                if loop.is_waiting and time.monotonic() - looked >= loop.options.cycle:
-                    looked = time.monotonic()
+                now = time.monotonic()
+                if loop.is_waiting and now - looked >= loop.options.cycle:
+                    looked = now
                     if setup.follow_name(self._directory):
                         raise _ManagerFound
+                if loop.is_waiting and now - said >= pause:
+                    said, pause = now, min(2 * pause, _SAY_AGAIN_MOST)
+                    log.warning("%s", target.still_waiting(loop.options))
 
             def end(number: int, _: Any) -> None:
                 self._ending = True

@@ -62,7 +62,9 @@ def _words() -> list[str]:
     if not ours or "factory" not in words:
         return []
     words = words[words.index("factory") + 1 :]
-    return [] if words[:1] == ["run"] else words
+    # Of a factory's directory: what starts one in the background, or again.
+    again = len(words) > 1 and words[0] in ("run", "start") and os.path.isdir(words[1])
+    return [] if again else words
 
 
 def by_name(name: str) -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "find_by_name",
     "find_secret_file",
     "look_again",
+    "still_waiting",
     "values_of",
 ]
 
@@ -157,6 +158,16 @@ def _not_here(name: str, system: str, then: str) -> str:
     known = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
     near = difflib.get_close_matches(name, names, 1, 0.0)
     return f"{text} There is {known}: {by_name(near[0])}"
+
+
+def still_waiting(options: Options) -> str:
+    """Say what a factory waits for that no manager has answered yet."""
+    name = options.manager_name
+    if name is None or name in names_here(options.system):
+        return f"no manager has answered at {options.address} yet; the factory waits for it"
+    return _not_here(
+        name, options.system, "the factory still waits for one to be started there"
+    )
 
 
 def look_again(options: Options) -> Options:

@@ -6,6 +6,7 @@ Each converter takes the option's name, for messages, and the value, and returns
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any, Callable
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.pool.expressions import is_expression
+from vine_sharedport.units import SIZE, TIME, parse_megabytes, parse_seconds
 
 __all__ = [
     "Convert",
@@ -34,6 +36,7 @@ __all__ = [
     "to_size",
     "to_text",
     "to_texts",
+    "to_whole_seconds",
     "to_words",
     "to_wrapper",
 ]
@@ -85,25 +88,33 @@ def to_megabytes(name: str, value: Any) -> int | None:
 
     A part of one is refused: it is meant in gigabytes.
     """
-    what = "megabytes for each worker"
-    whole: int | None = to_integer(1, what, none_below=1)(name, value)
-    if whole == 1 and float(value) < 1:
-        raise _bad(name, value, f"{what}: a whole number of at least 1")
+    number = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            number = parse_megabytes(value)
+    whole: int | None = to_integer(1, SIZE, none_below=1)(name, number)
+    if whole == 1 and float(number) < 1:
+        raise _bad(name, value, f"{SIZE}; at least 1 MB")
     return whole
 
 
-def to_seconds(name: str, value: Any) -> float:
+def to_seconds(name: str, value: Any, *, least: float = 0.1) -> float:
     """Return seconds."""
-    wanted = "seconds, at least 0.1"
+    wanted = f"{TIME}; at least {least:g}"
     try:
         if isinstance(value, bool):
             raise ValueError
-        seconds = float(value)
+        seconds = parse_seconds(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
         raise _bad(name, value, wanted) from None
-    if not 0.1 <= seconds < 1e9:
+    if not least <= seconds < 1 << 53:
         raise _bad(name, value, wanted)
     return seconds
+
+
+def to_whole_seconds(least: int) -> Convert:
+    """Return a converter to seconds; fractions are rounded up, as vine_factory does."""
+    return lambda name, value: math.ceil(to_seconds(name, value, least=least))
 
 
 def to_flag(name: str, value: Any) -> bool:

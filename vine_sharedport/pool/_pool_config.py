@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vine_sharedport import installing
-from vine_sharedport.errors import PoolError
+from vine_sharedport.errors import PoolError, SettingError
 
 __all__ = ["CPUS", "MEMORY", "Installation", "check_size", "find_installation", "format_config"]
 
@@ -50,11 +50,11 @@ class Installation:
     version: tuple[int, ...]
 
 
-def check_size(value: object, limits: tuple[int, int]) -> int:
+def check_size(name: str, value: object, limits: tuple[int, int], unit: str = "") -> int:
     """Return what a pool is to offer as a number.
 
     Raises:
-        PoolError: It is none, or one that no pool can offer; the message begins with it.
+        SettingError: It is none, or one that no pool can offer.
     """
     low, high = limits
     number = -1
@@ -64,7 +64,10 @@ def check_size(value: object, limits: tuple[int, int]) -> int:
         with contextlib.suppress(TypeError):
             number = operator.index(value)  # type: ignore[arg-type]  # raises for the others
     if not low <= number <= high:
-        raise PoolError(f"{value!r} is not a whole number of {low} to {high}")
+        raise SettingError(
+            f"{name}={value!r} is not a whole number of {low} to {high}{unit}; correct it, or "
+            f"leave {name} out"
+        )
     return number
 
 

@@ -8,13 +8,21 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.link.ad_file import parse_my_address
 from vine_sharedport.pool import _guardian
 from vine_sharedport.pool._pool_place import default_directory
 
-__all__ = ["PoolStatus", "clean_environment", "count_ads", "log_tails", "pool_status"]
+__all__ = [
+    "PoolStatus",
+    "clean_environment",
+    "count_ads",
+    "count_jobs",
+    "log_tails",
+    "pool_status",
+]
 
 _LOGS = ("GuardianLog", "MasterLog", "SharedPortLog", "CollectorLog", "SchedLog", "StartLog")
 _LOG_LINES = 8
@@ -47,14 +55,13 @@ class PoolStatus:
         if not self.running:
             return f"No pool runs in {self.directory}."
         ads = self.ads or {}
-        jobs = sum(name == "condor_starter" for _, name in self.processes)
         end = "until it is stopped" if self.owner is None else f"with process {self.owner}"
         return (
             f"A pool runs in {self.directory} ({end}).\n"
             f"configuration: {self.config_file}\n"
             f"shared port:   {self.address or 'restarting'}\n"
             f"daemons:       {', '.join(sorted(ads)) or 'the collector does not answer'}\n"
-            f"processes:     {len(self.processes)}, running jobs: {jobs}"
+            f"processes:     {len(self.processes)}, running jobs: {_jobs(self.processes)}"
         )
 
 
@@ -69,20 +76,33 @@ def pool_status(directory: str | os.PathLike[str] | None = None) -> PoolStatus:
     with contextlib.suppress(OSError, SinfulError):
         text = Path(state["lock_dir"], "shared_port_ad").read_text(errors="replace")
         address = str(parse_my_address(text))
-    processes = []
-    for process in _guardian.pool_processes(state["token"]):
-        with contextlib.suppress(OSError):
-            name = Path(f"/proc/{process.pid}/comm").read_text(errors="replace").strip()
-            processes.append((process.pid, name))
     return PoolStatus(
         running=True,
         directory=place,
         config_file=config_file,
         address=address,
         owner=state["owner"],
-        processes=tuple(processes),
+        processes=_processes(state),
         ads=count_ads(state["status"], config_file),
     )
+
+
+def count_jobs(directory: str) -> int:
+    """Return how many jobs run in the pool of a directory."""
+    return _jobs(_processes(_guardian.read_state(directory)))
+
+
+def _processes(state: Mapping[str, Any]) -> tuple[tuple[int, str], ...]:
+    found = []
+    for process in _guardian.pool_processes(state["token"]) if "token" in state else ():
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{process.pid}/comm").read_text(errors="replace").strip()
+            found.append((process.pid, name))
+    return tuple(found)
+
+
+def _jobs(processes: tuple[tuple[int, str], ...]) -> int:
+    return sum(name == "condor_starter" for _, name in processes)
 
 
 def clean_environment() -> dict[str, str]:

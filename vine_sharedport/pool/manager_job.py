@@ -31,7 +31,7 @@ __all__ = [
     "find_manager",
     "follow_output",
     "list_managers",
-    "remove_manager",
+    "stop_manager",
     "submit_manager",
 ]
 
@@ -62,7 +62,7 @@ def submit_manager(manager: ManagerProgram) -> ManagerJob:
     if name in taken:
         raise LaunchError(
             f"a manager named {name} is in the queue already; see 'vine_sharedport manager "
-            f"status {name}', remove it, or choose another --name"
+            f"status {name}', stop it, or choose another --name"
         )
     description = describe_manager(replace(manager, name=name))
     _check_local_universe()
@@ -111,17 +111,17 @@ def find_manager(name: str) -> ManagerJob:
     if not found:
         raise LaunchError(
             f"no manager {name} is in the queue, nor among those of the last "
-            f"{_HISTORY_DAYS} days; 'vine_sharedport manager status' lists them"
+            f"{_HISTORY_DAYS} days; 'vine_sharedport manager list' lists them"
         )
     return max(found, key=lambda job: job.id)
 
 
-def remove_manager(name: str, *, wait: bool = False) -> ManagerJob:
+def stop_manager(name: str, *, timeout: float | None = None) -> ManagerJob:
     """Have a manager's job end: SIGTERM, and SIGKILL when its grace is over.
 
     Args:
         name: The job's name or number.
-        wait: Wait until it is gone.
+        timeout: Seconds after which to wait no longer for its end; None: wait for it.
 
     Returns:
         The job, as it is afterwards.
@@ -132,12 +132,15 @@ def remove_manager(name: str, *, wait: bool = False) -> ManagerJob:
     job = find_manager(name)
     if job.done:
         return job
-    one, reason = f"ClusterId == {job.id}", "by vine_sharedport manager remove"
+    one, reason = f"ClusterId == {job.id}", "by vine_sharedport manager stop"
     schedd = Schedd()
     schedd.act("remove", one, reason)
-    deadline = time.monotonic() + job.grace + 30.0
+    told = time.monotonic()
+    deadline = told + job.grace + 30.0
     forced = False
-    while (left := schedd.query(one, ["ClusterId"])) and wait:
+    while left := schedd.query(one, ["ClusterId"]):
+        if timeout is not None and time.monotonic() - told >= timeout:
+            break
         if time.monotonic() > deadline:
             if forced:
                 raise LaunchError(

@@ -103,7 +103,7 @@ class ManagerJob:
         if self.state == "held":
             lines.append(
                 f"next:    mend that and start it again by 'condor_release {self.id}', or "
-                f"give it up by 'vine_sharedport manager remove {self.name}'"
+                f"give it up by 'vine_sharedport manager stop {self.name}'"
             )
         lines.append(f"program: {self.program}")
         if self.starts > 1:

@@ -54,6 +54,7 @@ from vine_sharedport.pool._pool_status import (
     PoolStatus,
     clean_environment,
     count_ads,
+    count_jobs,
     log_tails,
     pool_status,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "PersonalPool",
     "PoolStatus",
     "command",
+    "count_jobs",
     "default_directory",
     "is_place",
     "is_running",
@@ -105,7 +107,7 @@ class PersonalPool:
             to which no HTCondor is named may find it.
 
     Raises:
-        PoolError: ``cpus`` or ``memory`` is nothing that a pool can offer.
+        SettingError: ``cpus`` or ``memory`` is nothing that a pool can offer.
     """
 
     def __init__(
@@ -122,14 +124,10 @@ class PersonalPool:
         self._temporary = directory is None
         if cpus is None:
             cpus = max(4, len(os.sched_getaffinity(0)))
-        try:
-            what = "cpus"
-            self._cpus = check_size(cpus, CPUS)
-            what = "memory"
-            self._memory = None if memory is None else check_size(memory, MEMORY)
-        except PoolError as error:
-            unit = " megabytes" if what == "memory" else ""
-            raise PoolError(f"{what}={error}{unit}; correct it, or leave {what} out") from None
+        self._cpus = check_size("cpus", cpus, CPUS)
+        self._memory = None
+        if memory is not None:
+            self._memory = check_size("memory", memory, MEMORY, " megabytes")
         self._extra = dict(config or {})
         self._detach = detach
         self._attached = False

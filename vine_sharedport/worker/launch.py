@@ -36,6 +36,7 @@ from vine_sharedport.link.dial import connect
 from vine_sharedport.link.relay import Relay, no_thread
 from vine_sharedport.link.run_file import secret_file_of
 from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.units import parse_seconds
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.program import find_program
@@ -48,7 +49,6 @@ __all__ = [
     "BadSettingError",
     "check_options",
     "parse_address",
-    "parse_seconds",
     "run_worker",
 ]
 
@@ -62,7 +62,6 @@ BAD_SETTINGS = 78
 NO_WORKER = 127
 
 _DEFAULT_LIMIT = 900.0  # vine_worker's own --connect-timeout
-_LONGEST_TIME = 99_999_999  # seconds; as in launcher.sh
 _LONGEST_ATTEMPT = 30.0
 _TIME_TO_CLEAN_UP = 10.0
 
@@ -313,26 +312,6 @@ def check_options(options: Sequence[str], line: Callable[..., str]) -> None:
 
 
 # ---- the time limit ----
-
-
-def parse_seconds(text: str) -> float:
-    """Return a length of time in seconds.
-
-    Args:
-        text: A whole number, with a unit s, m, h or d if it is not seconds. More than
-            three years are taken for that.
-
-    Raises:
-        ValueError: It is none.
-
-    Source: ``string_time_parse`` in cctools' ``stringtools.c``.
-    """
-    match = re.match(r"\s*\+?(\d+)\s*([smhd]?)\s*\Z", text, re.ASCII | re.IGNORECASE)
-    if match is None:
-        raise ValueError(f"{text!r} is no length of time; write seconds, or such as 10m or 2h")
-    factor = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2].lower()]
-    digits = match[1].lstrip("0")[:9]  # int() refuses thousands of them
-    return float(min(int(digits or "0") * factor, _LONGEST_TIME))
 
 
 def _time_limit(options: Sequence[str]) -> float:
