@@ -101,7 +101,7 @@ _HOME = {
 _SUBMODULES = {
     *("atomic_file", "cli", "environment", "errors", "events", "factory", "hook"),
     *("htcondor_shared_link", "installing", "link", "manager", "pool", "records"),
-    *("supervision", "wire", "work_queue", "worker"),
+    *("supervision", "units", "wire", "work_queue", "worker"),
 }
 
 __all__ = [
