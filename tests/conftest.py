@@ -17,18 +17,17 @@ from typing import Callable
 import pytest
 from hypothesis import settings
 
-from . import parallel
+from . import parallel, tiers
 
 # Stable on every machine: the same examples each time, and no verdict by the clock.
 settings.register_profile("stable", derandomize=True, deadline=None)
 settings.load_profile("stable")
 
-_REQUIRED = {tier for tier in os.environ.get("VINE_SHAREDPORT_REQUIRE", "").split(",") if tier}
-
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
     """Take what concerns the whole session from the modules beside this one."""
     pluginmanager.register(parallel)
+    pluginmanager.register(tiers)
 
 
 def _open_descriptors() -> dict[int, str]:
@@ -94,7 +93,7 @@ def kernel_says_another_uid() -> str | None:
 
 def missing_for_daemon_tests() -> str | None:
     """Return what keeps the daemon tests from running here; None if nothing does."""
-    if os.environ.get("VINE_SHAREDPORT_SANDBOX") == "proot" and "daemon" not in _REQUIRED:
+    if os.environ.get("VINE_SHAREDPORT_SANDBOX") == "proot" and "daemon" not in tiers.REQUIRED:
         return "proot would take hours for them; VINE_SHAREDPORT_REQUIRE=daemon runs them"
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     for program in ("condor_master", "vine_worker"):
@@ -134,7 +133,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if item.get_closest_marker("daemon"):
-            if "daemon" in _REQUIRED:
+            if "daemon" in tiers.REQUIRED:
                 item.add_marker(pytest.mark.usefixtures("_required_tier_is_missing"))
             else:
                 item.add_marker(pytest.mark.skip(reason=reason))
@@ -142,6 +141,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def _required_tier_is_missing() -> None:
-    pytest.fail(
-        f"VINE_SHAREDPORT_REQUIRE names daemon, but {missing_for_daemon_tests()}", pytrace=False
-    )
+    tiers.missing("daemon", str(missing_for_daemon_tests()))

@@ -19,6 +19,13 @@ FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
 SYSROOT = "/usr/aarch64-linux-gnu"  # Debian's libc6-arm64-cross
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of this directory in the tier of its name."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.shim)
+
+
 @pytest.fixture(scope="session")
 def compiler() -> str:
     """Return a C compiler for this machine."""

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-import pytest
-
 from vine_sharedport.errors import HandOffError
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.shim import RESERVED_HOST, RESERVED_PORT
 
+from .. import tiers
 from ..fake_shared_port import FakeSharedPort
 
 HERE = Path(__file__).parent
@@ -266,10 +265,8 @@ def has_ipv6() -> bool:
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip for want of something, or fail where VINE_SHAREDPORT_REQUIRE names ``shim``."""
-    if "shim" in os.environ.get("VINE_SHAREDPORT_REQUIRE", "").split(","):
-        pytest.fail(f"VINE_SHAREDPORT_REQUIRE names shim, but: {reason}", pytrace=False)
-    pytest.skip(reason)
+    """Skip for want of something, or fail where the tier is required."""
+    tiers.missing("shim", reason)
 
 
 def first_program(*names: str) -> str | None:
