@@ -111,7 +111,11 @@ def pool_with_second_schedd() -> Iterator[vine.PersonalPool]:
             **_SWIFT,
             "GRIDMANAGER_LOG": "$(LOG)/GridmanagerLog",
             "GRIDMANAGER_DEBUG": "D_FULLDEBUG",
+            # By default all of a user's are in /tmp.
             "C_GAHP_LOG": "$(LOG)/CGAHPLog",
+            "C_GAHP_LOCK": "$(LOCK)/CGAHPLock",
+            "C_GAHP_WORKER_THREAD_LOG": "$(LOG)/CGAHPWorkerLog",
+            "C_GAHP_WORKER_THREAD_LOCK": "$(LOCK)/CGAHPWorkerLock",
             # What FEATURE:AssignProjectName sets on an access point of the OSPool.
             "SCHEDD_CLASSAD_USER_MAP_NAMES": "ProjectMap",
             "CLASSAD_USER_MAPFILE_ProjectMap": f"{directory}/projects",

@@ -172,7 +172,7 @@ def test_signals_that_we_were_told_to_ignore_stay_ignored(
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
         process.terminate()
-        assert process.wait(10) == 9
+        assert process.wait(60) == 9
 
 
 def test_signal_that_comes_before_the_worker_is_kept_for_it(
