@@ -250,8 +250,8 @@ def check_secret(options: Options) -> None:
         return
     path = options.secret_file
     name, sock_id = options.manager_name, options.reference.sock_id
-    told = [x.secret_file for x in called(sock_id, running_managers(options.system))]
-    if path is not None and path in told:
+    told = called(sock_id, running_managers(options.system))
+    if path is not None and path in [manager.secret_file for manager in told]:
         return  # the manager would count the attempt as a client that has gone
     secret = None if path is None else read_secret_file(path)
     if not _is_refused(options.address, secret):
@@ -265,14 +265,13 @@ def check_secret(options: Options) -> None:
         if path is None
         else f"has another secret than the factory's file {path}"
     )
-    for manager in called(sock_id, running_managers(options.system)):
-        if manager.secret_file not in (None, path):
-            raise LaunchError(
-                f"{what}; its logs are in {manager.directory}:\n  {by_address(manager)}"
-            )
     if name and path is None:
         what += f"; there is no {_secret_of(name, options.system)}"
-    raise LaunchError(f"{what}; {OTHER_SECRET}")
+    step = OTHER_SECRET
+    for manager in told:
+        if manager.secret_file is not None:
+            step = f"give --secret-file with the manager's own:\n  {by_address(manager)}"
+    raise LaunchError(f"{what}; {step}")
 
 
 def _is_refused(address: str, secret: bytes | None) -> bool:

@@ -77,25 +77,7 @@ def called(name: str | None, managers: Iterable[Reference]) -> list[Reference]:
 
 def secret_file_of(sock_id: str) -> str | None:
     """Return the secret file of this user's manager on this host, or of its 'expose'."""
-    for manager in running_managers():
-        if manager.sock_id == sock_id:
-            return manager.secret_file
-    for pid in _own_processes():
-        # 'expose' has no run file; its porter is its child, with the sock id among its words.
-        if sock_id in _words_of(pid):
-            parent = _parent_of(pid)
-            words = _words_of(parent)
-            name = f"{sock_id}.secret"
-            for before, word in zip(words, words[1:]):
-                if before == "--secret-file":
-                    name = word
-            try:
-                path = os.path.join(os.readlink(f"/proc/{parent}/cwd"), name)
-            except OSError:
-                continue
-            if "expose" in words and os.access(path, os.R_OK):
-                return path
-    return None
+    return next((x.secret_file for x in running_managers() if x.sock_id == sock_id), None)
 
 
 def _own_processes() -> Iterator[int]:
@@ -117,22 +99,6 @@ def _open_files(pid: int) -> Iterator[str]:
         for fd in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):  # closed meanwhile
                 yield os.readlink(f"/proc/{pid}/fd/{fd}")
-
-
-def _words_of(pid: int) -> list[str]:
-    try:
-        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            return file.read().split("\0")
-    except OSError:
-        return []
-
-
-def _parent_of(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 def _time_of(path: str) -> float:

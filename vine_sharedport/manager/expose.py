@@ -6,10 +6,13 @@ import os
 import shlex
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.htcondor_shared_link import Link, relay_to
+from vine_sharedport.link.run_file import LOG_FILE, write_run_file
 from vine_sharedport.link.secret import make_secret_file, read_secret_file
 from vine_sharedport.link.user_files import reason_of
 from vine_sharedport.manager.settings import SharedPort
@@ -52,25 +55,25 @@ def expose(
     default = os.path.abspath(f"{sock_id}.secret")
     path = os.path.abspath(secret_file) if secret_file else default
     ours = settings.gate and path == default and not os.path.lexists(path)
-    try:
+    with ExitStack() as stack:
+        if ours:
+            stack.callback(Path(path).unlink, missing_ok=True)
         if settings.gate:
             make_secret_file(path, keep=True)
+        # By its log and the run file beside that, other commands of ours find it.
+        logs = stack.enter_context(TemporaryDirectory(prefix="vine-expose-"))
         link = relay_to(
             port,
             address=location.address,
             sock_id=sock_id,
             directory=location.socket_dir,
             ad_file=location.ad_file,
+            log_file=os.path.join(logs, LOG_FILE),
             secret_file=path if settings.gate else None,
         )
-        try:
-            yield link
-        finally:
-            link.close()
-    finally:
-        if ours:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+        stack.callback(link.close)
+        write_run_file(link.reference)
+        yield link
 
 
 def _check_secret_file(path: str) -> None:
