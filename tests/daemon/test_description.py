@@ -65,7 +65,7 @@ def _read_by_htcondor(text: str, command: str) -> list[str]:
 
 @given(
     st.lists(
-        st.lists(st.sampled_from(PIECES)).map("".join)
+        st.lists(st.sampled_from([*PIECES, *TEXTS])).map("".join)
         | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"))
     )
 )

@@ -226,7 +226,10 @@ def submitted(
     directory.mkdir(exist_ok=True)
     options.setdefault("timeout", 60)
     described = describe_workers(manager.shared_port.reference, str(directory), **options)
-    description = where.adapt(described, str(directory))
+    files: dict[str, str] = {}
+    description = where.adapt(described, str(directory), files)
+    for name, text in files.items():
+        (directory / name).write_text(text)
     write_package(str(directory / PACKAGE))
     schedd = locate(where.schedd)
     submit = htcondor2.Submit(description.format())

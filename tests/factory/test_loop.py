@@ -158,6 +158,14 @@ def test_variables_and_files_of_the_users_commands_are_added_to_ours(
     assert {worker, "/more"} <= {*job.inputs}
 
 
+@pytest.mark.parametrize("grid", ["batch slurm", "ce h"])
+def test_describing_writes_no_file(tmp_path: Path, worker: str, grid: str) -> None:
+    made = described(tmp_path / "none", worker, grid=grid)
+    assert {f"{tmp_path}/none/{name}" for name in made.files} <= {*made.job.inputs}
+    assert f"{ADDRESS}\n" in made.files.values()
+    assert not (tmp_path / "none").exists()
+
+
 def test_the_launcher_travels_into_an_image_named_by_a_command(
     tmp_path: Path, worker: str
 ) -> None:

@@ -82,13 +82,13 @@ def test_what_cannot_be_is_refused(arguments: dict[str, object], words: str) -> 
 
 def test_the_local_pools_description_stays_as_it_is(tmp_path: Path) -> None:
     for where in (Where(), Where(schedd="s"), Where(schedd="s", spool=True)):
-        assert where.adapt(described(), str(tmp_path)) == described()
+        assert where.adapt(described(), str(tmp_path), {}) == described()
 
 
 def test_another_schedd_is_told_in_remote_attributes(tmp_path: Path) -> None:
     where = Where(grid="condor s@h c")
     job = described(requirements="Arch == 7", allowed_job_duration="60")
-    adapted = where.adapt(job, str(tmp_path))
+    adapted = where.adapt(job, str(tmp_path), {})
     commands = adapted.commands
     assert commands["universe"] == "grid"
     assert commands["grid_resource"] == "condor s@h c"
@@ -104,7 +104,7 @@ def test_the_users_own_commands_win(tmp_path: Path) -> None:
     job = described(
         **{"+Remote_Requirements": "MINE", "grid_resource": "condor a b", "+xcount": "8"}
     )
-    commands = Where(grid="ce h").adapt(job, str(tmp_path)).commands
+    commands = Where(grid="ce h").adapt(job, str(tmp_path), {}).commands
     assert commands["my.remote_requirements"] == "MINE"
     assert commands["grid_resource"] == "condor a b"
     assert commands["my.xcount"] == "8"
@@ -113,7 +113,7 @@ def test_the_users_own_commands_win(tmp_path: Path) -> None:
 
 def test_a_ce_is_told_in_its_own_words(tmp_path: Path) -> None:
     job = described(batch_runtime="3600", batch_queue="long")
-    commands = Where(grid="ce h").adapt(job, str(tmp_path)).commands
+    commands = Where(grid="ce h").adapt(job, str(tmp_path), {}).commands
     assert commands["my.remote_xcount"] == "2"
     assert commands["my.remote_maxmemory"] == "500"
     assert commands["my.remote_batchruntime"] == "3600"
@@ -134,7 +134,7 @@ def test_a_container_travels_to_another_schedd(
     tmp_path: Path, image: str, told: str, sent: str
 ) -> None:
     job = Where(grid="condor s c").adapt(
-        described(universe="container", container_image=image), str(tmp_path)
+        described(universe="container", container_image=image), str(tmp_path), {}
     )
     assert job.commands["My.remote_ContainerImage"] == f'"{told}"'
     assert job.inputs[-1] == sent
@@ -143,7 +143,7 @@ def test_a_container_travels_to_another_schedd(
 
 def test_names_keep_the_users_spelling(tmp_path: Path) -> None:
     job = described(**{"+JobDurationCategory": '"Medium"'})
-    adapted = Where(grid="condor s c").adapt(job, str(tmp_path))
+    adapted = Where(grid="condor s c").adapt(job, str(tmp_path), {})
     assert '\n+JobDurationCategory = "Medium"\n' in adapted.format()
 
 
@@ -151,15 +151,17 @@ def test_names_keep_the_users_spelling(tmp_path: Path) -> None:
 def test_the_address_goes_as_a_file_where_blahp_would_change_it(
     tmp_path: Path, grid: str
 ) -> None:
-    job = Where(grid=grid).adapt(described(), str(tmp_path))
+    files: dict[str, str] = {}
+    job = Where(grid=grid).adapt(described(), str(tmp_path), files)
     assert ADDRESS not in job.format()
     assert job.inputs[-1] == f"{tmp_path}/{ADDRESS_FILE}"
-    assert (tmp_path / ADDRESS_FILE).read_text() == ADDRESS + "\n"
+    assert files == {ADDRESS_FILE: ADDRESS + "\n"}
+    assert not list(tmp_path.iterdir())
     assert job.environment == {"VINE_SHAREDPORT_SECRET_FILE": "s"}
 
 
 def test_a_batch_system_is_told_the_cores_and_the_worker_the_time(tmp_path: Path) -> None:
-    job = Where(grid="batch pbs").adapt(described(batch_runtime="7200"), str(tmp_path))
+    job = Where(grid="batch pbs").adapt(described(batch_runtime="7200"), str(tmp_path), {})
     assert job.commands["my.nodenumber"] == job.commands["my.smpgranularity"] == "2"
     assert job.arguments[-2:] == ("--wall-time", "6900")
     assert job.commands["batch_runtime"] == "7200"
@@ -171,12 +173,15 @@ def test_arguments_that_blahp_would_change_go_as_a_file(
     tmp_path: Path, grid: str, word: str
 ) -> None:
     arguments = ["vine_worker", "--feature", word, "--cores", "2"]
-    job = Where(grid=grid).adapt(described(*arguments), str(tmp_path))
+    files: dict[str, str] = {}
+    job = Where(grid=grid).adapt(described(*arguments), str(tmp_path), files)
     (name,) = job.arguments
     assert f"{tmp_path}/{name[1:]}" in job.inputs
-    assert (tmp_path / name[1:]).read_text() == "".join(f"{each}\n" for each in arguments)
-    Where(grid=grid).adapt(described(*arguments, "more"), str(tmp_path))
-    assert len(list(tmp_path.glob("*.arguments"))) == 2, "waiting jobs would get the new ones"
+    assert files[name[1:]] == "".join(f"{each}\n" for each in arguments)
+    Where(grid=grid).adapt(described(*arguments, "more"), str(tmp_path), files)
+    assert len([name for name in files if name.endswith(".arguments")]) == 2, (
+        "waiting jobs would get the new ones"
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,14 +202,14 @@ def test_what_a_place_cannot_do_is_said(
     tmp_path: Path, grid: str, commands: dict[str, str], words: str
 ) -> None:
     with pytest.raises(LaunchError) as raised:
-        Where(grid=grid).adapt(described(**commands), str(tmp_path))
+        Where(grid=grid).adapt(described(**commands), str(tmp_path), {})
     assert words in str(raised.value)
 
 
 def test_no_macro_of_an_argument_is_filled_in_for_a_batch_system(tmp_path: Path) -> None:
     job = described("w", "--cores", Verbatim("$$(Cpus)"))
     with pytest.raises(LaunchError, match=r"'\$\$\(Cpus\)' is a macro"):
-        Where(grid="batch slurm").adapt(job, str(tmp_path))
+        Where(grid="batch slurm").adapt(job, str(tmp_path), {})
 
 
 @pytest.mark.parametrize(
@@ -237,7 +242,7 @@ def test_each_preset_is_one_that_the_factory_takes() -> None:
 def test_the_ospool_preset_asks_for_what_the_ospool_wants(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path), {})
     monkeypatch.setattr(preset, "find_project", lambda: "Mine")
     loaded = load_preset("ospool")
     assert loaded.commands() == {
@@ -254,7 +259,7 @@ def test_the_ospool_preset_asks_for_what_the_ospool_wants(
 
 @pytest.fixture
 def own_presets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path), {})
     directory = user_directory()
     directory.mkdir(parents=True)
     return directory

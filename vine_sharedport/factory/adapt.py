@@ -112,7 +112,9 @@ def adapt_to_schedd(
     return job.with_defaults({f"My.remote_{name}": value for name, value in remote.items()})
 
 
-def adapt_to_ce(job: SubmitDescription, grid: str, directory: str) -> SubmitDescription:
+def adapt_to_ce(
+    job: SubmitDescription, grid: str, directory: str, files: dict[str, str]
+) -> SubmitDescription:
     """Tell a CE in its own words how much the job needs.
 
     A CE hands the job to its pool, or to its batch system by blahp, which one cannot tell.
@@ -133,10 +135,12 @@ def adapt_to_ce(job: SubmitDescription, grid: str, directory: str) -> SubmitDesc
         queue = job.commands["batch_queue"].strip('"')
         told["My.remote_queue"] = f'"{queue}"'
     job = job.without("batch_runtime", "batch_queue").with_defaults(told)
-    return _adapt_to_blahp(job, grid, directory)
+    return _adapt_to_blahp(job, grid, directory, files)
 
 
-def adapt_to_batch(job: SubmitDescription, grid: str, directory: str) -> SubmitDescription:
+def adapt_to_batch(
+    job: SubmitDescription, grid: str, directory: str, files: dict[str, str]
+) -> SubmitDescription:
     """Tell blahp what the job is.
 
     Source: ``INFNBatchJob::buildSubmitAd`` for what it is told at all; the scripts
@@ -158,7 +162,7 @@ def adapt_to_batch(job: SubmitDescription, grid: str, directory: str) -> SubmitD
         margin = min(int(runtime) // 10, 300)
         seconds = str(max(int(runtime) - margin, 1))
         job = replace(job, arguments=(*job.arguments, "--wall-time", seconds))
-    job = _adapt_to_blahp(job.without("requirements"), grid, directory)
+    job = _adapt_to_blahp(job.without("requirements"), grid, directory, files)
     for path in (*job.inputs, *map(job.commands.get, ("executable", "output", "error"))):
         if re.search(r"\s", path or ""):
             raise LaunchError(
@@ -168,15 +172,16 @@ def adapt_to_batch(job: SubmitDescription, grid: str, directory: str) -> SubmitD
     return job
 
 
-def _adapt_to_blahp(job: SubmitDescription, grid: str, directory: str) -> SubmitDescription:
+def _adapt_to_blahp(
+    job: SubmitDescription, grid: str, directory: str, files: dict[str, str]
+) -> SubmitDescription:
     """Keep from blahp what it would not bring unchanged to the job."""
     variables, inputs = dict(job.environment), job.inputs
     address = variables.pop(environment.ADDRESS, None)
     if address is not None:
         # It has an "&" in it.
+        files[ADDRESS_FILE] = f"{address}\n"
         inputs += (os.path.join(directory, ADDRESS_FILE),)
-        with open(inputs[-1], "w") as file:
-            file.write(address + "\n")
     for name, value in variables.items():
         changed = _BLAHP_CHANGES.search(value)
         if changed:
@@ -193,11 +198,10 @@ def _adapt_to_blahp(job: SubmitDescription, grid: str, directory: str) -> Submit
     arguments = job.arguments
     if not all(map(_PLAIN_ARGUMENT.fullmatch, arguments)):
         # blahp would change one of them: all go as a file.
-        content = "".join(f"{argument}\n" for argument in arguments).encode()
+        content = "".join(f"{argument}\n" for argument in arguments)
         # By its content: jobs that wait keep theirs when an option changes.
-        mark = hashlib.sha256(content).hexdigest()[:12]
-        inputs += (os.path.join(directory, f"worker-{mark}.arguments"),)
-        with open(inputs[-1], "wb") as file:
-            file.write(content)
-        arguments = (f"@{os.path.basename(inputs[-1])}",)
+        name = f"worker-{hashlib.sha256(content.encode()).hexdigest()[:12]}.arguments"
+        files[name] = content
+        inputs += (os.path.join(directory, name),)
+        arguments = (f"@{name}",)
     return replace(job, arguments=arguments, environment=variables, inputs=inputs)

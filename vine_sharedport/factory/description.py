@@ -171,7 +171,8 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
         # that is sent as "dirty": then it asks for it in an endless loop (seen with 23.9).
         own = given.get("periodic_remove")
         changes["periodic_remove"] = f"({own}) || ({unseen})" if own else unseen
-    return Description(where.adapt(job.with_commands(changes), directory), files, lease, where)
+    job = where.adapt(job.with_commands(changes), directory, files)
+    return Description(job, files, lease, where)
 
 
 def _user_commands(options: Options, preset: Preset | None) -> Commands:

@@ -8,7 +8,6 @@ import fcntl
 import functools
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -252,8 +251,4 @@ def _check_writable(name: str, path: str) -> None:
 
 def describe_now(options: Options, directory: str, factory: str) -> str:
     """Return what would be submitted; makes no directory."""
-    with contextlib.ExitStack() as stack:
-        # A place for batch systems wants to write a file there.
-        if options.grid and not os.path.isdir(directory):
-            directory = stack.enter_context(tempfile.TemporaryDirectory())
-        return describe(options, directory, factory=factory, now=time.time()).job.format()
+    return describe(options, directory, factory=factory, now=time.time()).job.format()

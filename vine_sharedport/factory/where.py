@@ -124,12 +124,15 @@ class Where:
             return f"not yet handed over to {self.grid_resource!r}"
         return None
 
-    def adapt(self, job: SubmitDescription, directory: str) -> SubmitDescription:
+    def adapt(
+        self, job: SubmitDescription, directory: str, files: dict[str, str]
+    ) -> SubmitDescription:
         """Return a worker's submit description for this place.
 
         Args:
             job: What ``describe_workers`` made, for the local pool.
-            directory: The jobs' own; gets one more file for ``batch``.
+            directory: The jobs' own; nothing is written there.
+            files: Gets those that have to be there, too: name and content.
 
         Raises:
             LaunchError: A command in it cannot be had there; the message tells what can.
@@ -143,10 +146,10 @@ class Where:
                     f"container_image is {image!r}, but {self.grid!r} starts no containers; "
                     "start it with wrapper, or do without"
                 )
-            job = adapt_to_batch(job, self.grid, directory)
+            job = adapt_to_batch(job, self.grid, directory, files)
         else:
             if self.kind == "ce":
-                job = adapt_to_ce(job, self.grid, directory)
+                job = adapt_to_ce(job, self.grid, directory, files)
             job = adapt_to_schedd(job, image, ce=self.kind == "ce")
         return job.with_defaults({"grid_resource": self.grid_resource or ""})
 
