@@ -19,17 +19,22 @@ from typing import Any, NoReturn, TypeVar
 
 from vine_sharedport.errors import SettingError, SharedPortError
 
-__all__ = ["SCHEMA", "decode", "encode", "read", "read_values"]
+__all__ = ["SCHEMA", "as_dict", "decode", "encode", "read", "read_values"]
 
 SCHEMA = 1
-"""What ``schema`` is in every JSON object that we write."""
+"""What ``schema`` is in every JSON object that we write; events have it, too."""
 
 _T = TypeVar("_T")
 
 
 def encode(record: Any) -> str:
     """Return a record as JSON text, with its schema."""
-    return json.dumps({"schema": SCHEMA, **_plain(record)}, indent=1) + "\n"
+    return json.dumps(as_dict(record), indent=1) + "\n"
+
+
+def as_dict(record: Any) -> dict[str, Any]:
+    """Return a record, or an object's values, for ``json.dumps``, with the schema."""
+    return {"schema": SCHEMA, **_plain(record)}
 
 
 def _plain(value: Any) -> Any:
@@ -66,7 +71,8 @@ def decode(
     """
     try:
         if isinstance(values, dict) and values.get("schema", SCHEMA) is not SCHEMA:
-            _refuse("schema", values["schema"], f"{SCHEMA}, as this version writes it")
+            later = "; a later version of vine_sharedport has written it, use that"
+            _refuse("schema", values["schema"], f"{SCHEMA}{later}")
         found: _T = _record(kind, values, "", refuse_unknown)
         return found
     except _Mismatch as mismatch:

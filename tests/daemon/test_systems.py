@@ -322,7 +322,9 @@ def test_expose_gives_any_manager_a_sock_id(system: System, tmp_path: Path) -> N
     ) as process:  # fmt: skip
         assert process.stdout is not None
         try:
-            link = _Known(**json.loads(process.stdout.readline()))
+            told = json.loads(process.stdout.readline())
+            assert told.pop("schema") == 1
+            link = _Known(**told)
             with helpers.relay_worker(link, worker=system.worker):
                 assert _run(system, manager) == ["0", "1", "2"]
             process.send_signal(signal.SIGINT)

@@ -69,6 +69,7 @@ def test_json_brings_back_what_was_written() -> None:
 def test_json_has_the_names_that_programs_rely_on() -> None:
     values = SNAPSHOT.as_dict()
     assert list(values) == [
+        "schema",
         "time", "factory", "pid", "state", "message", "directory", "manager", "min_workers",
         "max_workers", "needed", "submitted", "workers", "jobs", "problems",
         "started", "each", "phase", "events",

@@ -151,6 +151,7 @@ def test_json_has_the_same_for_programs(fake: FakeSharedPort, short_directory: P
         result = run("--json", address)
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
+    assert told["schema"] == 1
     assert (told["works"], told["error"], told["address"]) == (True, None, address)
     (candidate,) = told["candidates"]
     assert (candidate["number"], candidate["host"], candidate["source"]) == (

@@ -85,6 +85,7 @@ def test_the_exit_status_and_the_json_object_tell_a_usable_one(
     assert capsys.readouterr().out.startswith("usable: ")
     assert cli.main(["doctor", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
+        "schema": 1,
         "status": "usable",
         "address": ADDRESS,
         "socket_dir": "/run/lock/condor/daemon_sock",
@@ -105,7 +106,7 @@ def test_the_exit_status_and_the_json_object_tell_what_is_wrong(
     )
     assert cli.main(["doctor", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["status"] == "not usable"
+    assert found["status"] == "not-usable"
     assert found["problem"].startswith("no HTCondor configuration found")
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from functools import partial
 
-from vine_sharedport import environment
+from vine_sharedport import environment, records
 from vine_sharedport.cli.common import (
     Subparsers,
     add_json,
@@ -95,7 +95,7 @@ def _connect(options: argparse.Namespace) -> int:
     except EndpointError as error:
         options.parser.error(f"the address {options.address} is no manager's: {error}")
     if options.json:
-        print(json.dumps(found.as_dict()))
+        print(json.dumps(records.as_dict(found.as_dict())))
         return found.exit_status
     print(found.explained() if options.explain else found)
     if isinstance(found.error, WrongSecretError):

@@ -8,6 +8,7 @@ import logging
 import signal
 import time
 
+from vine_sharedport import records
 from vine_sharedport.cli.common import (
     Subparsers,
     add_json,
@@ -62,7 +63,7 @@ def _expose(options: argparse.Namespace) -> int:
     with expose(options.port, settings, secret_file=options.secret_file) as link:
         if options.json:
             report = {"address": str(link.address), "secret_file": link.secret_file}
-            print(json.dumps(report), flush=True)
+            print(json.dumps(records.as_dict(report)), flush=True)
         else:
             print(f"Port {options.port} is served as {link.address}")
             print(f"Workers: {link.worker_command}", flush=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
 
+from vine_sharedport import records
 from vine_sharedport.cli.common import Subparsers, add_json, size
 from vine_sharedport.errors import ExitStatus
 
@@ -83,7 +83,7 @@ def _status(options: argparse.Namespace) -> int:
 
     status = personal.pool_status(_directory(options))
     if options.json:
-        print(json.dumps(dataclasses.asdict(status)))
+        print(json.dumps(records.as_dict(status)))
     else:
         print(status)
         if not status.running:

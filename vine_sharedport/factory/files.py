@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import hmac
-import json
 import os
 import re
 import shlex
@@ -277,8 +276,7 @@ def write_status(directory: str, snapshot: Snapshot) -> None:
     Raises:
         LaunchError: It cannot be written.
     """
-    text = json.dumps(snapshot.as_dict(), indent=1) + "\n"
-    write_file(os.path.join(directory, STATUS), text)
+    write_file(os.path.join(directory, STATUS), records.encode(snapshot))
 
 
 def read_status(directory: str) -> Snapshot:

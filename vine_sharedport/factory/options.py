@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import LaunchError, OptionError, SettingError
 from vine_sharedport.factory.values import (
@@ -391,7 +392,7 @@ def contradiction(options: Options, *, is_given: bool = False) -> tuple[str, str
 
 def format_config(options: Options) -> str:
     """Return the JSON text of all options that differ from the defaults."""
-    changed = {}
+    changed: dict[str, Any] = {"schema": records.SCHEMA}
     for option in dataclasses.fields(options):
         value = getattr(options, option.name)
         if value != option.default:
@@ -423,6 +424,11 @@ def parse_config(text: str, *, base: Options | None = None, running: bool = Fals
         raise LaunchError(
             f"the factory's configuration is a {type(values).__name__}; wanted is a JSON "
             'object such as {"max-workers": 10}'
+        )
+    if values.pop("schema", records.SCHEMA) != records.SCHEMA:
+        raise SettingError(
+            f"the factory's configuration has another schema than {records.SCHEMA}, which this "
+            "version reads: it was written by a later version of vine_sharedport; use that"
         )
     return Options.make(values, base=base, running=running)
 

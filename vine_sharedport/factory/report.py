@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import re
 import time
@@ -220,7 +219,7 @@ class Snapshot:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``json.dumps``."""
-        return dataclasses.asdict(self)
+        return records.as_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Snapshot:

@@ -7,6 +7,7 @@ porter's log beside that. The file tells where the secret is, not the secret.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 
@@ -24,6 +25,8 @@ __all__ = [
     "secret_file_of",
     "write_run_file",
 ]
+
+log = logging.getLogger(__name__)
 
 RUN_FILE = "shared_port.json"
 """Its name."""
@@ -45,7 +48,10 @@ def read_run_file(path: str) -> Reference | None:
     """
     try:
         return Reference.of(records.read(Reference, path, private=True))
-    except (OSError, SharedPortError):
+    except OSError:
+        return None
+    except SharedPortError as error:
+        log.warning("cannot use %s, which tells of a manager: %s", path, error)
         return None
 
 

@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
 import select
@@ -122,7 +121,10 @@ def read_state(directory: str) -> dict[str, Any]:
     """Return what the pool's starter and guardian noted down, ``{}`` without a pool."""
     try:
         notes = records.read(_Notes, os.path.join(directory, STATE_FILE))
-    except (OSError, SettingError):
+    except OSError:
+        return {}
+    except SettingError as error:
+        log.warning("cannot use the notes of the pool in %s: %s", directory, error)
         return {}
     # Those two are noted only when they have started.
     return {n: v for n, v in vars(notes).items() if v or n not in ("guardian", "master")}
@@ -130,9 +132,7 @@ def read_state(directory: str) -> dict[str, Any]:
 
 def write_state(directory: str, state: dict[str, Any]) -> None:
     """Replace the notes in one step."""
-    write_atomically(
-        os.path.join(directory, STATE_FILE), json.dumps({"schema": records.SCHEMA, **state})
-    )
+    write_atomically(os.path.join(directory, STATE_FILE), records.encode(state))
 
 
 def noted_process(state: dict[str, Any], name: str) -> Process | None:

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from vine_sharedport import records
 from vine_sharedport.errors import DiscoveryError, EndpointError, SharedPortError, Verdict
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.endpoint import Endpoint
@@ -58,12 +59,13 @@ class Checked:
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         found = self.location
-        return {
-            "status": "usable" if self.usable else "not usable",
+        values = {
+            "status": "usable" if self.usable else "not-usable",
             "address": None if found is None else str(found.address),
             "socket_dir": None if found is None else found.socket_dir,
             "problem": self.problem,
         }
+        return records.as_dict(values)
 
 
 def check_shared_port(*, timeout: float = 10.0) -> Checked:

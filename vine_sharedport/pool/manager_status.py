@@ -6,9 +6,10 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from vine_sharedport import records
 from vine_sharedport.pool.manager_description import GRACE, decode_program
 
 __all__ = ["ATTRIBUTES", "ManagerJob", "read_job"]
@@ -87,7 +88,7 @@ class ManagerJob:
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON, with its last words if it has failed or is held."""
         lines = self.last_lines()[1] if self.failed or self.state == "held" else []
-        return {**asdict(self), "last_lines": lines}
+        return {**records.as_dict(self), "last_lines": lines}
 
     def __str__(self) -> str:
         """Return it in a few lines, for a terminal."""
