@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Verdict,
         WrongSecretError,
     )
+    from vine_sharedport.factory.phase import Phase
     from vine_sharedport.factory.report import (
         JobReport,
         ManagerReport,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         connect,
     )
     from vine_sharedport.link.candidates import Candidate
+    from vine_sharedport.link.counters import Refusal
     from vine_sharedport.link.race import DialEvent
     from vine_sharedport.link.reference import Reference
     from vine_sharedport.manager.settings import SharedPort
@@ -81,9 +83,11 @@ _HOME = {
             "OptionError PoolError ScheddError SettingError SharedPortError "
             "SinfulError Verdict WrongSecretError"
         ),
+        "factory.phase": "Phase",
         "factory.report": "JobReport ManagerReport Problem Snapshot WorkerCounts WorkerSize",
         "htcondor_shared_link": "Counts Endpoint Limits Link attach connect",
         "link.candidates": "Candidate",
+        "link.counters": "Refusal",
         "link.race": "DialEvent",
         "link.reference": "Reference",
         "manager.settings": "SharedPort",
@@ -132,10 +136,12 @@ __all__ = [
     "NoStatusError",
     "OptionError",
     "PersonalPool",
+    "Phase",
     "PoolError",
     "PoolStatus",
     "Problem",
     "Reference",
+    "Refusal",
     "ScheddError",
     "SettingError",
     "SharedPort",

@@ -396,7 +396,11 @@ def test_a_file_is_for_its_owner_alone_and_replaced_whole(tmp_path: Path) -> Non
     write_config(str(path), made(max_workers=8, env={"TOKEN": "x"}))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read_config(str(path)).max_workers == 8
-    assert json.loads(path.read_text()) == {"schema": 1, "max-workers": 8, "env": {"TOKEN": "x"}}
+    assert json.loads(path.read_text()) == {
+        "schema": 1,
+        "max-workers": 8,
+        "env": {"TOKEN": "x"},
+    }
     assert os.listdir(tmp_path) == ["config.json"]
 
 

@@ -131,22 +131,24 @@ def limit_reached(needed: int, options: Options, counts: Counts) -> Told:
     have = counts.own + counts.others
     if have >= wanted:
         if counts.held and have - counts.held < wanted:
-            return Phase.JOBS_HELD.told(
-                f"{counts.held} held jobs stand for workers that are needed"
+            return Told(
+                Phase.JOBS_HELD, f"{counts.held} held jobs stand for workers that are needed"
             )
         if needed > options.max_workers:
             if counts.others:
-                return Phase.MAX_WORKERS.told(
-                    f"max_workers is reached, with {counts.others} workers of others"
+                return Told(
+                    Phase.MAX_WORKERS,
+                    f"max_workers is reached, with {counts.others} workers of others",
                 )
-            return Phase.MAX_WORKERS.told()
-        return Phase.ENOUGH.told()
+            return Told(Phase.MAX_WORKERS)
+        return Told(Phase.ENOUGH)
     if options.max_idle is not None and counts.idle >= options.max_idle:
-        return Phase.MAX_IDLE.told(
-            f"max_idle={options.max_idle} jobs wait for a machine already"
+        return Told(
+            Phase.MAX_IDLE, f"max_idle={options.max_idle} jobs wait for a machine already"
         )
-    return Phase.WORKERS_PER_CYCLE.told(
-        f"workers_per_cycle={options.workers_per_cycle} are on their way already"
+    return Told(
+        Phase.WORKERS_PER_CYCLE,
+        f"workers_per_cycle={options.workers_per_cycle} are on their way already",
     )
 
 

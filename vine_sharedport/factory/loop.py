@@ -124,7 +124,7 @@ class Loop:
         self._elsewhere = place_elsewhere(kept, where)
         self._elsewhere_problem: Problem | None = None
         self._needed = 0
-        self._now = Phase.STARTING.told()
+        self._now = Told(Phase.STARTING)
         self._told: Any = None
         self._write_error = ""
         self._where_looked = ""  # for the manager's name
@@ -132,7 +132,7 @@ class Loop:
             self._where_looked = f" in or below {os.getcwd()}"
         if not self.options.address:
             text = Phase.CONFIGURATION.text
-            self.stop(Phase.CONFIGURATION.told(f"{text}: {self._live.error}"))
+            self.stop(Told(Phase.CONFIGURATION, f"{text}: {self._live.error}"))
 
     def _place_of_jobs(self, kept: Place | None) -> Place:
         """Return where the jobs are: as they would be submitted, or else as they were.
@@ -189,7 +189,7 @@ class Loop:
                 self.directory, self.id, self._elsewhere, self._place
             )
         if ending:
-            self._now = self._stop or Phase.LEFT_JOBS.told()
+            self._now = self._stop or Told(Phase.LEFT_JOBS)
         elif self._stop is not None:
             self._now = self._stop
         else:
@@ -262,22 +262,23 @@ class Loop:
         """Submit what is wanted; return what there is to say about it."""
         view = self._view
         if not self._live.are_known:
-            return Phase.NO_OPTIONS.told()
+            return Told(Phase.NO_OPTIONS)
         if view.answered is None:
             name = self.options.manager_name
             if name is not None and view.gone_since is not None:
-                return Phase.WAITING_FOR_MANAGER.told(
-                    f"waiting for a manager called {name!r} to be started{self._where_looked}"
+                return Told(
+                    Phase.WAITING_FOR_MANAGER,
+                    f"waiting for a manager called {name!r} to be started{self._where_looked}",
                 )
             why = f": {view.error}" if view.error is not None else ""
-            return Phase.WAITING_FOR_ANSWER.told(Phase.WAITING_FOR_ANSWER.text + why)
+            return Told(Phase.WAITING_FOR_ANSWER, Phase.WAITING_FOR_ANSWER.text + why)
         if view.gone_since is not None:
-            return Phase.MANAGER_GONE.told()
+            return Told(Phase.MANAGER_GONE)
         if now - view.answered > _STALE_AFTER:
-            return Phase.BUSY_MANAGER.told()
+            return Told(Phase.BUSY_MANAGER)
         assert view.status is not None
         if now < self._settled:
-            return Phase.SETTLING.told()
+            return Told(Phase.SETTLING)
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
         replacing = self._replace_outdated()
@@ -286,16 +287,17 @@ class Loop:
         brake = self._account.brake
         pause = brake.pause(now)
         if pause > 0:
-            return Phase.WORKERS_FAIL.told(
-                f"workers fail one after the other: the next one in {pause:.0f} s"
+            return Told(
+                Phase.WORKERS_FAIL,
+                f"workers fail one after the other: the next one in {pause:.0f} s",
             )
         with files.manager_lock(self._manager, self.options.secret_file) as mine:
             if not mine:
                 self._watch.news.set()  # soon again
-                return Phase.OTHER_FACTORY.told()
+                return Told(Phase.OTHER_FACTORY)
             # Now nobody else's submission can come between.
             if not self._queue.ask():
-                return Phase.NO_SCHEDD.told()
+                return Told(Phase.NO_SCHEDD)
             count = brake.at_most(plan(needed, self.options, self._counts()))
             if count == 0:
                 return self._why_none(needed)
@@ -311,18 +313,18 @@ class Loop:
                 self._package_written = True
         except (SharedPortError, OSError) as error:
             self._submit_error = str(error)
-            return Phase.NO_DESCRIPTION.told()
+            return Told(Phase.NO_DESCRIPTION)
         try:
             cluster = self._queue.submit(description, count)
         except LaunchError as error:
             log.warning("%s", error)
             self._submit_error = str(error)
-            return Phase.NOT_TAKEN.told()
+            return Told(Phase.NOT_TAKEN)
         self._submit_error = None
         self._renewal.note(cluster, self.options, description, self._queue.table)
         submitted = Submitted(count, cluster)
         journal.tell(submitted)
-        return Phase.SUBMITTED.told(str(submitted))
+        return Told(Phase.SUBMITTED, str(submitted))
 
     def _describe(self) -> Description:
         """Return what to submit; made anew when options change, and for the lease's sake."""
@@ -339,21 +341,24 @@ class Loop:
     def _why_none(self, needed: int) -> Told:
         why = limit_reached(needed, self.options, self._counts())
         if self._view.error is not None:
-            return Phase.BUSY_MANAGER.told(
-                f"the manager does not answer; by what it said last, {why.message}"
+            return Told(
+                Phase.BUSY_MANAGER,
+                f"the manager does not answer; by what it said last, {why.message}",
             )
         if self._fit.problem is not None:
-            return Phase.NO_MACHINE.told(
-                f"{len(self._fit.problem.jobs)} jobs wait, and no machine is large enough"
+            return Told(
+                Phase.NO_MACHINE,
+                f"{len(self._fit.problem.jobs)} jobs wait, and no machine is large enough",
             )
         since = time.time() - _LONG_IDLE
         waiting = [j for j in self._queue.table if j.state == "idle" and j.since < since]
         if not waiting or not self._queue.tells_host:
             return why
-        look = f"condor_q{self._queue.tool_options} -better-analyze {waiting[0].id}"
-        return Phase.WAITING_FOR_MACHINES.told(
+        first, options = waiting[0].id, self._queue.tool_options
+        return Told(
+            Phase.WAITING_FOR_MACHINES,
             f"{why.message}; {len(waiting)} jobs have waited for a machine for more than a "
-            f"minute: {look} tells why"
+            f"minute: condor_q{options} -better-analyze {first} tells why",
         )
 
     def _counts(self, *, doubt: bool = False) -> Counts:
@@ -403,8 +408,9 @@ class Loop:
         try:
             jobs = self._renewal.outdated(self._queue.table, self.options, self._describe)
         except SharedPortError as error:
-            return Phase.NO_DESCRIPTION.told(
-                f"jobs wait with earlier options, and new ones cannot be described: {error}"
+            return Told(
+                Phase.NO_DESCRIPTION,
+                f"jobs wait with earlier options, and new ones cannot be described: {error}",
             )
         if not jobs:
             return None
@@ -413,8 +419,9 @@ class Loop:
         ):
             self._renewal.note_replaced()
             self._watch.news.set()  # soon again
-        return Phase.REPLACING.told(
-            f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute"
+        return Told(
+            Phase.REPLACING,
+            f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute",
         )
 
     # --- waiting and ending
@@ -445,7 +452,7 @@ class Loop:
         if self._stop is not None:
             return self._stop
         if self._owner is not None and not is_alive(self._owner):
-            return Phase.PROGRAM_ENDED.told()
+            return Told(Phase.PROGRAM_ENDED)
         now = time.monotonic()
         view = self._watch.view
         patience = _GONE_AFTER if self._owner is None else _GONE_AFTER_WITH_OWNER
@@ -453,14 +460,15 @@ class Loop:
         known = view.answered is not None or any(job.left for job in self._queue.table)
         if known and view.gone_since is not None and now - view.gone_since > patience:
             log.info("%s", view.error)
-            return Phase.MANAGER_ENDED.told(
-                f"the manager has ended: nobody has answered for it for {patience:g} s"
+            return Told(
+                Phase.MANAGER_ENDED,
+                f"the manager has ended: nobody has answered for it for {patience:g} s",
             )
         limit = self.options.factory_timeout
         last = view.answered if view.answered is not None else self._began
         if limit and view.error is not None and now - last > limit:
-            return Phase.NO_MANAGER.told(
-                f"no manager for {limit} s (factory_timeout): {view.error}"
+            return Told(
+                Phase.NO_MANAGER, f"no manager for {limit} s (factory_timeout): {view.error}"
             )
         return None
 
@@ -471,12 +479,12 @@ class Loop:
         removal = Removal(self._queue, reason)
         while not removal.is_over:
             self._account.note(self._queue.take_changed())
-            self._now = phase.told(f"{reason}; removing the jobs")
+            self._now = Told(phase, f"{reason}; removing the jobs")
             self._tell("ending")
             removal.go_on()
         self._queue.follow()
         self._account.note(self._queue.take_changed())
-        self._now = phase.told(f"{reason}; {removal.remark}" if removal.remark else reason)
+        self._now = Told(phase, f"{reason}; {removal.remark}" if removal.remark else reason)
         if removal.is_done and not removal.remark:
             Place.forget(self.directory)
         self._tell("ended")

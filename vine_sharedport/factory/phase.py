@@ -48,10 +48,6 @@ class Phase(Slug):
     LEFT_JOBS = "left-jobs", "told to remove the jobs that are left"
     KILLED = "killed", "the factory's process is gone, its jobs may be there"
 
-    def told(self, message: str | None = None) -> Told:
-        """Return it with what there is to say; by default its text."""
-        return Told(self, message or self.text)
-
 
 @dataclass(frozen=True)
 class Told:
@@ -59,8 +55,11 @@ class Told:
 
     Attributes:
         phase: For programs.
-        message: For people.
+        message: For people; by default the phase's text.
     """
 
     phase: Phase
-    message: str
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", self.message or self.phase.text)

@@ -95,7 +95,7 @@ def _reason(number: int) -> Told:
     """Return why a factory ends that was told so by a signal."""
     told = signal.Signals(number)
     phase = _REASONS.get(told)
-    return phase.told() if phase else Phase.SIGNAL.told(f"told to end by {told.name}")
+    return Told(phase) if phase else Told(Phase.SIGNAL, f"told to end by {told.name}")
 
 
 class _Left(BaseException):
