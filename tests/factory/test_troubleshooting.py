@@ -1,38 +1,115 @@
-"""The troubleshooting page has headings for messages that there are."""
+"""The troubleshooting page has a heading for each code, and its headings are messages."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from vine_sharedport.errors import Verdict
+from vine_sharedport.factory.phase import Phase
+from vine_sharedport.link.counters import Refusal
+
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "vine_sharedport"
+HEADING = re.compile(r"^### ((?:`[a-z_-]+`, )*`[a-z_-]+`: )?(.*)$", re.MULTILINE)
+
+
+def sections() -> list[str]:
+    return (ROOT / "docs" / "troubleshooting.md").read_text().split("\n## ")
+
+
+def headings(text: str) -> list[tuple[list[str], str]]:
+    """Return the codes and the text of each heading."""
+    found = HEADING.finditer(text)
+    return [(re.findall("`(.+?)`", match[1] or ""), match[2]) for match in found]
+
+
+def nodes() -> Iterator[ast.AST]:
+    for path in PACKAGE.rglob("*.py"):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
+def constants(values: Iterable[ast.AST | None]) -> set[str]:
+    found = (value.value for value in values if isinstance(value, ast.Constant))
+    return {value for value in found if isinstance(value, str)}
+
+
+def classes_codes() -> set[str]:
+    """Return ``code`` of each class: of errors and of events."""
+    found = set()
+    for node in nodes():
+        for line in node.body if isinstance(node, ast.ClassDef) else ():
+            names = line.targets if isinstance(line, ast.Assign) else ()
+            if isinstance(line, ast.AnnAssign):
+                names = [line.target]
+            # Several may be set in one line.
+            pairs = [
+                pair
+                for name in names
+                for pair in (
+                    zip(name.elts, line.value.elts)
+                    if isinstance(name, ast.Tuple)
+                    else [(name, line.value)]
+                )
+            ]
+            found |= constants(value for name, value in pairs if ast.unparse(name) == "code")
+    return found
+
+
+def causes() -> set[str]:
+    """Return the causes of problems in a factory's status."""
+    calls = (
+        node
+        for node in nodes()
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Cause", "Problem")
+    )
+    return constants(call.args[0] for call in calls)
+
+
+def codes() -> set[str]:
+    """Return every code that a program may get from us."""
+    members = {str(member.value) for each in (Verdict, Refusal, Phase) for member in each}
+    return {*classes_codes(), *members, *causes()}
+
+
+def test_each_code_has_a_heading_and_each_heading_a_code() -> None:
+    found = [heading for section in sections() for heading in headings(section)]
+    assert [text for named, text in found if not named] == []
+    known = codes()
+    assert len(known) > 80
+    told = {code for named, _ in found for code in named}
+    assert sorted(told - known) == [], "headings with codes that there are not"
+    assert sorted(known - told) == [], "codes without a heading"
 
 
 def said() -> str:
     """Return every text of the package, with what is filled in left open."""
     found = []
-    for path in (ROOT / "vine_sharedport").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                parts = (p.value if isinstance(p, ast.Constant) else "…" for p in node.values)
-                found.append("".join(map(str, parts)))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found.append(re.sub(r"%[sdg]", "…", node.value))
+    for node in nodes():
+        if isinstance(node, ast.JoinedStr):
+            parts = (p.value if isinstance(p, ast.Constant) else "…" for p in node.values)
+            found.append("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(re.sub(r"%[sdg]|\{\w+\}", "…", node.value))
     return "\n".join(found)
 
 
 def test_each_heading_of_the_factory_and_of_manager_jobs_is_a_message() -> None:
-    page = (ROOT / "docs" / "troubleshooting.md").read_text()
-    sections = [
-        s for s in page.split("\n## ") if s.startswith(("When a f", "While a f", "When a m"))
+    ours = [
+        s
+        for s in sections()
+        if s.startswith(("When a f", "While a f", "When jobs", "When a m"))
     ]
-    assert len(sections) == 3
+    assert len(ours) == 4
     texts = said()
-    headings = [
-        h for section in sections for h in re.findall(r"^### (.*)", section, re.MULTILINE)
+    messages = [
+        re.sub(r"^`.*`: ", "", line)
+        for section in ours
+        for line in re.findall(r"^####? (.*)", section, re.MULTILINE)
     ]
-    assert len(headings) > 25
-    for heading in headings:
-        for part in re.split(r"…|, ", heading):
-            assert part.strip(" ,;:") in texts, heading
+    assert len(messages) > 25
+    for message in messages:
+        for part in re.split(r"…|, ", message):
+            assert part.strip(" ,;:") in texts, message
