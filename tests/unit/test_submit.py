@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, SinfulError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.submit import describe_workers
@@ -75,7 +75,7 @@ def test_without_the_shim_the_relay_alone_travels(
 
 
 def test_an_address_without_a_port_is_refused() -> None:
-    with pytest.raises(LaunchError, match="names no port to connect to"):
+    with pytest.raises(SinfulError, match="names no port to connect to"):
         Reference.of("<192.0.2.7:0?sock=vine_42>")
 
 

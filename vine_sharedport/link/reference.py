@@ -6,14 +6,33 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vine_sharedport.errors import SettingError
+from vine_sharedport.errors import EndpointError, SettingError, SinfulError
 from vine_sharedport.link.candidates import plan
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["Reference"]
+__all__ = ["Reference", "check_address"]
 
 _WORKERS = {"taskvine": "vine_worker", "work_queue": "work_queue_worker"}
+
+
+def check_address(address: Sinful, private_network: str | None = None) -> None:
+    """Refuse an address that leads to no manager, from a network.
+
+    Raises:
+        SinfulError: It names no manager, or nothing to connect to.
+    """
+    if address.sock is None:
+        raise SinfulError(f"the address {address} names no manager: it has no sock= parameter")
+    try:
+        check_sock_id(address.sock)
+    except EndpointError as error:
+        raise SinfulError(f"the address {address} is no manager's: {error}") from error
+    if not plan(address, private_network=private_network):
+        raise SinfulError(
+            f"the address {address} names no port to connect to; take the one that "
+            "manager.shared_port.address tells"
+        )
 
 
 @dataclass(frozen=True)
@@ -69,9 +88,8 @@ class Reference:
             password_file: The same.
 
         Raises:
-            SettingError: It has no shared port, or the address names no manager or no port.
-            SinfulError: The text is no address.
-            EndpointError: The address's sock id is none.
+            SettingError: It has no shared port.
+            SinfulError: The address is none, or leads to no manager.
         """
         if isinstance(manager, str):
             manager = Sinful.parse(manager)
@@ -85,17 +103,7 @@ class Reference:
                 "vine.Manager(shared_port=True). For workers that come by TCP use "
                 "ndcctools.taskvine.Factory"
             )
-        address = manager.address
-        if address.sock is None:
-            raise SettingError(
-                f"the address {address} names no manager: it has no sock= parameter"
-            )
-        check_sock_id(address.sock)
-        if not plan(address, private_network=address.private_network):
-            raise SettingError(
-                f"the address {address} names no port to connect to; take the one that "
-                "manager.shared_port.address tells"
-            )
+        check_address(manager.address, manager.address.private_network)
         return replace(
             manager,
             secret_file=os.path.abspath(secret_file) if secret_file else manager.secret_file,

@@ -14,9 +14,9 @@ from io import BytesIO
 import vine_sharedport
 from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import LaunchError, SinfulError
+from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.worker import shim
-from vine_sharedport.worker.launch import parse_address
 from vine_sharedport.worker.program import find_program
 
 __all__ = [
@@ -86,7 +86,7 @@ def write_bundle(
         LaunchError: The worker is not there, or the directory is somebody else's or has
             other things in it.
     """
-    sinful = parse_address(address)
+    sinful = Reference.of(address).address
     directory = os.path.abspath(directory)
     odd = sorted(set(directory) & set("'\"\\,\n\r"))
     if odd:  # vine_factory, HTCondor or both take it for something else
@@ -145,7 +145,7 @@ def _check_directory(directory: str, names: Collection[str]) -> None:
     if not there:
         return
     try:
-        parse_address(_read(os.path.join(directory, ADDRESS)).decode().strip())
+        Reference.of(_read(os.path.join(directory, ADDRESS)).decode().strip())
     except (LaunchError, SinfulError, UnicodeError) as error:
         raise LaunchError(
             f"the directory {directory} has other files in it (such as {sorted(there)[0]!r}) "

@@ -17,7 +17,6 @@ from typing import Callable
 
 from vine_sharedport import environment
 from vine_sharedport.errors import (
-    EndpointError,
     GateError,
     HandOffError,
     LaunchError,
@@ -26,18 +25,17 @@ from vine_sharedport.errors import (
     WrongSecretError,
 )
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
-from vine_sharedport.link.candidates import plan
 from vine_sharedport.link.commands import (
     connect_command,
     manager_worker_command,
     worker_command,
 )
 from vine_sharedport.link.dial import connect
+from vine_sharedport.link.reference import check_address
 from vine_sharedport.link.relay import Relay, no_thread
 from vine_sharedport.link.run_file import secret_file_of
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.units import parse_seconds
-from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.program import find_program
 
@@ -48,7 +46,6 @@ __all__ = [
     "WRONG_SECRET",
     "BadSettingError",
     "check_options",
-    "parse_address",
     "run_worker",
 ]
 
@@ -118,9 +115,8 @@ def run_worker(
     line = partial(worker_command, worker=worker, options=options, more=more)
     network = private_network or os.environ.get(environment.PRIVATE_NETWORK)
     try:
-        sinful = parse_address(address)
-        if not plan(sinful, private_network=network):  # nor would an hour's patience find one
-            raise SinfulError(_no_port(address))
+        sinful = Sinful.parse(address)
+        check_address(sinful, network)  # nor would an hour's patience find a port
     except SinfulError as error:
         raise SinfulError(f"{error.cause}; {_yours(line)}") from error
     check_options(options, partial(line, address, secret_file))
@@ -173,35 +169,6 @@ def run_worker(
     if ending.reason is not None:
         return _tell(ending.reason, worker, sinful, secret_file, line)
     return status if status >= 0 else 128 - status
-
-
-def parse_address(text: str) -> Sinful:
-    """Return a manager's address, as a worker somewhere can use it.
-
-    Args:
-        text: For example ``<192.0.2.7:9618?sock=vine_42>``.
-
-    Raises:
-        SinfulError: It is no address, names no manager, or nothing to connect to, not even
-            in a private network of its own.
-    """
-    sinful = Sinful.parse(text)
-    if sinful.sock is None:
-        raise SinfulError(f"the address {text} names no manager: it has no sock= parameter")
-    try:
-        check_sock_id(sinful.sock)
-    except EndpointError as error:
-        raise SinfulError(f"the address {text} is no manager's: {error}") from error
-    if not plan(sinful, private_network=sinful.private_network):
-        raise SinfulError(_no_port(text))
-    return sinful
-
-
-def _no_port(text: str) -> str:
-    return (
-        f"the address {text} names no port to connect to; take the one that "
-        "manager.shared_port.address tells"
-    )
 
 
 def _relay_host() -> str:
