@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -386,3 +387,38 @@ def test_the_live_view_ends_with_the_factory(manager: Any, tmp_path: Path) -> No
     assert b"connected" in shown
     assert b"\x1b[" in shown
     assert "\x1b[" not in (tmp_path / "view").read_text()
+
+
+def test_one_that_is_started_in_the_background_goes_on_without_its_shell(
+    pool: Any, make_manager: Any, tmp_path: Path
+) -> None:
+    manager = make_manager(
+        shared_port=vine.SharedPort(name="later"), run_info_path=str(tmp_path / "vine-run-info")
+    )
+    words = shlex.join(command("start", "later", *FLAGS, "--prometheus-file", "f.prom"))
+    started = subprocess.run(
+        # A shell with a terminal of its own, which then closes.
+        [sys.executable, "-c", "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))",
+         "sh", "-c", words],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(helpers.ROOT)},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    directory = str(tmp_path / "vine-factory-later")
+    assert f"The factory works in {directory}, in the background as process " in started.stdout
+    assert f"Its log:  {directory}/factory.log" in started.stdout
+    try:
+        manager.submit(vine.Task("echo found"))
+        (task,) = finish(manager)
+        assert task.output == "found\n"
+        assert call(tmp_path, "status", "later").returncode == 0
+        again = call(tmp_path, "start", directory)
+        assert again.returncode == 1
+        assert f"a factory runs in {directory} already" in again.stderr
+        assert (tmp_path / "f.prom").exists()
+    finally:
+        stopped = call(tmp_path, "stop", "later")
+    assert (stopped.returncode, stopped.stderr) == (0, "")
+    again = call(tmp_path, "start", directory)
+    assert again.returncode == 0, again.stderr
+    assert "--max-workers" in call(tmp_path, "run", directory, "--max-workers", "3").stderr
+    assert call(tmp_path, "stop", directory).returncode == 0

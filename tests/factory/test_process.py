@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport import environment
+from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import files, process
 
 # Somebody who has the lock of a directory, and whom its status names.
@@ -241,3 +242,30 @@ def test_the_process_has_the_working_directory_it_is_given_if_that_is_there(
         assert process.spawn(str(tmp_path), owner=None, cwd=cwd).wait(60) == 0
     said = (tmp_path / files.LOG).read_text().split()
     assert said == [str(here), os.getcwd(), os.getcwd()]
+
+
+def test_what_it_waits_for_is_said_again_and_less_and_less_often(tmp_path: Path) -> None:
+    found = run(
+        """
+import logging
+logging.basicConfig(format="%(message)s")
+from vine_sharedport.factory import target
+target.still_waiting = lambda options: "still waiting"
+process._SAY_AGAIN, process._SAY_AGAIN_MOST = 0.05, 0.1
+setup.follow_name = lambda directory: False
+began = time.monotonic()
+def finish(loop, check):
+    while time.monotonic() < began + 1:
+        check()
+        time.sleep(0.005)
+sys.exit(process.run(sys.argv[1]))
+""",
+        tmp_path,
+    )
+    assert found.returncode == 0
+    assert 5 < found.stderr.count("still waiting\n") < 13
+
+
+def test_one_that_does_not_begin_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    with pytest.raises(LaunchError, match=r"ended with status 1; it says:\n.*no factory's dir"):
+        process.start(str(tmp_path))

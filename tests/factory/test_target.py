@@ -192,3 +192,15 @@ def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
         assert not setup.follow_name(directory)
     assert caplog.text.count("are called 'sweep'") == 1
     assert read_config(config(directory)) == waiting_at_first
+
+
+def test_what_is_waited_for_is_said_with_what_runs_here(start: Start) -> None:
+    options = waiting()
+    assert "the factory still waits for one to be started there" in target.still_waiting(
+        options
+    )
+    start("sweap", "vine_1_a", None)
+    said = target.still_waiting(options)
+    assert "There is 'sweap': vine_sharedport factory -M sweap" in said
+    start("sweep", "vine_2_a", None)
+    assert "no manager has answered" in target.still_waiting(options)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterator
+
 import pytest
 
 import vine_sharedport.factory.api  # noqa: F401  # what ctypes opens stays open, and is no test's
 from vine_sharedport.cli import common
 from vine_sharedport.cli import main as cli
 from vine_sharedport.cli.common import Parser, nearest, warn_of_late_options
+from vine_sharedport.cli.factory import with_verb
+from vine_sharedport.errors import ExitStatus
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,79 @@ def test_each_parser_of_the_command_is_of_this_kind() -> None:
             if isinstance(action.choices, dict):
                 parsers += action.choices.values()
     assert len(parsers) > 12
+
+
+def commands(parser: Parser) -> Iterator[Parser]:
+    """Yield a parser and those of its nouns and verbs."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for choice in action.choices.values():
+                yield from commands(choice)
+
+
+COMMANDS = {parser.prog: parser for parser in commands(cli._make_parser())}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_tells_what_how_and_the_exit_statuses(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command.split()[1:], "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    parser = COMMANDS[command]
+    assert parser.description
+    for action in parser._actions:
+        if action.help != argparse.SUPPRESS:
+            assert all(option in text for option in action.option_strings)
+    for status in (ExitStatus.OK, ExitStatus.FAILED, ExitStatus.USAGE):
+        assert f"\n  {status:<5d}{status.meaning}\n" in text
+    if command != "vine_sharedport":
+        assert f"\nexample:\n  {parser._example.partition(' ')[0]}" in text.replace(
+            "\n  vine_sharedport ", "\n  "
+        )
+
+
+def test_options_that_mean_the_same_are_called_the_same() -> None:
+    metavars: dict[str, set[object]] = {}
+    for parser in COMMANDS.values():
+        for action in parser._actions:
+            for option in action.option_strings:
+                metavars.setdefault(option, set()).add(action.metavar)
+    assert metavars["--memory"] == {"SIZE"}
+    for option in ("--timeout", "--connect-timeout", "--grace", "--interval", "--cycle"):
+        assert metavars[option] == {"TIME"}, option
+    verbs = {command.split()[-1] for command in COMMANDS}
+    assert not verbs & {"end", "remove", "kill", "rm", "show", "ls"}
+    for noun in ("pool", "manager", "factory"):
+        assert {f"vine_sharedport {noun} {verb}" for verb in ("status", "stop")} <= {*COMMANDS}
+    for verb in ("start", "run", "status", "stop"):
+        first = COMMANDS[f"vine_sharedport factory {verb}"]._get_positional_actions()[0]
+        assert str(first.metavar).startswith("NAME")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("-M sweep -W 9", "run -M sweep -W 9"),
+        ("--address <192.0.2.7:9618?sock=a>", "run --address <192.0.2.7:9618?sock=a>"),
+        ("<192.0.2.7:9618?sock=a> --cores 2", "run <192.0.2.7:9618?sock=a> --cores 2"),
+        ("host 9123 -T condor", "run host 9123 -T condor"),
+        ("host:9123", "run host:9123"),
+        ("[::1]:9123", "run [::1]:9123"),
+        ("run -M sweep", "run -M sweep"),
+        ("status 9123", "status 9123"),
+        ("sweep", "sweep"),
+        ("--help", "--help"),
+        ("", ""),
+    ],
+)
+def test_without_a_verb_a_factorys_options_are_those_of_run(words: str, completed: str) -> None:
+    assert with_verb(words.split()) == completed.split()
 
 
 @pytest.mark.parametrize(
