@@ -79,8 +79,8 @@ class _Notes:
     programs: list[str] = field(default_factory=list)
     cpus: int | None = None
     memory: int | None = None
-    guardian: tuple[int, int] | None = None
-    master: tuple[int, int] | None = None
+    guardian: Process | None = None
+    master: Process | None = None
 
 
 def pool_processes(token: str) -> list[Process]:
