@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import preset, project
 from vine_sharedport.factory.adapt import ADDRESS_FILE
+from vine_sharedport.factory.description import place_of
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.preset import load_preset, preset_names, user_directory
 from vine_sharedport.factory.where import Where
@@ -282,10 +283,11 @@ def test_a_preset_of_the_users_own_wins_by_its_name(own_presets: Path) -> None:
 def test_what_the_user_names_comes_instead_of_the_presets_place(own_presets: Path) -> None:
     (own_presets / "site.ini").write_text("[where]\nschedd = s\npool = c\n")
     site = load_preset("site")
-    assert site.place(Options()) == Where(schedd="s", pool="c")
-    assert site.place(Options(schedd="t", spool=True)) == Where("t", "c", spool=True)
+    assert place_of(Options(), site) == Where(schedd="s", pool="c")
+    assert place_of(Options(schedd="t", spool=True), site) == Where("t", "c", spool=True)
+    assert place_of(Options(schedd="t")) == Where("t")
     with pytest.raises(LaunchError, match="without spool"):
-        site.place(Options(grid="batch slurm", spool=True))
+        place_of(Options(grid="batch slurm", spool=True), site)
 
 
 @pytest.mark.parametrize(

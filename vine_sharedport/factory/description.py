@@ -102,11 +102,16 @@ def preset_of(options: Options) -> Preset | None:
 
 
 def place_of(options: Options, preset: Preset | None = None) -> Where:
-    """Return the place that the options name, or else their preset."""
-    own = Where(
-        schedd=options.schedd, pool=options.pool, spool=options.spool, grid=options.grid
+    """Return the preset's place, with what the options name instead.
+
+    Raises:
+        SettingError: The two do not go together.
+    """
+    named = {name: getattr(options, name) for name in ("schedd", "pool", "spool", "grid")}
+    return replace(
+        preset.where if preset is not None else Where(),
+        **{name: value for name, value in named.items() if value},
     )
-    return preset.where if preset is not None and own == Where() else own
 
 
 def describe(options: Options, directory: str, *, factory: str, now: float) -> Description:

@@ -8,7 +8,6 @@ gives wins over each of them.
 from __future__ import annotations
 
 import configparser
-import dataclasses
 import importlib.resources
 import os
 import re
@@ -54,17 +53,6 @@ class Preset:
     factory: Mapping[str, str] = field(default_factory=dict)
     submit: Mapping[str, str] = field(default_factory=dict)
     base_directory: str | None = None
-
-    def place(self, given: options.Options) -> Where:
-        """Return the place, with what the user's options name instead of the preset's.
-
-        Raises:
-            LaunchError: The two do not go together.
-        """
-        named = {name: getattr(given, name) for name in ("schedd", "pool", "spool", "grid")}
-        return dataclasses.replace(
-            self.where, **{name: value for name, value in named.items() if value}
-        )
 
     def commands(self, given: Mapping[str, str] | None = None) -> Commands:
         """Return the submit commands, with the user's own, which win.
