@@ -7,7 +7,6 @@ other does. Without pytest-xdist, or with ``-n 0``, tests run one after the othe
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Generator
@@ -21,14 +20,15 @@ MEGABYTES_EACH = 1000  # a pool, its workers and Python
 
 def count(config: pytest.Config) -> int:
     """Return how many processes are of use: one for each file is enough."""
-    most = min(PER_CORE * len(os.sched_getaffinity(0)), _megabytes_free() // MEGABYTES_EACH)
+    most = min(PER_CORE * len(os.sched_getaffinity(0)), megabytes_free() // MEGABYTES_EACH)
     named = {os.path.realpath(argument.split("::")[0]) for argument in config.args}
     if all(map(os.path.isfile, named)):
         most = min(most, len(named))
     return most if most > 1 else 0
 
 
-def _megabytes_free() -> int:
+def megabytes_free() -> int:
+    """Return how much memory programs can have."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, value, *_ = line.split()
         if name == "MemAvailable:":
@@ -60,22 +60,62 @@ def _worker_directory(config: pytest.Config) -> Path | None:
     return Path(config.option.basetemp) if hasattr(config, "workerinput") else None
 
 
+def _is_alone(item: pytest.Item | None) -> bool:
+    return item is not None and item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the tests that must be alone, so that the others wait for them once."""
+    if _worker_directory(config):
+        items.sort(key=lambda item: not _is_alone(item))
+
+
+class _Room:
+    """Where tests run: many, or one alone; of the processes of one run."""
+
+    def __init__(self, directory: Path) -> None:
+        # Both stay open for the session.
+        self._door, self._room = (
+            os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            for name in ("door", "room")
+        )
+        self._kept = False
+
+    def enter(self, *, alone: bool) -> None:
+        """Wait for the others, or for the one that is alone."""
+        if self._kept:
+            return
+        # Who waits to be alone keeps the door, so that no other comes in before it.
+        fcntl.flock(self._door, fcntl.LOCK_EX)
+        fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(self._door, fcntl.LOCK_UN)
+
+    def leave(self, *, keep: bool) -> None:
+        """Let others in, unless the next test is to be alone as well."""
+        self._kept = keep
+        if not keep:
+            # Not by closing alone: a child may have the descriptor.
+            fcntl.flock(self._room, fcntl.LOCK_UN)
+
+
+_ROOM = pytest.StashKey[_Room]()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+def pytest_runtest_protocol(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
     """Let a test that must be alone wait for the others, and the others for it."""
     directory = _worker_directory(item.config)
     if directory is None:
         return (yield)
-    alone = item.get_closest_marker("alone") is not None
-    with contextlib.ExitStack() as stack:
-        # Who waits to be alone keeps the door, so that no other comes in before it.
-        door, room = (
-            stack.enter_context(open(directory.parent / name, "a")) for name in ("door", "room")
-        )
-        fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        try:
-            return (yield)
-        finally:
-            fcntl.flock(room, fcntl.LOCK_UN)  # also where a child has its descriptor
+    stash = item.config.stash
+    if _ROOM not in stash:
+        stash[_ROOM] = _Room(directory.parent)
+    alone = _is_alone(item)
+    stash[_ROOM].enter(alone=alone)
+    try:
+        return (yield)
+    finally:
+        stash[_ROOM].leave(keep=alone and _is_alone(nextitem))

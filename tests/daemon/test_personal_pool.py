@@ -143,6 +143,7 @@ def test_no_daemon_or_job_outlives_its_guardian_or_master(victim: str) -> None:
         assert not os.path.exists(directory)
 
 
+@pytest.mark.alone
 def test_three_jobs_of_one_core_run_within_five_seconds(
     pool: PersonalPool, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_each_job_is_asked_at_its_own_schedd(
     assert (tails.get("1.0"), tails.get("1.1")) == ("", "says 1.1\n")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("script", ["echo no >&2; exit 1", "exec sleep 60"])
 def test_a_job_without_an_answer_holds_nobody_up_and_is_not_asked_at_once_again(
     program: Callable[[str], Path],

@@ -362,6 +362,7 @@ def test_attach_and_detach_can_be_interrupted_at_every_line(library: str, tcp: s
     body()
 
 
+@pytest.mark.alone
 def test_a_storm_of_ctrl_c_loses_no_client(library: str) -> None:
     total, signals = 500, 200
 

@@ -367,6 +367,7 @@ def test_ipv6_candidate_is_reached() -> None:
 # ---- time ----
 
 
+@pytest.mark.alone
 def test_one_deadline_is_shared_by_all_candidates(mute_port: int) -> None:
     with mute("127.0.0.2") as second:
         text = f"<127.0.0.2:{second}?addrs=127.0.0.1-{mute_port}&sock=vine_1>"
@@ -465,6 +466,7 @@ def test_name_that_leads_where_we_have_been_is_not_tried_again(
     assert [event.what for event in events].count("started") == 1
 
 
+@pytest.mark.alone
 def test_mute_candidates_get_little_time_when_a_shared_port_has_nobody(
     listener: socket.socket, mute_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,6 +505,7 @@ def test_confirming_sees_that_nobody_is_there(
     thread.join()
 
 
+@pytest.mark.alone
 def test_confirming_takes_50_ms_where_somebody_is_there(listener: socket.socket) -> None:
     before = time.monotonic()
     with connect(address(port_of(listener)), check=True), listener.accept()[0]:

@@ -255,6 +255,7 @@ def _no_descriptor_left() -> Iterator[None]:
 # ---- the porter dies ----
 
 
+@pytest.mark.alone
 def test_killed_porter_has_a_successor_at_once(manager: Manager) -> None:
     with helpers.handed_off(manager.path, b"1"):
         manager.take().close()

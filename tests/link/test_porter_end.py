@@ -27,6 +27,7 @@ handle = PorterHandle(Settings("vine_1", sys.argv[1]))
 _TELL = "print(handle.pid, flush=True)\n"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_porter_ends_with_a_manager_that_is_killed(short_directory: Path, number: int) -> None:
     with program(_MANAGER + _TELL + "signal.pause()", str(short_directory)) as process:
@@ -57,6 +58,7 @@ def test_porter_ends_with_a_manager_that_becomes_another_program(
         assert process.poll() is None
 
 
+@pytest.mark.alone
 def test_successor_in_its_delay_ends_with_its_manager(short_directory: Path) -> None:
     script = """
 import time
@@ -215,6 +217,7 @@ def test_close_drops_every_client_on_its_way(short_directory: Path) -> None:
         assert all(helpers.is_closed(client) for client in clients)
 
 
+@pytest.mark.alone
 def test_release_does_not_wait_and_close_does(manager: Manager) -> None:
     pid = manager.pid
     os.kill(pid, signal.SIGSTOP)

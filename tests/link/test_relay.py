@@ -105,6 +105,7 @@ def test_megabytes_arrive_unchanged_in_both_directions_at_once(relay: Relay, far
         assert digest(received.get(timeout=10)) == digest(there)
 
 
+@pytest.mark.alone
 def test_small_messages_are_not_held_up(relay: Relay, far: Far) -> None:
     """Without TCP_NODELAY the second of two small messages waits some 40 ms for an ACK."""
     with near_of(relay) as near, far.accept() as server:
