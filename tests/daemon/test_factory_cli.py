@@ -420,5 +420,6 @@ def test_one_that_is_started_in_the_background_goes_on_without_its_shell(
     assert (stopped.returncode, stopped.stderr) == (0, "")
     again = call(tmp_path, "start", directory)
     assert again.returncode == 0, again.stderr
-    assert "--max-workers" in call(tmp_path, "run", directory, "--max-workers", "3").stderr
+    changed = call(tmp_path, "run", directory, "--max-workers", "3")
     assert call(tmp_path, "stop", directory).returncode == 0
+    assert (changed.returncode, "leave --max-workers out" in changed.stderr) == (2, True)

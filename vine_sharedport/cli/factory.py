@@ -273,11 +273,9 @@ def _directory(options: argparse.Namespace) -> str | None:
     words = options.manager
     if len(words) != 1 or not (os.path.isdir(words[0]) or "/" in words[0].partition("<")[0]):
         return None
-    given = _given(options)
-    if given:
-        options.parser.error(
-            f"the factory in {words[0]} has its options: leave {min(given)} out"
-        )
+    for name in _given(options):
+        option = "--" + name.replace("_", "-")
+        options.parser.error(f"the factory in {words[0]} has its options; leave {option} out")
     return str(words[0])
 
 
