@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.link.run_file import running_managers
 from vine_sharedport.pool.event_log import EventLog
 from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.submit import describe_workers
@@ -86,6 +87,22 @@ def test_a_jobs_limit_is_in_its_ad_and_becomes_the_workers(
     match = re.search(r"OPTIONS .*--wall-time (\d+)", output)
     assert match, output
     assert limit * 0.85 < int(match[1]) < limit
+
+
+def test_a_reference_is_enough_for_workers_of_a_manager_with_a_password(
+    manager: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "the password"
+    file.write_text("open sesame")
+    manager.set_password_file(str(file))
+    reference = manager.shared_port.reference
+    assert reference.password_file == str(file)
+    assert f"--password '{file}'" in manager.shared_port.worker_command
+    assert [reference] == running_managers("taskvine", reference.directory)
+    with vine.submit_workers(reference, 1, cores=1, memory=200, disk=500) as jobs:
+        (task,) = helpers.run_tasks(manager, [vine.Task("echo done")])
+    assert task.output == "done\n"
+    assert Path(jobs.directory).parent == Path(manager.logging_directory)
 
 
 def test_without_a_limit_the_worker_gets_none(manager: Any, probe: str) -> None:
