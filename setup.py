@@ -15,7 +15,7 @@ from setuptools.command.build import build
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, SharedPortError
 from vine_sharedport.worker import shim
 
 PACKAGE = "vine_sharedport.worker"
@@ -56,7 +56,7 @@ class BuildShim(Command):
             if not sys.platform.startswith("linux"):
                 raise LaunchError(f"the preload library is for Linux, this is {sys.platform}")
             shim.build(output)
-        except LaunchError as error:
+        except SharedPortError as error:
             logging.getLogger(__name__).warning(WITHOUT_LIBRARY.format(error=error))
         else:
             self.built = True

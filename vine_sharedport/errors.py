@@ -64,11 +64,12 @@ _MEANINGS = {
     ExitStatus.OK: "done",
     ExitStatus.FAILED: "it failed, for the reason given",
     ExitStatus.USAGE: "the command line, or a setting that it names, cannot be used",
-    ExitStatus.LATER: "the manager was not reached within the time limit; later may help",
+    ExitStatus.LATER: "the manager was not reached within the time limit",
     ExitStatus.WRONG_SECRET: "the manager refused the secret",
-    ExitStatus.SETTING: "the address, the secret file or a setting cannot be used by a worker",
-    ExitStatus.NOT_EXECUTABLE: "the worker program, or the wrapper, cannot be executed",
-    ExitStatus.NO_PROGRAM: "no worker program that runs on this machine, or no Python",
+    ExitStatus.SETTING: "address, secret file or another setting cannot be used there",
+    ExitStatus.NOT_EXECUTABLE: "the worker program, or the wrapper, cannot be executed there",
+    ExitStatus.NO_PROGRAM: "no worker program that runs on this machine, or no Python for the "
+    "relay",
 }
 
 
@@ -224,7 +225,7 @@ class LaunchError(SharedPortError):
     code = "launch"
 
 
-class SettingError(LaunchError, ValueError):
+class SettingError(SharedPortError, ValueError):
     """A setting, an option or a file that was given cannot be used; correct it."""
 
     code = "setting"

@@ -30,6 +30,7 @@ from vine_sharedport.link.porter import Settings
 from vine_sharedport.link.porter_handle import PorterHandle
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Counts", "Endpoint", "Limits", "Link", "attach", "connect", "relay_to"]
@@ -278,8 +279,8 @@ def attach(
         limits: How long and how many connections may wait.
 
     Raises:
-        EndpointError: The name or the directory cannot be used.
-        GateError: The secret file cannot be used.
+        EndpointError: The name is taken, or the directory cannot be used.
+        SettingError: The name or the secret file cannot be used.
         HookError: The library is not as expected; it is untouched.
         LaunchError: The porter did not start.
     """
@@ -327,7 +328,7 @@ def _start_porter(
 ) -> PorterHandle:
     secret = None if secret_file is None else read_secret_file(secret_file, private=True).hex()
     settings = Settings(
-        sock_id,
+        check_sock_id(sock_id),
         directory,
         log_file=log_file,
         limits=limits or Limits(),

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import NoStatusError, ScheddError
 from vine_sharedport.factory import files
 from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.pool.event_log import EventLog
@@ -81,7 +81,7 @@ def read(directory: str) -> Snapshot | None:
     """Return a factory's status, None while there is none."""
     try:
         return files.read_status(directory)
-    except LaunchError:
+    except NoStatusError:
         return None
 
 
@@ -96,7 +96,7 @@ def wait_until_gone(mark: str, *, timeout: float = 60.0) -> None:
     def gone() -> bool:
         try:
             return not queued(mark)
-        except LaunchError:  # the schedd is just starting
+        except ScheddError:  # the schedd is just starting
             return False
 
     wait_until(gone, timeout=timeout)

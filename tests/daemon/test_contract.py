@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import EndpointError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.dial import connect
 from vine_sharedport.link.endpoint import Endpoint
@@ -158,9 +158,9 @@ class Contract:
         self, shared_port: SharedPort
     ) -> None:
         sock_id = (SOCK_ID + "_" + "x" * 42)[:42]
-        with pytest.raises(EndpointError, match="42 characters"):
+        with pytest.raises(SettingError, match="42 characters"):
             shared_port.connect(sock_id)
-        with pytest.raises(EndpointError, match="42 characters"):
+        with pytest.raises(SettingError, match="42 characters"):
             shared_port.endpoint(sock_id)
         with _raw_endpoint(shared_port.directory, sock_id) as listener:
             client = socket.create_connection(

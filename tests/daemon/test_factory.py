@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError, OptionError
+from vine_sharedport.errors import LaunchError, OptionError, SettingError
 from vine_sharedport.factory import files, process
 
 from . import helpers
@@ -508,11 +508,11 @@ def test_what_cannot_work_is_told_before_anything_runs(
     with pytest.raises(AttributeError):
         _ = workers.colour
     workers.worker_binary = str(tmp_path / "none")
-    with pytest.raises(LaunchError, match="there is no worker program"):
+    with pytest.raises(SettingError, match="there is no worker program"):
         workers.start()
-    with pytest.raises(LaunchError, match="has no shared port"):
+    with pytest.raises(SettingError, match="has no shared port"):
         vine.Factory("condor", manager=make_manager(shared_port=False))
-    with pytest.raises(LaunchError, match="does not know its manager"):
+    with pytest.raises(SettingError, match="does not know its manager"):
         vine.Factory("condor")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import files
 from vine_sharedport.pool.manager_job import find_manager
 
@@ -345,7 +345,7 @@ def test_a_status_of_something_else_is_said_in_one_line(tmp_path: Path, name: st
 
 
 def test_digits_of_other_scripts_are_no_number_of_a_job(pool: Any) -> None:
-    with pytest.raises(LaunchError, match="'\u0661\u0662' is no name for a manager"):
+    with pytest.raises(SettingError, match="'\u0661\u0662' is no name for a manager"):
         find_manager("\u0661\u0662")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.factory.holds import explain_hold
 from vine_sharedport.factory.jobs import QUEUE_ATTRIBUTES, Job, JobTable
 from vine_sharedport.pool import event_log
@@ -83,7 +83,7 @@ def jobs(pool: Any, tmp_path: Path) -> Iterator[Jobs]:
     yield made
     made.log.close()
     for cluster in made.clusters:
-        with contextlib.suppress(LaunchError):
+        with contextlib.suppress(ScheddError):
             made.schedd.act("remove", f"ClusterId == {cluster}", "the test has ended")
 
 
@@ -260,7 +260,7 @@ def test_a_schedd_that_is_killed_and_restarted_loses_no_job(jobs: Jobs, pool: An
 def _answers(schedd: Schedd) -> bool:
     try:
         schedd.query("false", ["ClusterId"])
-    except LaunchError:
+    except ScheddError:
         return False
     return True
 
@@ -299,15 +299,15 @@ def test_a_constraint_that_no_job_meets_is_no_error(pool: Any) -> None:
 
 
 def test_errors_name_the_cause_and_the_next_step(pool: Any, tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match=r"cannot submit jobs: .*xecutable.*condor_q"):
+    with pytest.raises(ScheddError, match=r"cannot submit jobs: .*xecutable.*condor_q"):
         Schedd().submit(SubmitDescription(("1",)))
-    with pytest.raises(LaunchError, match="count of 1 or more"):
+    with pytest.raises(SettingError, match="count of 1 or more"):
         Schedd().submit(SubmitDescription(), 0)
-    with pytest.raises(LaunchError, match="no such action: 'kill'"):
+    with pytest.raises(SettingError, match="no such action: 'kill'"):
         Schedd().act("kill", "true", "x")
-    with pytest.raises(LaunchError, match=r"not know a schedd 'nobody@nowhere'; it knows .*@"):
+    with pytest.raises(ScheddError, match=r"not know a schedd 'nobody@nowhere'; it knows .*@"):
         Schedd("nobody@nowhere").query("true")
-    with pytest.raises(LaunchError, match=r"pool 127\.0\.0\.1:9: .*condor_status -pool 127"):
+    with pytest.raises(ScheddError, match=r"pool 127\.0\.0\.1:9: .*condor_status -pool 127"):
         Schedd("x", "127.0.0.1:9").query("true")
 
 
@@ -346,7 +346,7 @@ def test_why_the_schedd_refuses_jobs_is_told(jobs: Jobs, pool: Any) -> None:
         f'SUBMIT_REQUIREMENT_NAMES = TEST\n{rule} = false\n{rule}_REASON = "no project is set"'
     )
     with _reconfigured(pool, settings):
-        refused = pytest.raises(LaunchError, match=r"cannot submit jobs: .*no project is set")
+        refused = pytest.raises(ScheddError, match=r"cannot submit jobs: .*no project is set")
         with refused:
             jobs.submit("true", "requirements = false")
 
@@ -404,7 +404,7 @@ def test_jobs_whose_files_cannot_be_sent_are_not_left_behind(
     jobs: Jobs, tmp_path: Path
 ) -> None:
     mark = f"test-{os.getpid()}"
-    with pytest.raises(LaunchError, match="cannot send the files of cluster"):
+    with pytest.raises(ScheddError, match="cannot send the files of cluster"):
         jobs.submit(
             "true", f"transfer_input_files = {tmp_path}/nothing", f'My.TestMark = "{mark}"',
             spool=True,
@@ -550,14 +550,16 @@ def test_times_are_right_in_every_format_and_zone(
 def test_a_file_that_is_no_log_is_refused(log: EventLog) -> None:
     with open(log.path, "wb") as file:
         file.truncate(40 << 20)
-    with pytest.raises(LaunchError, match="is no job event log"):
+    with pytest.raises(SettingError, match="is no job event log"):
         log.read()
 
 
 def test_a_log_that_may_not_be_read_is_named(log: EventLog) -> None:
     _append(log, HELD)
     os.chmod(log.path, 0)
-    with pytest.raises(LaunchError, match=r"cannot read the job event log .*Permission denied"):
+    with pytest.raises(
+        SettingError, match=r"cannot read the job event log .*Permission denied"
+    ):
         log.read()
     os.chmod(log.path, 0o600)
     assert _types(log) == ["JOB_HELD"]
@@ -587,7 +589,7 @@ def test_the_log_is_read_in_each_of_htcondors_formats(
 def test_a_log_in_xml_is_refused(jobs: Jobs) -> None:
     jobs.submit("true", "log_xml = true")
     helpers.wait_until(lambda: os.path.exists(jobs.log.path) and os.stat(jobs.log.path).st_size)
-    with pytest.raises(LaunchError, match="take the submit command log_xml out"):
+    with pytest.raises(SettingError, match="take the submit command log_xml out"):
         jobs.cycle()
 
 

@@ -244,7 +244,7 @@ def test_no_htcondor_is_a_clear_error_and_leaves_no_manager(tmp_path: Path) -> N
 def test_workers_need_a_manager_with_a_shared_port(make_manager: Any) -> None:
     manager = make_manager(shared_port=False)
     with pytest.raises(
-        vine.LaunchError, match=r"make it with vine\.Manager\(shared_port=True\)"
+        vine.SettingError, match=r"make it with vine\.Manager\(shared_port=True\)"
     ):
         vine.submit_workers(manager)
 

@@ -21,7 +21,7 @@ import pytest
 
 from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import NoStatusError, ScheddError, SettingError
 from vine_sharedport.pool import manager_job
 from vine_sharedport.pool.manager_description import ManagerProgram
 
@@ -343,7 +343,7 @@ def test_a_name_is_used_once_at_a_time(here: Path) -> None:
     write(here, "stays.py", STAYS)
     first = submit("stays.py")
     assert submit("stays.py").name == "stays-2"
-    with pytest.raises(LaunchError, match="named stays is in the queue already"):
+    with pytest.raises(SettingError, match="named stays is in the queue already"):
         submit("stays.py", name="stays")
     manager_job.stop_manager(str(first.id))
     assert submit("stays.py", name="stays").id > first.id
@@ -390,7 +390,7 @@ def test_status_without_a_name_lists_them_all(here: Path) -> None:
     listed = {job["id"]: job for job in json.loads(command("list", "--json")[1])}
     assert listed[good.id]["state"] == "ended"
     assert listed[stays.id]["state"] in ("idle", "running")
-    with pytest.raises(LaunchError, match="no manager nobody is in the queue"):
+    with pytest.raises(NoStatusError, match="no manager nobody is in the queue"):
         manager_job.find_manager("nobody")
 
 
@@ -452,7 +452,7 @@ def _answer_of(name: str) -> Any:
     """Return a function that asks for a job, None while the schedd is away."""
 
     def ask() -> Any:
-        with contextlib.suppress(LaunchError):
+        with contextlib.suppress(NoStatusError, ScheddError):
             return manager_job.find_manager(name)
         return None
 
@@ -462,7 +462,7 @@ def _answer_of(name: str) -> Any:
 def test_a_schedd_that_starts_no_such_jobs_is_named(schedd: Any, here: Path) -> None:
     schedd(START_LOCAL_UNIVERSE="False")
     write(here, "stays.py", STAYS)
-    with pytest.raises(LaunchError, match=r"START_LOCAL_UNIVERSE = false.*ask its admin"):
+    with pytest.raises(ScheddError, match=r"START_LOCAL_UNIVERSE = false.*ask its admin"):
         submit("stays.py")
     assert manager_job.list_managers() == []
 

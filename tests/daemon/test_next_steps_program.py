@@ -85,12 +85,12 @@ def test_a_taken_port_names_who_has_it_and_the_port_to_give(
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         text = f"print({manager}(port={port}, shared_port=True).port)"
-        said = program.mistake(text, "LaunchError")
+        said = program.mistake(text, "SettingError")
         assert f"TCP port {port} is taken by process {os.getpid()} (" in said
         assert said.endswith(f"write port=0 in the call of {manager}()")
         program.works(text.replace(f"port={port}", "port=0", 1))
         text = f"print({manager}(port=({port}, {port}), shared_port=True).port)"
-        assert program.mistake(text, "LaunchError").endswith(
+        assert program.mistake(text, "SettingError").endswith(
             f"port=0 in the call of {manager}()"
         )
 
@@ -209,13 +209,13 @@ def test_text_for_a_number_of_workers_is_told_with_the_number(
     program: Program, given: str, step: str
 ) -> None:
     call = f"{_MANAGER}vine.submit_workers(m, {given}).remove()"
-    said = program.mistake(call, "LaunchError")
+    said = program.mistake(call, "SettingError")
     assert said.endswith(f"; write {step}")
     program.works(call.replace(given, step))
 
 
 def test_swapped_arguments_of_submit_workers_are_told_in_their_order(program: Program) -> None:
-    said = program.mistake(_MANAGER + "vine.submit_workers(2, m)", "LaunchError")
+    said = program.mistake(_MANAGER + "vine.submit_workers(2, m)", "SettingError")
     (call,) = re.findall(r"submit_workers\(.*\)", said)
     program.works(f"{_MANAGER}vine.{call.replace('MANAGER', 'm')}.remove()")
 

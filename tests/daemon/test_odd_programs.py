@@ -130,7 +130,7 @@ def test_a_path_with_a_comma_is_refused_before_anything_is_submitted(
     make_manager: Any, tmp_path: Path
 ) -> None:
     manager = make_manager(run_info_path=str(tmp_path / "run,info"))
-    with pytest.raises(vine.LaunchError, match="takes the comma"):
+    with pytest.raises(vine.SettingError, match="takes the comma"):
         vine.submit_workers(manager, 1)
 
 
@@ -147,7 +147,7 @@ def test_a_path_with_a_comma_is_refused_before_anything_is_submitted(
 def test_wrong_arguments_are_told_before_anything_is_submitted(
     make_manager: Any, wrong: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(vine.LaunchError, match=message):
+    with pytest.raises(vine.SettingError, match=message):
         vine.submit_workers(make_manager(), **wrong)
 
 

@@ -126,7 +126,7 @@ def test_a_worker_with_another_secret_is_refused_and_counted(
     link = manager.shared_port
     other = tmp_path / "other.secret"
     other.write_bytes(bytes(32))
-    with pytest.raises(vine.GateError, match="another secret"):
+    with pytest.raises(vine.WrongSecretError, match="another secret"):
         vine.connect(link.address, secret=bytes(32))
     helpers.wait_until(lambda: link.counters.refused == {"wrong-secret": 1})
     with helpers.relay_worker(link, worker=system.worker):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import ScheddError
 from vine_sharedport.factory.description import FACTORY_ATTRIBUTE, MANAGER_ATTRIBUTE
 
 CLUSTER = 7  # of jobs that were not submitted by a test
@@ -79,7 +79,7 @@ class FakeSchedd:
     def _answer(self, call: str) -> None:
         self.calls.append(call)
         if self.error is not None:
-            raise LaunchError(self.error)
+            raise ScheddError(self.error)
 
     def _where(self, constraint: str) -> list[dict[str, Any]]:
         return [ad for ad in self.ads if evaluate(constraint, ad) is True]

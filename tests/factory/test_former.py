@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import DialError, LaunchError, Verdict, WrongSecretError
+from vine_sharedport.errors import DialError, ScheddError, Verdict, WrongSecretError
 from vine_sharedport.factory import files, former
 from vine_sharedport.factory.options import Options, write_config
 from vine_sharedport.factory.place import Place
@@ -64,7 +64,7 @@ def test_a_schedd_that_does_not_answer_keeps_nobody_from_working(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
-        raise LaunchError("the schedd does not answer")
+        raise ScheddError("the schedd does not answer")
 
     monkeypatch.setattr(Schedd, "query", fail)
     address = "<192.0.2.7:9618?sock=vine_2>"

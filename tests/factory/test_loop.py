@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 import vine_sharedport
-from vine_sharedport.errors import DialError, ExitStatus, LaunchError, OptionError, Verdict
+from vine_sharedport.errors import (
+    DialError,
+    ExitStatus,
+    OptionError,
+    ScheddError,
+    SettingError,
+    Verdict,
+)
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.brake import Brake
@@ -196,7 +203,7 @@ def test_a_wrapper_is_the_jobs_program_and_the_launcher_travels(
 def test_what_cannot_be_submitted_is_refused(
     tmp_path: Path, worker: str, values: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(LaunchError, match=re.escape(message)):
+    with pytest.raises(SettingError, match=re.escape(message)):
         described(tmp_path, worker, **values)
 
 
@@ -281,7 +288,7 @@ def test_a_directory_has_one_factory_at_a_time_and_one_id(tmp_path: Path) -> Non
     assert files.factory_id(directory) == first
     (tmp_path / "factory.id").write_text('" || true')
     # With another id the jobs that are there would be others'.
-    with pytest.raises(LaunchError, match=r"factory\.id is damaged.* condor_rm"):
+    with pytest.raises(SettingError, match=r"factory\.id is damaged.* condor_rm"):
         files.factory_id(directory)
 
 
@@ -406,7 +413,7 @@ class AbsentSchedd:
 
     def query(self, *_: Any) -> Any:
         self.calls += 1
-        raise LaunchError("the schedd is not there")
+        raise ScheddError("the schedd is not there")
 
     act = query
 

@@ -14,7 +14,7 @@ import pytest
 
 from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.pool import _manager_main, manager_job
 from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.manager_description import (
@@ -237,7 +237,7 @@ def test_a_name_is_made_of_the_programs(program: str, name: str) -> None:
     ],
 )
 def test_what_would_become_a_held_job_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(SettingError, match=message):
         describe_manager(ManagerProgram(**{"program": "sweep.py", **options}))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import ScheddError
 from vine_sharedport.factory.mend import Mender
 from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
@@ -74,7 +74,7 @@ def test_attempts_that_fail_half_way_are_not_made_for_ever(
 
     def refuse(action: str, *_: Any) -> int:
         tried.append(action)
-        raise LaunchError("not allowed")
+        raise ScheddError("not allowed")
 
     monkeypatch.setattr(schedd, "act", refuse)
     for _ in range(5):

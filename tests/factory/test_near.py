@@ -12,7 +12,7 @@ from typing import Callable
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import NoStatusError, SettingError
 from vine_sharedport.factory import files, near
 from vine_sharedport.factory.report import ManagerReport, Snapshot
 
@@ -80,11 +80,11 @@ def test_a_factory_is_named_by_what_its_user_knows(
 
 
 def test_a_name_that_is_none_gets_the_nearest_one(several: Path) -> None:
-    with pytest.raises(LaunchError, match=r"no factory 'swep' .*; did you mean sweep"):
+    with pytest.raises(NoStatusError, match=r"no factory 'swep' .*; did you mean sweep"):
         near.choose("swep")
-    with pytest.raises(LaunchError, match=r"no factory 'xyz' .*; see '.* factory list'"):
+    with pytest.raises(NoStatusError, match=r"no factory 'xyz' .*; see '.* factory list'"):
         near.choose("xyz")
-    with pytest.raises(LaunchError, match="no factory's status in"):
+    with pytest.raises(NoStatusError, match="no factory's status in"):
         near.choose("some")
 
 
@@ -94,7 +94,9 @@ def test_only_one_that_runs_is_ended(several: Path) -> None:
     lock = files.lock_directory("vine-factory-sweep")
     assert lock is not None
     try:
-        with pytest.raises(LaunchError, match=r"^2 factories run .* factory stop (c{8}|d{8})$"):
+        with pytest.raises(
+            SettingError, match=r"^2 factories run .* factory stop (c{8}|d{8})$"
+        ):
             near.choose_running(None)
         assert near.choose_running("sweep").name == "d" * 8
     finally:

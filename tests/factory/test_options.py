@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vine_sharedport.cli import main as cli
-from vine_sharedport.errors import LaunchError, OptionError
+from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory import options as module
 from vine_sharedport.factory.options import (
     ALIASES,
@@ -143,7 +143,7 @@ def test_an_unknown_name_is_an_error_with_the_nearest_one(given_name: str, near:
     with pytest.raises(OptionError, match=f"no option {given_name}; did you mean {near}"):
         Options.make({given_name: 1})
     assert issubclass(OptionError, AttributeError)
-    assert issubclass(OptionError, LaunchError)
+    assert issubclass(OptionError, SettingError)
 
 
 def test_a_name_like_no_other_points_to_the_table() -> None:
@@ -228,7 +228,7 @@ def test_values_become_what_they_mean(name: str, value: Any, expected: Any) -> N
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_what_is_wanted(name: str, value: Any) -> None:
-    with pytest.raises(LaunchError, match=rf"option {name} is .*wanted is") as caught:
+    with pytest.raises(SettingError, match=rf"option {name} is .*wanted is") as caught:
         made(**{name: value})
     assert not isinstance(caught.value, AttributeError)
     assert len(str(caught.value)) < 400
@@ -255,11 +255,11 @@ def test_a_wrong_value_is_named_with_what_is_wanted(name: str, value: Any) -> No
 def test_what_is_no_submit_command_is_refused(command: str, value: str, message: str) -> None:
     if "ClassAd" in message:
         pytest.importorskip("classad2")
-    with pytest.raises(LaunchError, match=f"^commands.*{message}"):
+    with pytest.raises(SettingError, match=f"^commands.*{message}"):
         made(commands={command: value})
     # A backslash is written twice there.
     line = f"{command} = {value}".replace("\\", "\\\\")
-    with pytest.raises(LaunchError, match=f"^batch_options.*{message}"):
+    with pytest.raises(SettingError, match=f"^batch_options.*{message}"):
         made(batch_options=f"rank = 2\n{line}")
 
 
@@ -268,7 +268,7 @@ def test_requirements_that_are_no_expression_are_refused(text: str) -> None:
     pytest.importorskip("classad2")
     for value in (text, ["Memory > 1", text]):
         with pytest.raises(
-            LaunchError, match=r"condor_requirements is .*no ClassAd expression"
+            SettingError, match=r"condor_requirements is .*no ClassAd expression"
         ):
             made(condor_requirements=value)
 
@@ -293,7 +293,7 @@ def test_without_htcondor_expressions_are_not_judged(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("kind", ["amazon", "k8s", "mesos", "wq"])
 def test_batch_types_that_cannot_work_are_refused_with_a_remedy(kind: str) -> None:
-    with pytest.raises(LaunchError, match=f"{kind}.*refused"):
+    with pytest.raises(SettingError, match=f"{kind}.*refused"):
         made(batch_type=kind)
 
 
@@ -416,12 +416,12 @@ def test_a_file_is_for_its_owner_alone_and_replaced_whole(tmp_path: Path) -> Non
 def test_a_bad_file_is_named_with_the_reason(tmp_path: Path, data: bytes, found: str) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(data)
-    with pytest.raises(LaunchError, match=rf"(?s)config\.json.*{found}"):
+    with pytest.raises(SettingError, match=rf"(?s)config\.json.*{found}"):
         read_config(str(path))
 
 
 def test_a_file_that_is_not_there_or_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match=r"nothing\.json.*No such file"):
+    with pytest.raises(SettingError, match=r"nothing\.json.*No such file"):
         read_config(str(tmp_path / "nothing.json"))
-    with pytest.raises(LaunchError, match=r"none/a\.json: No such file"):
+    with pytest.raises(SettingError, match=r"none/a\.json: No such file"):
         write_config(str(tmp_path / "none" / "a.json"), Options())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import LaunchError, OptionError
+from vine_sharedport.errors import LaunchError, OptionError, SettingError
 from vine_sharedport.factory import files, process, setup, target
 from vine_sharedport.factory.api import Factory
 from vine_sharedport.factory.options import Options, read_config, write_config
@@ -78,9 +78,9 @@ def test_a_descriptor_that_is_no_lock_of_the_directory_is_refused(tmp_path: Path
         assert not os.get_inheritable(lock)
     finally:
         os.close(lock)
-    with pytest.raises(LaunchError, match="cannot use descriptor"):
+    with pytest.raises(SettingError, match="cannot use descriptor"):
         files.inherit_lock(str(tmp_path), lock)
-    with open(os.devnull) as other, pytest.raises(LaunchError, match="leave out --lock"):
+    with open(os.devnull) as other, pytest.raises(SettingError, match="leave out --lock"):
         files.inherit_lock(str(tmp_path), other.fileno())
 
 
@@ -149,9 +149,9 @@ def test_a_damaged_id_is_refused_and_nothing_is_changed(
 ) -> None:
     path = tmp_path / "factory.id"
     path.write_bytes(text)
-    with pytest.raises(LaunchError, match=r"factory\.id is damaged.* condor_rm -constraint '"):
+    with pytest.raises(SettingError, match=r"factory\.id is damaged.* condor_rm -constraint '"):
         files.factory_id(str(tmp_path))
-    with pytest.raises(LaunchError, match="is damaged"), setup.prepare(options, str(tmp_path)):
+    with pytest.raises(SettingError, match="is damaged"), setup.prepare(options, str(tmp_path)):
         pass
     assert path.read_bytes() == text
     assert not (tmp_path / files.CONFIG).exists()
@@ -164,7 +164,7 @@ def test_a_damaged_id_is_refused_and_nothing_is_changed(
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from vine_sharedport.errors import LaunchError, OptionError
+from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory import files, loop, process
 from vine_sharedport.factory.report import ManagerReport, Snapshot, WorkerCounts
 directory = Path(sys.argv[1])
@@ -177,7 +177,7 @@ class Loop:
             file.seek(0)
             Loop.made = len(file.read())
         if Loop.made in {refused!r}:
-            raise LaunchError("cannot be described")
+            raise SettingError("cannot be described")
         self.pid = pid
     def run(self, *, check, ending):
         with open(directory / "runs", "a") as file:
@@ -413,7 +413,7 @@ def test_a_minimum_above_the_maximum_is_refused_when_the_factory_starts(
         setattr(workers, name, value)  # one after the other: nothing is wrong yet
     wanted = r"min_workers is \d+, but max_workers is (\d+); give min_workers=\1 .*workers=\d+"
     for refused in (workers.start, workers.submit_description):
-        with pytest.raises(LaunchError, match=wanted):
+        with pytest.raises(SettingError, match=wanted):
             refused()
     if "max-workers" not in in_file:
         workers.max_workers = 200

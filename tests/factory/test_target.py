@@ -13,7 +13,7 @@ from typing import TextIO
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import files, runs, setup, target
 from vine_sharedport.factory.options import Options, read_config, write_config
 from vine_sharedport.link.reference import Reference
@@ -105,7 +105,7 @@ def test_a_manager_of_another_htcondor_is_told_from_one_of_this(
     start("sweep", "vine_1_a", None)
     assert where(waiting()) == ("vine_1_a", None)
     location.socket_dir = str(here / "elsewhere")
-    with pytest.raises(LaunchError, match=r"sweep is served in .*--no-own-pool") as caught:
+    with pytest.raises(SettingError, match=r"sweep is served in .*--no-own-pool") as caught:
         waiting()
     assert f"{here}, but" in str(caught.value)
     assert f"looks in {here}/elsewhere" in str(caught.value)
@@ -185,7 +185,7 @@ def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
     write_config(config(directory), waiting())
     start("sweep", "vine_1_a", None)
     start("sweep", "vine_2_b", None)
-    with pytest.raises(LaunchError, match="2 managers that run in or below"):
+    with pytest.raises(SettingError, match="2 managers that run in or below"):
         target.look_again(waiting_at_first := read_config(config(directory)))
     with caplog.at_level(logging.WARNING):
         assert not setup.follow_name(directory)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import preset, project
 from vine_sharedport.factory.adapt import ADDRESS_FILE
 from vine_sharedport.factory.description import place_of
@@ -76,7 +76,7 @@ def test_places(arguments: dict[str, object], kind: str, resource: str | None) -
     ],
 )
 def test_what_cannot_be_is_refused(arguments: dict[str, object], words: str) -> None:
-    with pytest.raises(LaunchError, match=r".") as raised:
+    with pytest.raises(SettingError, match=r".") as raised:
         Where(**arguments)  # type: ignore[arg-type]
     assert words in str(raised.value)
 
@@ -202,14 +202,14 @@ def test_arguments_that_blahp_would_change_go_as_a_file(
 def test_what_a_place_cannot_do_is_said(
     tmp_path: Path, grid: str, commands: dict[str, str], words: str
 ) -> None:
-    with pytest.raises(LaunchError) as raised:
+    with pytest.raises(SettingError) as raised:
         Where(grid=grid).adapt(described(**commands), str(tmp_path), {})
     assert words in str(raised.value)
 
 
 def test_no_macro_of_an_argument_is_filled_in_for_a_batch_system(tmp_path: Path) -> None:
     job = described("w", "--cores", Verbatim("$$(Cpus)"))
-    with pytest.raises(LaunchError, match=r"'\$\$\(Cpus\)' is a macro"):
+    with pytest.raises(SettingError, match=r"'\$\$\(Cpus\)' is a macro"):
         Where(grid="batch slurm").adapt(job, str(tmp_path), {})
 
 
@@ -286,7 +286,7 @@ def test_what_the_user_names_comes_instead_of_the_presets_place(own_presets: Pat
     assert place_of(Options(), site) == Where(schedd="s", pool="c")
     assert place_of(Options(schedd="t", spool=True), site) == Where("t", "c", spool=True)
     assert place_of(Options(schedd="t")) == Where("t")
-    with pytest.raises(LaunchError, match="without spool"):
+    with pytest.raises(SettingError, match="without spool"):
         place_of(Options(grid="batch slurm", spool=True), site)
 
 
@@ -311,19 +311,19 @@ def test_a_wrong_preset_is_named_with_its_line(
 ) -> None:
     path = own_presets / "wrong.ini"
     path.write_text(text)
-    with pytest.raises(LaunchError) as raised:
+    with pytest.raises(SettingError) as raised:
         load_preset("wrong")
     assert words in str(raised.value)
     assert str(path) in str(raised.value)
 
 
 def test_a_preset_that_is_not_there_is_named_with_those_that_are(own_presets: Path) -> None:
-    with pytest.raises(LaunchError, match=r"no preset 'osgpool'.*ce, ospool, personal, pool"):
+    with pytest.raises(SettingError, match=r"no preset 'osgpool'.*ce, ospool, personal, pool"):
         load_preset("osgpool")
-    with pytest.raises(LaunchError, match=r"cannot read the preset nowhere.ini"):
+    with pytest.raises(SettingError, match=r"cannot read the preset nowhere.ini"):
         load_preset("./nowhere.ini")
     (own_presets / "binary.ini").write_bytes(b"\xff\xfe")
-    with pytest.raises(LaunchError, match=r"cannot read the preset .*binary.ini"):
+    with pytest.raises(SettingError, match=r"cannot read the preset .*binary.ini"):
         load_preset("binary")
 
 
@@ -361,15 +361,15 @@ def test_the_one_project_is_found_and_else_said_what_to_set(tmp_path: Path) -> N
     path.write_text(MAP)
     missing = str(tmp_path / "missing")
     assert project.find_project("ann", files=[missing, str(path)]) == "Chem_Ann"
-    with pytest.raises(LaunchError, match="2 OSPool projects for bob: Phys_Bob, Chem_Ann"):
+    with pytest.raises(SettingError, match="2 OSPool projects for bob: Phys_Bob, Chem_Ann"):
         project.find_project("bob", files=[str(path)])
-    with pytest.raises(LaunchError, match=r"no OSPool project for zoe; set .*\+ProjectName"):
+    with pytest.raises(SettingError, match=r"no OSPool project for zoe; set .*\+ProjectName"):
         project.find_project("zoe", files=[str(path)])
-    with pytest.raises(LaunchError, match=r"no access point of the OSPool; set .*ProjectName"):
+    with pytest.raises(SettingError, match=r"no access point of the OSPool; set .*ProjectName"):
         project.find_project("zoe", files=[missing])
     path.chmod(0)
     if not os.access(path, os.R_OK):  # as root can
-        with pytest.raises(LaunchError, match="Permission denied"):
+        with pytest.raises(SettingError, match="Permission denied"):
             project.find_project("ann", files=[str(path)])
         path.chmod(stat.S_IRUSR)
 

@@ -5,7 +5,7 @@ Permitted: CedarError.
 
 from __future__ import annotations
 
-from vine_sharedport.errors import CedarError, EndpointError
+from vine_sharedport.errors import CedarError, SettingError
 from vine_sharedport.wire.handoff import (
     PASS_SOCK,
     Connect,
@@ -34,7 +34,7 @@ def one_input(data: bytes) -> None:
     try:
         check_sock_id(connect.sock_id)
         again = encode_connect(connect.sock_id, connect.client_name, timeout=connect.timeout)
-    except (CedarError, EndpointError):
+    except (CedarError, SettingError):
         return  # not one that we would send
     assert decode_connect(again[5:]) == Connect(
         connect.sock_id, connect.client_name, connect.timeout

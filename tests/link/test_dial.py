@@ -16,8 +16,8 @@ import pytest
 from vine_sharedport.errors import (
     DialError,
     DialTimeout,
-    EndpointError,
     GateError,
+    SettingError,
     SinfulError,
     Verdict,
     WrongSecretError,
@@ -610,7 +610,7 @@ def test_sock_id_that_is_none_is_refused_before_anything_is_sent(
     listener: socket.socket,
 ) -> None:
     text = Sinful("127.0.0.1", port_of(listener), (("sock", "a b"),))
-    with pytest.raises(EndpointError, match="'a b'"):
+    with pytest.raises(SettingError, match="'a b'"):
         connect(text)
     listener.settimeout(0)
     with pytest.raises(BlockingIOError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import EndpointError
+from vine_sharedport.errors import EndpointError, SettingError
 from vine_sharedport.link import endpoint as endpoint_module
 from vine_sharedport.link.endpoint import MAX_DIRECTORY, MAX_PATH, Endpoint
 
@@ -210,13 +210,13 @@ def test_longest_path_that_fits_works_and_one_byte_more_is_refused(
 def test_sock_id_of_41_characters_works_and_42_are_refused(short_directory: Path) -> None:
     with Endpoint("i" * 41, str(short_directory)) as endpoint:
         assert os.path.exists(endpoint.path)
-    with pytest.raises(EndpointError, match=r"has 42 characters, the limit .* is 41"):
+    with pytest.raises(SettingError, match=r"has 42 characters, the limit .* is 41"):
         Endpoint("i" * 42, str(short_directory))
 
 
 @pytest.mark.parametrize("sock_id", ["", "a/b", "..", "a b", "ä", "self"])
 def test_text_that_is_no_sock_id_is_refused(short_directory: Path, sock_id: str) -> None:
-    with pytest.raises(EndpointError, match="sock id"):
+    with pytest.raises(SettingError, match="sock id"):
         Endpoint(sock_id, str(short_directory))
     assert list(short_directory.iterdir()) == []
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import EndpointError, LaunchError
+from vine_sharedport.errors import EndpointError, LaunchError, SettingError
 from vine_sharedport.link import porter_handle
 from vine_sharedport.link.counters import Gauge, Refusal
 from vine_sharedport.link.dial import connect
@@ -434,7 +434,7 @@ def test_name_that_is_served_is_the_constructors_error(manager: Manager) -> None
 
 
 def test_bad_name_is_the_constructors_error(short_directory: Path) -> None:
-    with pytest.raises(EndpointError, match="42 characters"):
+    with pytest.raises(SettingError, match="42 characters"):
         PorterHandle(Settings("i" * 42, str(short_directory)))
 
 

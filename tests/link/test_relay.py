@@ -16,12 +16,7 @@ from typing import Callable
 
 import pytest
 
-from vine_sharedport.errors import (
-    DialError,
-    DialTimeout,
-    SharedPortError,
-    WrongSecretError,
-)
+from vine_sharedport.errors import DialError, DialTimeout, SharedPortError, WrongSecretError
 from vine_sharedport.link import backoff
 from vine_sharedport.link import relay as relay_module
 from vine_sharedport.link.relay import Relay

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import GateError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.link.secret import make_secret_file, read_secret_file
 
 
@@ -34,7 +34,7 @@ def test_nothing_is_written_over_a_file_or_through_a_link(tmp_path: Path) -> Non
     (tmp_path / "target").write_bytes(b"mine")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     for name in ("target", "link"):
-        with pytest.raises(GateError, match="File exists"):
+        with pytest.raises(SettingError, match="File exists"):
             make_secret_file(str(tmp_path / name))
     assert (tmp_path / "target").read_bytes() == b"mine"
 
@@ -48,10 +48,12 @@ def test_a_file_of_another_size_is_refused_with_what_to_do(
     path = tmp_path / "s's"
     path.write_bytes(content)
     path.chmod(0o600)
-    with pytest.raises(GateError, match=f"has {found}, wanted 32: it is none; give the path"):
+    with pytest.raises(
+        SettingError, match=f"has {found}, wanted 32: it is none; give the path"
+    ):
         read_secret_file(str(path))
     # On the manager's side too it may be any file of the user's, which is not to be lost.
-    with pytest.raises(GateError, match=f"has {found}, wanted 32") as caught:
+    with pytest.raises(SettingError, match=f"has {found}, wanted 32") as caught:
         read_secret_file(str(path), private=True)
     step = str(caught.value).rpartition(": ")[2]
     subprocess.run(["sh", "-c", step], check=True)
@@ -62,7 +64,7 @@ def test_a_file_of_another_size_is_refused_with_what_to_do(
 def test_what_others_could_have_read_is_refused_on_the_managers_side(tmp_path: Path) -> None:
     (tmp_path / "s").write_bytes(bytes(32))
     (tmp_path / "s").chmod(0o640)
-    with pytest.raises(GateError, match="mode 640") as caught:
+    with pytest.raises(SettingError, match="mode 640") as caught:
         make_secret_file(str(tmp_path / "s"), keep=True)
     assert str(caught.value).endswith(f": chmod 600 {tmp_path}/s")
     assert read_secret_file(str(tmp_path / "s")) == bytes(32)
@@ -75,7 +77,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, kind: str) -
         path.mkdir()
     elif kind == "pipe":
         os.mkfifo(path)
-    with pytest.raises(GateError, match=r"a directory|no regular file|No such file"):
+    with pytest.raises(SettingError, match=r"a directory|no regular file|No such file"):
         read_secret_file(str(path))
 
 
@@ -94,5 +96,5 @@ def test_a_copy_that_others_can_read_is_a_warning(
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(GateError, match=r"cannot write the secret file .*No such file"):
+    with pytest.raises(SettingError, match=r"cannot write the secret file .*No such file"):
         make_secret_file(str(tmp_path / "missing" / "s"))

@@ -19,7 +19,7 @@ import pytest
 
 from vine_sharedport.environment import ADDRESS as ADDRESS_VARIABLE
 from vine_sharedport.environment import CONNECT_TIMEOUT, PRIVATE_NETWORK
-from vine_sharedport.errors import LaunchError, SinfulError
+from vine_sharedport.errors import LaunchError, SettingError, SinfulError
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.units import parse_seconds
 from vine_sharedport.worker import launch
@@ -397,7 +397,7 @@ def test_time_limit_of_the_environment_that_is_none_is_named(
     make_worker: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CONNECT_TIMEOUT, "soon")
-    with pytest.raises(LaunchError, match=f"{CONNECT_TIMEOUT}: 'soon' is no length of time"):
+    with pytest.raises(SettingError, match=f"{CONNECT_TIMEOUT}: 'soon' is no length of time"):
         run_worker(ADDRESS, worker=make_worker("exit 0"))
 
 

@@ -13,7 +13,7 @@ import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, SettingError
 from vine_sharedport.worker import shim
 
 from .support import Client, first_program, missing
@@ -131,15 +131,15 @@ def test_a_build_takes_the_place_of_an_older_one_at_once(compiler: str, tmp_path
 def test_a_compiler_that_is_not_there_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(LaunchError, match=r"no C compiler 'no-such-cc -x'; install it"):
+    with pytest.raises(SettingError, match=r"no C compiler 'no-such-cc -x'; install it"):
         shim.build(str(tmp_path / "1"), compiler="no-such-cc -x")
     monkeypatch.setenv("CC", "no-such-cc")
-    with pytest.raises(LaunchError, match=r"no C compiler 'no-such-cc'.* CC"):
+    with pytest.raises(SettingError, match=r"no C compiler 'no-such-cc'.* CC"):
         shim.build(str(tmp_path / "1"))
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        LaunchError, match=r"no C compiler: none of gcc, cc, clang .*install gcc"
+        SettingError, match=r"no C compiler: none of gcc, cc, clang .*install gcc"
     ):
         shim.build(str(tmp_path / "1"))
     assert os.listdir(tmp_path) == []
@@ -168,7 +168,7 @@ def test_a_forgotten_function_of_a_libc_fails_the_build(compiler: str, tmp_path:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(
-        LaunchError, match=r"cannot write .*Permission denied; make .* writable"
+        SettingError, match=r"cannot write .*Permission denied; make .* writable"
     ):
         shim.build(str(tmp_path / "1"))
 

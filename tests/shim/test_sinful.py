@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vine_sharedport.errors import EndpointError, SinfulError
+from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker import shim
@@ -52,7 +52,7 @@ def plan_of_python(text: str, network: str | None = None) -> Plan | None:
         address = Sinful.parse(text)
         sock = check_sock_id(address.sock or "")
         private = address.private_address
-    except (SinfulError, EndpointError):
+    except (SinfulError, SettingError):
         return None
     found: Plan = []
     if private is not None and network and address.private_network == network:

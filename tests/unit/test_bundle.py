@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import GateError, LaunchError, SinfulError
+from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.worker import bundle, shim
 from vine_sharedport.worker.bundle import write_bundle
 
@@ -120,7 +120,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
     directory = tmp_path / "project"
     directory.mkdir()
     (directory / "launcher.sh").write_text("somebody's")
-    with pytest.raises(LaunchError, match=r"has other files in it \(such as 'launcher\.sh'\)"):
+    with pytest.raises(SettingError, match=r"has other files in it \(such as 'launcher\.sh'\)"):
         write_bundle(str(directory), ADDRESS)
     assert (directory / "launcher.sh").read_text() == "somebody's"
     assert _modes(directory).keys() == {"launcher.sh"}
@@ -129,7 +129,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
 def test_a_link_to_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    with pytest.raises(LaunchError, match="is no directory of yours"):
+    with pytest.raises(SettingError, match="is no directory of yours"):
         write_bundle(str(tmp_path / "link"), ADDRESS)
 
 
@@ -137,13 +137,13 @@ def test_a_directory_in_a_files_place_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "bundle"
     write_bundle(str(directory), ADDRESS)
     (directory / "vine_sharedport.secret").mkdir()
-    with pytest.raises(LaunchError, match=r"secret is no regular file"):
+    with pytest.raises(SettingError, match=r"secret is no regular file"):
         write_bundle(str(directory), ADDRESS)
 
 
 @pytest.mark.parametrize("name", ["it's", 'a"b', "a,b", "a\\b", "a\nb"])
 def test_a_path_that_the_tools_cannot_be_told_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(LaunchError, match="choose another path"):
+    with pytest.raises(SettingError, match="choose another path"):
         write_bundle(str(tmp_path / name), ADDRESS)
     assert not list(tmp_path.glob("*"))
 
@@ -154,9 +154,9 @@ def test_nothing_is_made_where_something_is_wrong(tmp_path: Path) -> None:
         write_bundle(str(directory), "<192.0.2.7:9618>")
     with pytest.raises(SinfulError, match="names no port to connect to"):
         write_bundle(str(directory), "<192.0.2.7?sock=vine_42>")
-    with pytest.raises(GateError, match="cannot read the secret file"):
+    with pytest.raises(SettingError, match="cannot read the secret file"):
         write_bundle(str(directory), ADDRESS, secret_file=str(tmp_path / "gone"))
-    with pytest.raises(LaunchError, match="no worker program 'gone'"):
+    with pytest.raises(SettingError, match="no worker program 'gone'"):
         write_bundle(str(directory), ADDRESS, worker="gone")
     assert not directory.exists()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import CedarError, EndpointError
+from vine_sharedport.errors import CedarError, SettingError
 from vine_sharedport.wire.cedar import MessageDecoder
 from vine_sharedport.wire.handoff import (
     MAX_SOCK_ID,
@@ -97,7 +97,7 @@ def our_verdict(stream: bytes) -> str:
     try:
         message = MessageDecoder().feed(stream)[0]
         check_sock_id(decode_connect(message).sock_id)
-    except (CedarError, EndpointError):
+    except (CedarError, SettingError):
         return "refused"
     return "passed"
 
@@ -176,7 +176,7 @@ def test_timeout_arrives(timeout: int) -> None:
 
 
 def test_bad_sock_id_is_not_sent() -> None:
-    with pytest.raises(EndpointError, match="has 42 characters"):
+    with pytest.raises(SettingError, match="has 42 characters"):
         encode_connect("i" * 42, "")
 
 
@@ -212,7 +212,7 @@ def test_sock_id_that_can_be_served_is_returned(sock_id: str) -> None:
     ],
 )
 def test_sock_id_that_cannot_be_served_is_refused(sock_id: str, complaint: str) -> None:
-    with pytest.raises(EndpointError, match=complaint) as caught:
+    with pytest.raises(SettingError, match=complaint) as caught:
         check_sock_id(sock_id)
     assert len(str(caught.value)) < 250
     assert str(caught.value).isprintable()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport import installing
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.worker.program import find_program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,7 +149,7 @@ def test_a_worker_beside_this_python_needs_no_path(
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(
-        LaunchError, match=r"'vine_worker' on PATH or in .*install it.*--worker"
+        SettingError, match=r"'vine_worker' on PATH or in .*install it.*--worker"
     ):
         find_program("vine_worker", option="--worker")
     (tmp_path / "vine_worker").touch(0o755)

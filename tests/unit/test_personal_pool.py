@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import PoolError
+from vine_sharedport.errors import PoolError, SettingError
 from vine_sharedport.pool import _guardian, _pool_config, _pool_place, personal
 from vine_sharedport.pool._pool_config import Installation, find_installation, format_config
 from vine_sharedport.supervision import find_process, is_alive, send_signal
@@ -130,13 +130,13 @@ def test_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(PoolError, match="not empty"):
+    with pytest.raises(SettingError, match="not empty"):
         _pool_place.make_private(str(tmp_path))
 
 
 def test_directory_where_others_may_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(PoolError, match="mode 0777"):
+    with pytest.raises(SettingError, match="mode 0777"):
         _pool_place.make_private(str(tmp_path))
 
 
@@ -144,7 +144,7 @@ def test_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     # In /tmp, the default place's name is known to everybody.
     (tmp_path / "target").mkdir(mode=0o700)
     (tmp_path / "pool").symlink_to("target")
-    with pytest.raises(PoolError, match="wanted a directory"):
+    with pytest.raises(SettingError, match="wanted a directory"):
         _pool_place.make_private(str(tmp_path / "pool"))
 
 

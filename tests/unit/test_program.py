@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.worker import program
 from vine_sharedport.worker.program import Program, read_program
 
@@ -131,7 +131,7 @@ def test_without_pyelftools_reading_is_skipped(
 
 
 def test_a_missing_program_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match=r"cannot read the worker program .*gone"):
+    with pytest.raises(SettingError, match=r"cannot read the worker program .*gone"):
         read_program(str(tmp_path / "gone"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import EndpointError, SinfulError
+from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.sinful import MAX_SINFUL, Sinful
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
@@ -215,7 +215,7 @@ def test_with_sock_leaves_the_brokers_theirs() -> None:
 
 @pytest.mark.parametrize("sock_id", ["", "a b", "../a", "i" * 42, "self"])
 def test_with_sock_takes_only_sock_ids_that_can_be_served(sock_id: str) -> None:
-    with pytest.raises(EndpointError):
+    with pytest.raises(SettingError):
         Sinful.parse("<h:1?sock=a>").with_sock(sock_id)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.errors import LaunchError, SinfulError
+from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.submit import describe_workers
@@ -114,10 +114,10 @@ def test_a_missing_image_is_refused_unless_the_machines_have_it(
     tmp_path: Path, worker: str
 ) -> None:
     image = "/images/vine.sif"
-    with pytest.raises(LaunchError, match=r"image /images/vine\.sif is not there"):
+    with pytest.raises(SettingError, match=r"image /images/vine\.sif is not there"):
         _describe(tmp_path, worker=worker, container_image=image)
     given = {"transfer_container": "True"}
-    with pytest.raises(LaunchError, match="is not there"):
+    with pytest.raises(SettingError, match="is not there"):
         _describe(tmp_path, worker=worker, container_image=image, commands=given)
     job = _describe(
         tmp_path, worker=worker, container_image=image,
@@ -134,7 +134,7 @@ def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_trav
     (image / "usr/bin/sh").symlink_to("dash")
     _describe(tmp_path, worker=worker, container_image=str(image))
     (image / "bin").symlink_to("usr/bin")
-    with pytest.raises(LaunchError, match=r"/image/bin, a link to a directory, which HTCond"):
+    with pytest.raises(SettingError, match=r"/image/bin, a link to a directory, which HTCond"):
         _describe(tmp_path, worker=worker, container_image=str(image))
     given = {"transfer_container": "false"}
     _describe(tmp_path, worker=worker, container_image=str(image), commands=given)
@@ -142,7 +142,7 @@ def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_trav
 
 def test_a_worker_that_is_not_here_must_be_in_an_image(tmp_path: Path) -> None:
     with pytest.raises(
-        LaunchError, match="no worker program '/opt/vine_worker'; give its path with worker="
+        SettingError, match="no worker program '/opt/vine_worker'; give its path with worker="
     ):
         _describe(tmp_path, worker="/opt/vine_worker")
     job = _describe(
@@ -172,9 +172,9 @@ def test_an_environments_url_is_htcondors_to_fetch(tmp_path: Path, worker: str) 
 def test_what_is_no_tarball_is_refused(tmp_path: Path, worker: str) -> None:
     path = tmp_path / "env.zip"
     path.write_bytes(b"PK\x03\x04" + bytes(600))
-    with pytest.raises(LaunchError, match=r"env\.zip is no tar archive .*conda-pack"):
+    with pytest.raises(SettingError, match=r"env\.zip is no tar archive .*conda-pack"):
         _describe(tmp_path, worker=worker, python_env=str(path))
-    with pytest.raises(LaunchError, match="cannot read the Python environment"):
+    with pytest.raises(SettingError, match="cannot read the Python environment"):
         _describe(tmp_path, worker=worker, python_env=str(tmp_path / "gone"))
 
 
@@ -182,7 +182,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, worker: str) -> None:
     other = tmp_path / "elsewhere" / "vine_worker"
     other.parent.mkdir()
     other.write_text("the password")
-    with pytest.raises(LaunchError, match="would both be vine_worker on the execute point"):
+    with pytest.raises(SettingError, match="would both be vine_worker on the execute point"):
         _describe(tmp_path, worker=worker, password_file=str(other))
 
 
@@ -238,7 +238,7 @@ def test_variables_and_files_of_the_user_are_added_to_ours(tmp_path: Path, worke
 def test_what_no_worker_could_start_with_is_refused(
     tmp_path: Path, worker: str, commands: dict[str, str | int], says: str
 ) -> None:
-    with pytest.raises(LaunchError, match=says):
+    with pytest.raises(SettingError, match=says):
         _describe(tmp_path, worker=worker, commands=commands)
 
 
@@ -261,7 +261,7 @@ def test_what_is_no_number_is_told_with_its_unit_and_the_number(
     tmp_path: Path, worker: str, given: dict[str, Any], step: str | None
 ) -> None:
     ((name, value),) = given.items()
-    with pytest.raises(LaunchError) as caught:
+    with pytest.raises(SettingError) as caught:
         _describe(tmp_path, worker=worker, **given)
     text = str(caught.value)
     assert text.startswith(f"{name} is {value!r}, wanted is a number of ")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 else:
     Subparsers = None
 
+
 __all__ = [
     "Parser",
     "Subparsers",

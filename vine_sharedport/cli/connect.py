@@ -16,13 +16,7 @@ from vine_sharedport.cli.common import (
     duration,
     no_address,
 )
-from vine_sharedport.errors import (
-    EndpointError,
-    ExitStatus,
-    GateError,
-    SinfulError,
-    WrongSecretError,
-)
+from vine_sharedport.errors import ExitStatus, SettingError, SinfulError, WrongSecretError
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.commands import connect_command
 from vine_sharedport.link.reference import Reference
@@ -81,10 +75,10 @@ def _connect(options: argparse.Namespace) -> int:
     if options.secret_file is not None:
         try:
             secret = read_secret_file(options.secret_file)
-        except GateError as error:
+        except SettingError as error:
             if address.sock is None or secret_file_of(address.sock) is None:
                 raise
-            raise GateError(f"{error.cause}; {its_secret(address.sock, again)}") from error
+            raise SettingError(f"{error.cause}; {its_secret(address.sock, again)}") from error
     try:
         found = attempt(
             address,
@@ -92,7 +86,7 @@ def _connect(options: argparse.Namespace) -> int:
             timeout=options.timeout,
             private_network=options.private_network,
         )
-    except EndpointError as error:
+    except SettingError as error:
         options.parser.error(f"the address {options.address} is no manager's: {error}")
     if options.json:
         print(json.dumps(records.as_dict(found.as_dict())))

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from vine_sharedport.cli.common import Subparsers, add_json
+from vine_sharedport.errors import ExitStatus
 
 __all__ = ["add_doctor"]
 
@@ -28,4 +29,4 @@ def _doctor(options: argparse.Namespace) -> int:
 
     found = check_shared_port()
     print(json.dumps(found.as_dict()) if options.json else found)
-    return 0 if found.usable else 1
+    return ExitStatus.OK if found.usable else ExitStatus.FAILED

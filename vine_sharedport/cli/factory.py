@@ -25,7 +25,7 @@ from vine_sharedport.cli.common import (
     duration,
     tell,
 )
-from vine_sharedport.errors import ExitStatus, LaunchError
+from vine_sharedport.errors import ExitStatus, SettingError
 
 __all__ = ["add_factory", "with_verb"]
 
@@ -336,9 +336,9 @@ def _run_directory(options: argparse.Namespace, directory: str) -> int:
         files.inherit_lock(directory, options.lock)
     try:
         resolved = read_config(os.path.join(directory, files.CONFIG))
-    except LaunchError as error:
+    except SettingError as error:
         if not os.path.exists(os.path.join(directory, files.LOCK)):
-            raise LaunchError(
+            raise SettingError(
                 f"{directory} is no factory's directory: it has no {files.CONFIG}; see "
                 f"'vine_sharedport factory list'. A manager of this name comes after -M"
             ) from error
@@ -376,7 +376,7 @@ def _check_prometheus_file(path: str) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         tempfile.TemporaryFile(dir=os.path.dirname(path)).close()
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot write --prometheus-file {path}: {error.strerror}; give a file in a "
             "directory that you may write to"
         ) from error
@@ -386,12 +386,12 @@ def _log_to(options: Any, path: str | None) -> None:
     """Log with times; in detail to the file that the options name.
 
     Raises:
-        LaunchError: A file cannot be written.
+        SettingError: A file cannot be written.
     """
     try:
         _add_handlers(options, path)
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot write the factory's log {error.filename}: {error.strerror}"
         ) from error
 

@@ -92,7 +92,7 @@ def _log_to_stderr(level: int) -> None:
 def _make_parser() -> Parser:
     parser = Parser(
         prog="vine_sharedport",
-        description="TaskVine and Work Queue workers reach their manager through HTCondor's "
+        description="TaskVine and Work Queue workers reach their manager through HTCondor's\n"
         "shared port.",
         statuses=tuple(ExitStatus),
         epilog="'vine_sharedport NOUN --help' tells about each, 'vine_sharedport NOUN VERB "

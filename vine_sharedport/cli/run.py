@@ -39,7 +39,7 @@ def add_run(nouns: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the program that the command line names."""
     from vine_sharedport.manager.run import (
-        NoProgramError,
+        check_program,
         is_interpreter,
         place_in_program,
         run_program,
@@ -56,9 +56,10 @@ def run(options: argparse.Namespace) -> int:
     warn_of_late_options(options.parser, options.program, options.arguments)
     choose_pool(options)
     arguments = [options.program, *options.arguments]
+    check_program(options.program, module=options.module)
     try:
         run_program(arguments, settings, module=options.module)
-    except (SystemExit, KeyboardInterrupt, NoProgramError):
+    except (SystemExit, KeyboardInterrupt):
         raise
     except SharedPortError as error:
         place = place_in_program(error)

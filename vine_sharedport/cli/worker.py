@@ -19,8 +19,8 @@ from vine_sharedport.cli.common import (
 )
 from vine_sharedport.errors import (
     ExitStatus,
-    GateError,
     LaunchError,
+    SettingError,
     SharedPortError,
     SinfulError,
     WrongSecretError,
@@ -87,9 +87,9 @@ def _run_worker(options: argparse.Namespace) -> int:
     _use_words(options)
     if options.bundle == "":
         options.parser.error("--bundle is empty: give the directory to write")
+    if options.bundle is not None:
+        return _write_bundle(options)
     try:
-        if options.bundle is not None:
-            return _write_bundle(options)
         return launch.run_worker(
             options.address,
             options.options,
@@ -98,11 +98,11 @@ def _run_worker(options: argparse.Namespace) -> int:
             connect_timeout=options.connect_timeout,
             private_network=options.private_network,
         )
-    except (SinfulError, GateError, launch.BadSettingError) as error:
-        status = launch.BAD_SETTINGS
+    except (SinfulError, SettingError) as error:
+        status = ExitStatus.SETTING
         tell(error)
     except LaunchError as error:
-        status = launch.NO_WORKER if options.bundle is None else ExitStatus.FAILED
+        status = ExitStatus.NO_PROGRAM
         tell(error)
     return status
 

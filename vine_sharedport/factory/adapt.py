@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 
 from vine_sharedport import environment
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.pool.description import Commands, SubmitDescription, Verbatim
 
 __all__ = [
@@ -43,7 +43,7 @@ def take_container(job: SubmitDescription) -> tuple[SubmitDescription, str | Non
     universe = job.commands.get("universe", "vanilla").lower()
     images = [job.commands.get(name) for name in names]
     if universe not in ("vanilla", "container", "docker", "grid"):
-        raise LaunchError(
+        raise SettingError(
             f"universe is {universe!r}, which no grid resource takes; leave it away"
         )
     image = images[0] or (images[1] and f"docker://{images[1].split('://')[-1]}")
@@ -147,7 +147,7 @@ def adapt_to_batch(
     ``*_submit.sh`` of blahp for what becomes of it.
     """
     if job.commands.get("requirements"):
-        raise LaunchError(
+        raise SettingError(
             f"{grid!r} knows no requirements; choose nodes with the submit commands "
             "batch_queue, batch_project and batch_extra_submit_args"
         )
@@ -165,7 +165,7 @@ def adapt_to_batch(
     job = _adapt_to_blahp(job.without("requirements"), grid, directory, files)
     for path in (*job.inputs, *map(job.commands.get, ("executable", "output", "error"))):
         if re.search(r"\s", path or ""):
-            raise LaunchError(
+            raise SettingError(
                 f"the path {path!r} has a blank in it, at which {grid!r} cuts it; move the "
                 "file, or give the factory another directory"
             )
@@ -185,13 +185,13 @@ def _adapt_to_blahp(
     for name, value in variables.items():
         changed = _BLAHP_CHANGES.search(value)
         if changed:
-            raise LaunchError(
+            raise SettingError(
                 f"the environment variable {name} of the worker is {value!r}, in which "
                 f"{grid!r} changes {changed[0]!r}; put it into a file, sent with wrapper_input"
             )
     macros = [item for item in job.arguments if isinstance(item, Verbatim)]
     if macros:
-        raise LaunchError(
+        raise SettingError(
             f"the worker's argument {macros[0]!r} is a macro, for which {grid!r} has no "
             "value; leave it out (or autosize, where it comes from: give cores and memory)"
         )

@@ -16,7 +16,7 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, SharedPortError
 from vine_sharedport.factory import FACTORIES, files, process, setup, target, user_file
 from vine_sharedport.factory.keeper import keep
 from vine_sharedport.factory.options import Options, field_name, write_config
@@ -115,7 +115,7 @@ class Factory(DeclaredOptions):
 
     Raises:
         OptionError: There is no such option; the message names the nearest.
-        LaunchError: A value cannot be used, or the manager has no shared port.
+        SettingError: A value cannot be used, or the manager has no shared port.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Factory(DeclaredOptions):
                 self._given[field_name(name)] = value
         self._options = Options.make(self._given)
         if not any(self._given.get(n) for n in ("address", "manager_name", "config_file")):
-            raise LaunchError(
+            raise SettingError(
                 "the factory does not know its manager; give manager= with shared_port=True, "
                 "manager_name= of one on this host, or address= with secret_file="
             )
@@ -194,7 +194,7 @@ class Factory(DeclaredOptions):
                 if Options.make({plain: value}) != Options.make(
                     {plain: getattr(self._options, plain)}
                 ):
-                    raise LaunchError(f"{name} cannot be changed; make another factory")
+                    raise SettingError(f"{name} cannot be changed; make another factory")
                 return
             self._options = Options.make({plain: value}, base=self._options)
             self._given[plain] = value
@@ -259,7 +259,8 @@ class Factory(DeclaredOptions):
         killed is started again; it knows its jobs by their mark.
 
         Raises:
-            LaunchError: It cannot work; the message says why.
+            SettingError: It cannot work; the message says why.
+            LaunchError: Its process did not start.
         """
         self._is_used = True
         with self._lock:
@@ -313,7 +314,7 @@ class Factory(DeclaredOptions):
             except subprocess.TimeoutExpired:
                 _forget(failed)
         elif failed.returncode < 0:  # its other process may go on
-            with contextlib.suppress(LaunchError):
+            with contextlib.suppress(SettingError):
                 self._terminate(_FAILED_START_TIMEOUT)
 
     def stop(self) -> None:
@@ -337,7 +338,7 @@ class Factory(DeclaredOptions):
                     "see 'vine_sharedport factory status %s'",
                     timeout, self.directory,
                 )  # fmt: skip
-        except LaunchError as error:
+        except SharedPortError as error:
             log.warning("%s", error)
 
     def _end(self, running: subprocess.Popen[bytes], deadline: float) -> bool:
@@ -362,11 +363,11 @@ class Factory(DeclaredOptions):
                 continue
             if not _wait(last, deadline):
                 return False
-            if last.returncode == process.REFUSED:
+            if last.returncode > 0:  # it refuses to run
                 break
         if self._has_ended():
             return True
-        raise LaunchError(
+        raise ScheddError(
             "the factory was killed, and its jobs could not be removed; it says:\n"
             f"{process.last_lines(self.directory, self._options.log_file)}"
         )
@@ -410,7 +411,7 @@ class Factory(DeclaredOptions):
         if time.monotonic() - self._looked < _LOOK_INTERVAL or self._process is None:
             return
         self._looked = time.monotonic()
-        with contextlib.suppress(LaunchError, OSError):
+        with contextlib.suppress(NoStatusError, OSError):
             path = os.path.join(self.directory, files.STATUS)
             if os.stat(path).st_size > _MOST_READ:
                 return
@@ -448,7 +449,7 @@ class Factory(DeclaredOptions):
             return True
         try:
             return files.read_status(self.directory).state == "ended"
-        except LaunchError:
+        except NoStatusError:
             return False
 
     def status(self) -> Snapshot:
@@ -457,10 +458,10 @@ class Factory(DeclaredOptions):
         Where its process was killed, that is what it knew last, and the message says so.
 
         Raises:
-            LaunchError: It has never been started.
+            NoStatusError: It has never been started.
         """
         if self._options.directory is None:
-            raise LaunchError("the factory has not been started; use start(), or 'with'")
+            raise NoStatusError("the factory has not been started; use start(), or 'with'")
         # In this order: what is read after the end is the last that it has written.
         running = files.is_running(self._options.directory)
         snapshot = files.read_status(self._options.directory)
@@ -477,7 +478,7 @@ class Factory(DeclaredOptions):
         """Return exactly what would be submitted for workers now.
 
         Raises:
-            LaunchError: Nothing could be; the message says why.
+            SettingError: Nothing could be; the message says why.
         """
         self._is_used = True
         if self._is_running:
@@ -520,5 +521,5 @@ class Factory(DeclaredOptions):
         """Return the present state for a notebook."""
         try:
             return self.status()._repr_html_()
-        except LaunchError:
+        except NoStatusError:
             return f"<code>{repr(self).replace('<', '&lt;')}</code>"

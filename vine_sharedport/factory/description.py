@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.preset import Preset, load_preset
 from vine_sharedport.factory.where import Where
@@ -124,7 +124,7 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
         now: Present time, in seconds since 1970; the lease begins then.
 
     Raises:
-        LaunchError: An option cannot be had, or a file is missing.
+        SettingError: An option cannot be had, or a file is missing.
     """
     manager = options.reference
     preset = preset_of(options)
@@ -211,7 +211,7 @@ def _worker_options(options: Options) -> list[str]:
     try:
         found += shlex.split(options.extra_options or "")
     except ValueError as error:
-        raise LaunchError(
+        raise SettingError(
             f"extra_options is {options.extra_options!r}: {error}; quote it as for a shell"
         ) from error
     return found

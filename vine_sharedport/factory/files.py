@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import LaunchError, SettingError
+from vine_sharedport.errors import NoStatusError, SettingError
 from vine_sharedport.factory.report import Snapshot
 from vine_sharedport.link.user_files import reason_of
 
@@ -62,7 +62,7 @@ def factory_id(directory: str) -> str:
     """Return the id of the directory's factory, the mark in its jobs; made when missing.
 
     Raises:
-        LaunchError: It cannot be read or written, or is damaged: with another id, the jobs
+        SettingError: It cannot be read or written, or is damaged: with another id, the jobs
             that are there would be others' for ever.
     """
     path = os.path.join(directory, _ID)
@@ -74,11 +74,11 @@ def factory_id(directory: str) -> str:
         write_file(path, made + "\n", durable=True)
         return made
     except OSError as error:
-        raise LaunchError(f"cannot read {path}: {error.strerror}") from error
+        raise SettingError(f"cannot read {path}: {error.strerror}") from error
     if not re.fullmatch(r"[0-9a-f]{32}", found):
         jobs = os.path.join(directory, "workers.log")
         which = f'VineSharedPortFactory isnt undefined && UserLog == "{jobs}"'
-        raise LaunchError(
+        raise SettingError(
             f"{path} is damaged: it has {found!r}, wanted is the id of the factory's jobs, 32 "
             f"hexadecimal digits; remove the jobs by condor_rm -constraint "
             f"{shlex.quote(which)}, then the file"
@@ -92,13 +92,13 @@ def lock_directory(directory: str) -> int | None:
     The lock goes with the last process that has the descriptor.
 
     Raises:
-        LaunchError: There can be no lock.
+        SettingError: There can be no lock.
     """
     path = os.path.join(directory, LOCK)
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise LaunchError(f"cannot use the factory's {path}: {error.strerror}") from error
+        raise SettingError(f"cannot use the factory's {path}: {error.strerror}") from error
     deadline = time.monotonic() + _LOOK_TIMEOUT
     try:
         while not _flock(fd, fcntl.LOCK_EX):
@@ -108,7 +108,7 @@ def lock_directory(directory: str) -> int | None:
             time.sleep(0.005)
     except OSError as error:
         os.close(fd)
-        raise LaunchError(
+        raise SettingError(
             f"cannot lock {path}: {error.strerror}; put the factory's directory on a file "
             "system that has locks"
         ) from error
@@ -128,16 +128,16 @@ def inherit_lock(directory: str, fd: int) -> None:
     """Keep a descriptor with the directory's lock, as it came to us, from our children.
 
     Raises:
-        LaunchError: It is something else.
+        SettingError: It is something else.
     """
     path = os.path.join(directory, LOCK)
     try:
         if not os.path.samestat(os.fstat(fd), os.stat(path)):
-            raise LaunchError(f"descriptor {fd} is not the factory's {path}; leave out --lock")
+            raise SettingError(f"descriptor {fd} is not the factory's {path}; leave out --lock")
         os.set_inheritable(fd, False)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
-        raise LaunchError(
+        raise SettingError(
             f"cannot use descriptor {fd} as {path}: {why}; leave out --lock"
         ) from error
 
@@ -262,19 +262,19 @@ def write_file(path: str, text: str, *, durable: bool = False, mode: int | None 
     """Write a file; see ``write_atomically``.
 
     Raises:
-        LaunchError: It cannot be written.
+        SettingError: It cannot be written.
     """
     try:
         write_atomically(path, text, durable=durable, mode=mode)
     except OSError as error:
-        raise LaunchError(f"cannot write {path}: {error.strerror}") from error
+        raise SettingError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_status(directory: str, snapshot: Snapshot) -> None:
     """Write ``status.json``.
 
     Raises:
-        LaunchError: It cannot be written.
+        SettingError: It cannot be written.
     """
     write_file(os.path.join(directory, STATUS), records.encode(snapshot))
 
@@ -283,17 +283,17 @@ def read_status(directory: str) -> Snapshot:
     """Return what the directory's factory has written last.
 
     Raises:
-        LaunchError: There is nothing to read.
+        NoStatusError: There is nothing to read.
     """
     path = os.path.join(directory, STATUS)
     try:
         return Snapshot.from_dict(records.read_values(path, limit=_MAX_STATUS))
     except FileNotFoundError as error:
-        raise LaunchError(
+        raise NoStatusError(
             f"there is no factory's status in {directory}; give the directory that the "
             "factory named when it started, or see 'vine_sharedport factory list'"
         ) from error
     except (OSError, SettingError) as error:
-        raise LaunchError(
+        raise NoStatusError(
             f"cannot read the factory's status {path}: {reason_of(error)}"
         ) from error

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import files, user_file
 from vine_sharedport.factory.options import CHANGEABLE, Options, read_config
 
@@ -28,7 +28,7 @@ class LiveOptions:
         are_known: Whether there were good ones yet.
 
     Raises:
-        LaunchError: The configuration cannot be used, and need not.
+        SettingError: The configuration cannot be used, and need not.
     """
 
     def __init__(self, directory: str, *, must_begin: bool = False) -> None:
@@ -43,7 +43,7 @@ class LiveOptions:
             self._marks = (mark, _mark(self._base.config_file))
             self.now = self._with_user_config(self._base)
             user_file.keep(self.now, directory)
-        except LaunchError as error:
+        except SettingError as error:
             if not must_begin:
                 raise
             self.error = str(error)
@@ -67,7 +67,7 @@ class LiveOptions:
             user_file.keep(self.now, self._directory)
             self.error = None
             self.are_known = True
-        except LaunchError as error:
+        except SettingError as error:
             self.error = str(error)
             log.warning("the options stay as they were: %s", error)
             return True

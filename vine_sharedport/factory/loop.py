@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vine_sharedport.errors import LaunchError, SharedPortError
+from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, SharedPortError
 from vine_sharedport.events import Ended, Ending, LeftBehind, Submitted
 from vine_sharedport.factory import files
 from vine_sharedport.factory.account import Account
@@ -138,11 +138,11 @@ class Loop:
         """Return where the jobs are: as they would be submitted, or else as they were.
 
         Raises:
-            LaunchError: None was submitted yet, and none can be.
+            SettingError: None was submitted yet, and none can be.
         """
         try:
             description = self._describe()
-        except LaunchError as error:
+        except SettingError as error:
             if kept is None:
                 raise
             self._submit_error = str(error)
@@ -316,7 +316,7 @@ class Loop:
             return Told(Phase.NO_DESCRIPTION)
         try:
             cluster = self._queue.submit(description, count)
-        except LaunchError as error:
+        except (ScheddError, SettingError) as error:
             log.warning("%s", error)
             self._submit_error = str(error)
             return Told(Phase.NOT_TAKEN)
@@ -505,7 +505,7 @@ class Loop:
                 # The exporter that reads it is another user.
                 text = format_prometheus(snapshot)
                 files.write_file(self._prometheus_file, text, mode=0o644)
-        except LaunchError as error:
+        except SettingError as error:
             if str(error) != self._write_error:
                 log.warning("%s", error)
             self._write_error = str(error)
@@ -614,7 +614,7 @@ class Loop:
 
 def _begin(directory: str) -> float:
     """Return when the factory was started: now, or before its process was started again."""
-    with contextlib.suppress(LaunchError):
+    with contextlib.suppress(NoStatusError):
         before = files.read_status(directory)
         if before.state != "ended" and before.started:
             return before.started

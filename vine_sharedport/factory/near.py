@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import LaunchError, SinfulError
+from vine_sharedport.errors import NoStatusError, SettingError, SinfulError
 from vine_sharedport.factory.files import STATUS, is_running, read_status
 from vine_sharedport.factory.phase import Phase
 from vine_sharedport.factory.report import Snapshot, format_age
@@ -117,7 +117,7 @@ def find_factories() -> list[Found]:
     }
     found = []
     for path in paths:
-        with contextlib.suppress(LaunchError):  # something else's status.json
+        with contextlib.suppress(NoStatusError):  # something else's status.json
             found.append(_look(path))
     return sorted(found, key=lambda one: (not one.running, -one.began, one.directory))
 
@@ -135,7 +135,7 @@ def choose(word: str | None) -> list[Found]:
         word: Its directory, its name, or its manager's name or sock id; None: any near here.
 
     Raises:
-        LaunchError: There is none.
+        NoStatusError: There is none.
     """
     if word is not None and os.path.exists(os.path.join(word, STATUS)):
         return [_look(os.path.abspath(word))]
@@ -148,11 +148,11 @@ def choose(word: str | None) -> list[Found]:
     here = f"in or below {os.getcwd()}"
     if word is None or not found:
         what = "no factory" if word is None else f"no factory {word!r}, nor any other,"
-        raise LaunchError(
+        raise NoStatusError(
             f"there is {what} {here}; give the directory that it named when it started"
         )
     near = difflib.get_close_matches(word, {one.manager for one in found}, 1, 0.7)
-    raise LaunchError(
+    raise NoStatusError(
         f"there is no factory {word!r} {here}, and no such directory; "
         + (f"did you mean {near[0]}?" if near else "see 'vine_sharedport factory list'")
     )
@@ -162,12 +162,13 @@ def choose_running(word: str | None) -> Found:
     """Return the one factory that is meant, by ``choose``, to be ended.
 
     Raises:
-        LaunchError: There is none, or several run.
+        NoStatusError: There is none.
+        SettingError: Several run.
     """
     found = choose(word)
     running = [one for one in found if one.running]
     if len(running) > 1:
-        raise LaunchError(
+        raise SettingError(
             f"{len(running)} factories run in or below {os.getcwd()}: "
             + ", ".join(f"{one.name} of {one.manager}" for one in running)
             + f"; name one, as in: vine_sharedport factory stop {running[0].name}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import LaunchError, OptionError, SettingError
+from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory.values import (
     Convert,
     batch_lines,
@@ -149,7 +149,7 @@ class Options:
     table or ``--help``, is in its field's metadata, with its ``kind``.
 
     Raises:
-        LaunchError: A value is none for its option.
+        SettingError: A value is none for its option.
 
     Source: ``vine_factory.c`` and the class ``Factory`` of cctools 7.14 to 7.15, for names
     and defaults.
@@ -281,7 +281,7 @@ class Options:
 
         Raises:
             OptionError: An option is unknown, is refused, or cannot change any more.
-            LaunchError: A value is none for its option.
+            SettingError: A value is none for its option.
         """
         base = cls() if base is None else base
         given: dict[str, Any] = {}
@@ -411,17 +411,17 @@ def parse_config(text: str, *, base: Options | None = None, running: bool = Fals
         running: As for ``Options.make``.
 
     Raises:
-        LaunchError: The text is no such object, or a name or value in it is wrong.
+        SettingError: The text is no such object, or a name or value in it is wrong.
     """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise LaunchError(
+        raise SettingError(
             f"the factory's configuration is no JSON: {error}; expressions as in JX are not "
             "understood, write their values"
         ) from error
     if not isinstance(values, dict):
-        raise LaunchError(
+        raise SettingError(
             f"the factory's configuration is a {type(values).__name__}; wanted is a JSON "
             'object such as {"max-workers": 10}'
         )
@@ -437,20 +437,20 @@ def read_config(path: str, *, base: Options | None = None, running: bool = False
     """Return the options in a file; see ``parse_config``.
 
     Raises:
-        LaunchError: The file cannot be read, or is none; the message names it.
+        SettingError: The file cannot be read, or is none; the message names it.
     """
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_CONFIG + 1)
         if len(data) > MAX_CONFIG:
-            raise LaunchError(f"it has more than {MAX_CONFIG} bytes")
+            raise SettingError(f"it has more than {MAX_CONFIG} bytes")
         return parse_config(data.decode(), base=base, running=running)
     except (OSError, UnicodeDecodeError) as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot read the factory's configuration file {path}: {reason_of(error)}; give "
             "the path of a JSON file"
         ) from error
-    except LaunchError as error:
+    except SettingError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
@@ -458,11 +458,11 @@ def write_config(path: str, options: Options) -> None:
     """Write the options to a file, whole or not at all, for its owner alone.
 
     Raises:
-        LaunchError: The file cannot be written.
+        SettingError: The file cannot be written.
     """
     try:
         write_atomically(path, format_config(options), mode=0o600)
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot write the factory's configuration file {path}: {error.strerror}"
         ) from error

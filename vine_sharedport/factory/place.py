@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from vine_sharedport import records
-from vine_sharedport.errors import LaunchError, SettingError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.files import write_file
 from vine_sharedport.factory.where import Where
 from vine_sharedport.link.user_files import reason_of
@@ -41,7 +41,7 @@ class Place:
         """Keep it.
 
         Raises:
-            LaunchError: It cannot be written.
+            SettingError: It cannot be written.
         """
         write_file(os.path.join(directory, _NAME), records.encode(self))
 
@@ -56,7 +56,7 @@ class Place:
         """Return what was kept; None if nothing that was submitted can be left.
 
         Raises:
-            LaunchError: The file is something else.
+            SettingError: The file is something else.
         """
         path = os.path.join(directory, _NAME)
         try:
@@ -64,7 +64,7 @@ class Place:
         except FileNotFoundError:
             return None
         except (OSError, SettingError) as error:
-            raise LaunchError(
+            raise SettingError(
                 f"cannot read {path}, which says where the factory's jobs are: "
                 f"{reason_of(error)}; remove them by condor_rm, then the factory's directory"
             ) from error

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import options
 from vine_sharedport.factory.project import find_project
 from vine_sharedport.factory.where import Where
@@ -58,7 +58,8 @@ class Preset:
         """Return the submit commands, with the user's own, which win.
 
         Raises:
-            LaunchError: The user's OSPool project cannot be told; the message says what to set.
+            SettingError: The user's OSPool project cannot be told; the message says what to
+                set.
         """
         found = Commands(given or {})
         for name, value in self.submit.items():
@@ -76,7 +77,7 @@ def load_preset(name: str) -> Preset:
             ``user_directory()`` and then among those that come with the package.
 
     Raises:
-        LaunchError: There is none, or its file is wrong; with file, section and line.
+        SettingError: There is none, or its file is wrong; with file, section and line.
     """
     path: Any
     if os.sep in name or name.endswith(".ini"):
@@ -85,7 +86,7 @@ def load_preset(name: str) -> Preset:
         places = (user_directory(), _shipped())
         found = next((p for p in (d / f"{name}.ini" for d in places) if p.is_file()), None)
         if found is None:
-            raise LaunchError(
+            raise SettingError(
                 f"there is no preset {name!r}; there are {', '.join(preset_names())}, those "
                 f"that you write to {user_directory()}/NAME.ini, or give the path of a file"
             )
@@ -94,7 +95,7 @@ def load_preset(name: str) -> Preset:
         with path.open("rb") as file:
             text = file.read(_MAX_SIZE).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot read the preset {path}: {reason_of(error)}; give the path of a "
             f"file, or the name of a preset: {', '.join(preset_names())}"
         ) from error
@@ -129,28 +130,28 @@ def _parse(name: str, path: str, text: str) -> Preset:
         parser.read_string(text, source=path)
     except configparser.Error as error:
         # Its own text has file and line; "<string>" and line breaks have to go.
-        raise LaunchError(
+        raise SettingError(
             f"the preset is no INI file: {' '.join(str(error).split())}"
         ) from error
     sections: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
     for section in parser.sections():
         if section not in sections:
-            raise LaunchError(
+            raise SettingError(
                 f"{_place(path, text, section)}: there is no section [{section}]; wanted are "
                 + ", ".join(f"[{known}]" for known in _SECTIONS)
             )
         for key, value in parser.items(section):
             where = _place(path, text, section, key)
             if "\n" in value:
-                raise LaunchError(f"{where}: the value goes on in the next line; use one line")
+                raise SettingError(f"{where}: the value goes on in the next line; use one line")
             if section == "where" and key not in _WHERE:
-                raise LaunchError(f"{where}: unknown key; wanted are {', '.join(_WHERE)}")
+                raise SettingError(f"{where}: unknown key; wanted are {', '.join(_WHERE)}")
             if section == "factory":
                 try:
                     field_name = options.field_name(key)
                     options.Options.make({field_name: value})
-                except LaunchError as error:
-                    raise LaunchError(f"{where}: {error}") from error
+                except SettingError as error:
+                    raise SettingError(f"{where}: {error}") from error
                 key = field_name
             sections[section][key] = value
     where = _place(path, text, "where")
@@ -162,8 +163,8 @@ def _parse(name: str, path: str, text: str) -> Preset:
             spool=_flag(words.get("spool", "no")),
             grid=words.get("grid"),
         )
-    except LaunchError as error:
-        raise LaunchError(f"{where}: {error}") from error
+    except SettingError as error:
+        raise SettingError(f"{where}: {error}") from error
     base = words.get("base_directory")
     return Preset(
         name,
@@ -178,7 +179,7 @@ def _parse(name: str, path: str, text: str) -> Preset:
 def _flag(value: str) -> bool:
     states = configparser.ConfigParser.BOOLEAN_STATES
     if value.lower() not in states:
-        raise LaunchError(f"spool is {value!r}; wanted is yes or no")
+        raise SettingError(f"spool is {value!r}; wanted is yes or no")
     return states[value.lower()]
 
 

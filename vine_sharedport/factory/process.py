@@ -22,7 +22,7 @@ from typing import Any
 
 import vine_sharedport
 from vine_sharedport.environment import OWN_POOL
-from vine_sharedport.errors import LaunchError, SharedPortError
+from vine_sharedport.errors import LaunchError, NoStatusError, SettingError, SharedPortError
 from vine_sharedport.factory import files
 from vine_sharedport.factory.phase import Phase, Told
 from vine_sharedport.supervision import Process, find_process
@@ -176,7 +176,9 @@ def spawn(
     try:
         output = open(path, "ab")
     except OSError as error:
-        raise LaunchError(f"cannot write the factory's log {path}: {error.strerror}") from error
+        raise SettingError(
+            f"cannot write the factory's log {path}: {error.strerror}"
+        ) from error
     with output:
         try:
             return subprocess.Popen(
@@ -240,22 +242,22 @@ def wait_for_start(
     while not _has_begun(running, directory):
         status = running.poll()
         if status is not None and status < 0:
-            raise LaunchError(
+            raise SettingError(
                 f"the factory's process was killed by signal {-status} before it had "
                 "begun; start it again. What kills processes here: a limit (ulimit -a), a "
                 "batch system, or the kernel for want of memory (dmesg)?"
             )
         said = f"it says:\n{last_lines(directory, log_file)}"
         if status is not None:
-            raise LaunchError(f"the factory's process ended with status {status}; {said}")
+            raise SettingError(f"the factory's process ended with status {status}; {said}")
         if time.monotonic() > deadline:
-            raise LaunchError(f"the factory has not begun after {_START_TIMEOUT:g} s; {said}")
+            raise SettingError(f"the factory has not begun after {_START_TIMEOUT:g} s; {said}")
         time.sleep(0.02)
 
 
 def _has_begun(running: subprocess.Popen[bytes], directory: str) -> bool:
     """Whether the status is by this very process, and not by another factory."""
-    with contextlib.suppress(LaunchError):
+    with contextlib.suppress(NoStatusError):
         return files.read_status(directory).pid == running.pid
     return False
 
@@ -278,7 +280,7 @@ def terminate(directory: str, *, timeout: float, how: signal.Signals = signal.SI
         how: ``PROGRAM_ENDED`` or ``STOPPED``, for what its status says of the end.
 
     Raises:
-        LaunchError: There is none, or it is another user's.
+        SettingError: It is another user's.
     """
     deadline = time.monotonic() + timeout
     told: set[int] = set()
@@ -294,7 +296,7 @@ def _tell_to_end(directory: str, told: set[int], how: signal.Signals) -> None:
     """Send a signal once to the process that the status names."""
     try:
         pid = files.read_status(directory).pid
-    except LaunchError:
+    except NoStatusError:
         return  # it is just starting
     # A supervisor that was killed has another one after it.
     if pid in told:
@@ -306,7 +308,7 @@ def _tell_to_end(directory: str, told: set[int], how: signal.Signals) -> None:
     except ProcessLookupError:
         pass
     except PermissionError as error:
-        raise LaunchError(
+        raise SettingError(
             f"may not end the factory in {directory}, process {pid}: another user's"
         ) from error
 
@@ -329,7 +331,7 @@ def run(
         lock: Descriptor with the directory's lock, close-on-exec; stays the caller's.
 
     Raises:
-        LaunchError: A factory runs there already, or it cannot work.
+        LaunchError: A factory runs there already.
     """
     directory = os.path.abspath(directory)
     with contextlib.ExitStack() as stack:
@@ -409,7 +411,7 @@ class _Supervisor:
         """Whether a process has worked here, and not come to its end."""
         try:
             return files.read_status(self._directory).state != "ended"
-        except LaunchError:
+        except NoStatusError:
             return False
 
     def _pass_on(self, number: int, _: Any) -> None:

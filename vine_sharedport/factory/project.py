@@ -15,7 +15,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 
-from vine_sharedport.errors import LaunchError, SharedPortError
+from vine_sharedport.errors import SettingError, SharedPortError
 from vine_sharedport.pool import _htcondor
 
 __all__ = ["MAP_FILE", "find_project", "map_files", "projects_in"]
@@ -38,7 +38,7 @@ def find_project(user: str | None = None, *, files: Iterable[str] | None = None)
         files: Maps to look into; by default ``map_files()``.
 
     Raises:
-        LaunchError: There is none, or several; the message says what to set.
+        SettingError: There is none, or several; the message says what to set.
     """
     user = getpass.getuser() if user is None else user
     how = "set the submit command +ProjectName, as in commands={'+ProjectName': '\"NAME\"'}"
@@ -53,7 +53,7 @@ def find_project(user: str | None = None, *, files: Iterable[str] | None = None)
         read.append(path)
         found = projects_in(text, user)
         if len(found) > 1:
-            raise LaunchError(
+            raise SettingError(
                 f"{path} names {len(found)} OSPool projects for {user}: {', '.join(found)}; "
                 f"choose one: {how}"
             )
@@ -61,11 +61,11 @@ def find_project(user: str | None = None, *, files: Iterable[str] | None = None)
             log.info("OSPool project %s, for user %s in %s", found[0], user, path)
             return found[0]
     if read:
-        raise LaunchError(
+        raise SettingError(
             f"{', '.join(read)} names no OSPool project for {user}; {how}, or ask the access "
             "point's staff to be added to one"
         )
-    raise LaunchError(
+    raise SettingError(
         f"no map of users to OSPool projects can be read here ({'; '.join(missing)}): this "
         f"seems to be no access point of the OSPool; {how}"
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from vine_sharedport.errors import LaunchError, SharedPortError
+from vine_sharedport.errors import ScheddError, SettingError, SharedPortError
 from vine_sharedport.events import Removed
 from vine_sharedport.factory import files
 from vine_sharedport.factory.description import (
@@ -119,7 +119,7 @@ class Queue:
         if self._log is not None:
             try:
                 self._changed += self.table.apply(self._log.read())
-            except LaunchError as error:
+            except SettingError as error:
                 self.error = str(error)
                 self.is_known = False
         pause = _QUEUE_INTERVAL if self.tells_host else _GRID_INTERVAL
@@ -178,7 +178,7 @@ class Queue:
         constraint = f"{self.mine} && JobStatus == 4"
         try:
             self._schedd.retrieve(constraint)
-        except LaunchError as error:
+        except ScheddError as error:
             log.warning("%s", error)
         with self._errors():
             self._schedd.act("remove", constraint, "its output has been fetched")
@@ -198,7 +198,7 @@ class Queue:
         """Submit so many; return the cluster.
 
         Raises:
-            LaunchError: The schedd does not take them.
+            ScheddError: The schedd does not take them.
         """
         self._place.write(self._directory)
         # Until the schedd has said yes or no, it may have them.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from vine_sharedport.errors import EndpointError, LaunchError, SharedPortError
+from vine_sharedport.errors import LaunchError, SettingError, SharedPortError
 from vine_sharedport.factory import files, target
 from vine_sharedport.factory.description import describe, preset_of
 from vine_sharedport.factory.options import (
@@ -46,7 +46,7 @@ def resolve(given: dict[str, Any]) -> Options:
     that over the defaults.
 
     Raises:
-        LaunchError: Something in it is wrong.
+        SettingError: Something in it is wrong.
     """
     given = dict(given)
     if given.get("address") is not None:
@@ -64,7 +64,7 @@ def resolve(given: dict[str, Any]) -> Options:
     # Here and not when they are set, one after the other.
     wrong = contradiction(options, is_given=_says_minimum(given, options.config_file))
     if wrong is not None:
-        raise LaunchError("; ".join(wrong))
+        raise SettingError("; ".join(wrong))
     if options.schedd is None and options.pool is None:
         use_own_pool()
     if options.address is None and options.manager_name is not None:
@@ -141,7 +141,7 @@ def with_place(options: Options, directory: str) -> Options:
     """Return the options with the manager's place as its factory has it by now."""
     if options.manager_name is None:
         return options
-    with contextlib.suppress(LaunchError):
+    with contextlib.suppress(SettingError):
         return _at_place_of(read_config(os.path.join(directory, files.CONFIG)), options)
     return options
 
@@ -185,7 +185,7 @@ def choose_directory(options: Options, base: str | None = None) -> str:
     preset = preset_of(options)
     base = (preset.base_directory if preset is not None else None) or base or os.getcwd()
     name = options.reference.sock_id
-    with contextlib.suppress(EndpointError):
+    with contextlib.suppress(SettingError):
         # The same one, whether the manager is there by now or not.
         name = check_sock_id(options.manager_name or "")
     return target.default_directory(base, name)
@@ -207,7 +207,8 @@ def prepare(
         knows_secret: It is the manager itself that has told it.
 
     Raises:
-        LaunchError: It cannot work, or one runs there. Nothing has been made or changed.
+        SettingError: It cannot work. Nothing has been made or changed.
+        LaunchError: One runs there.
     """
     # What is wrong shows here, and not in a log.
     for name in ("log_file", "debug_file"):
@@ -220,7 +221,7 @@ def prepare(
     try:
         os.makedirs(directory, exist_ok=True)
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot make the factory's directory {directory}: {error.strerror}; give another "
             "one by the option directory"
         ) from error
@@ -244,9 +245,11 @@ def prepare(
 def _check_writable(name: str, path: str) -> None:
     above = os.path.dirname(path)
     if not os.path.isdir(above):
-        raise LaunchError(f"cannot write {name} {path}: there is no directory {above}; make it")
+        raise SettingError(
+            f"cannot write {name} {path}: there is no directory {above}; make it"
+        )
     if os.path.isdir(path) or not os.access(path if os.path.exists(path) else above, os.W_OK):
-        raise LaunchError(f"cannot write {name} {path}; give a file that you may write")
+        raise SettingError(f"cannot write {name} {path}; give a file that you may write")
 
 
 def describe_now(options: Options, directory: str, factory: str) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 from typing import Any
 
-from vine_sharedport.errors import LaunchError, SettingError, SharedPortError, WrongSecretError
+from vine_sharedport.errors import SettingError, SharedPortError, WrongSecretError
 from vine_sharedport.factory.ask import OTHER_SECRET
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.runs import by_address, by_name, names_here, typed
@@ -86,7 +86,7 @@ def find_by_name(name: str, system: str = "taskvine") -> Reference:
     that may be started later.
 
     Raises:
-        LaunchError: Several managers have this name, or it is no such name.
+        SettingError: Several managers have this name, or it is no such name.
         DiscoveryError: HTCondor's shared port cannot be used here.
     """
     found = _find_running(name, system)
@@ -95,9 +95,9 @@ def find_by_name(name: str, system: str = "taskvine") -> Reference:
     _refuse_other_system(name, system)
     try:
         check_sock_id(name)
-    except Exception as error:
+    except SettingError as error:
         why = f"and the factory can wait for no such name ({error})"
-        raise LaunchError(_not_here(name, system, why)) from error
+        raise SettingError(_not_here(name, system, why)) from error
     location = discover()
     secret = _secret_of(name, system)
     served = False
@@ -118,7 +118,7 @@ def find_secret_file(manager: Reference) -> str | None:
     """Return the secret file of a manager that runs in or below the present directory.
 
     Raises:
-        LaunchError: It is one of the other system.
+        SettingError: It is one of the other system.
     """
     for found in called(manager.sock_id, running_managers(manager.system, os.getcwd())):
         return found.secret_file
@@ -130,11 +130,11 @@ def _refuse_other_system(name: str, system: str) -> None:
     """Refuse a manager of the present directory that is the other system's.
 
     Raises:
-        LaunchError: It is.
+        SettingError: It is.
     """
     other, what, option = _OTHERS[system]
     if called(name, running_managers(other, os.getcwd())):
-        raise LaunchError(
+        raise SettingError(
             f"the manager {name} that runs in or below {os.getcwd()} is {what}; say so "
             f"(in Python system={other!r}): "
             f"{typed(option, without=() if other == 'work_queue' else ('--system',))}"
@@ -176,7 +176,7 @@ def look_again(options: Options) -> Options:
     For as long as no manager has answered: it is started after its factory, or again.
 
     Raises:
-        LaunchError: Several managers have this name by now.
+        SettingError: Several managers have this name by now.
         DiscoveryError: HTCondor's shared port cannot be used at the moment.
     """
     name = options.manager_name
@@ -202,13 +202,13 @@ def _find_running(name: str, system: str) -> Reference | None:
     """Return the manager with this name that runs in or below the present directory.
 
     Raises:
-        LaunchError: There are several, or it is another HTCondor's.
+        SettingError: There are several, or it is another HTCondor's.
         DiscoveryError: HTCondor's shared port cannot be used here.
     """
     found = called(name, running_managers(system, os.getcwd()))
     if len(found) > 1:
         commands = "".join(f"\n  {by_address(manager)}" for manager in found[:_SHOWN])
-        raise LaunchError(
+        raise SettingError(
             f"{len(found)} managers that run in or below {os.getcwd()} are called {name!r}; "
             f"say which, by address:{commands}"
         )
@@ -218,7 +218,7 @@ def _find_running(name: str, system: str) -> Reference | None:
     manager = found[0]
     served = os.path.dirname(manager.socket or "")
     if not _is_same(served, location.socket_dir):
-        raise LaunchError(
+        raise SettingError(
             f"the manager {manager.name or manager.sock_id} is served in {served}, but the "
             f"HTCondor that is used here ({config_source()}) looks in {location.socket_dir}; "
             "use the manager's: by --no-own-pool, or by CONDOR_CONFIG as it is where the "
@@ -244,7 +244,7 @@ def check_secret(options: Options) -> None:
     Only its gate can say that. One that cannot be reached may still come.
 
     Raises:
-        LaunchError: It does; the message says where a secret was looked for.
+        SettingError: It does; the message says where a secret was looked for.
     """
     if options.address is None:
         return
@@ -271,7 +271,7 @@ def check_secret(options: Options) -> None:
     for manager in told:
         if manager.secret_file is not None:
             step = f"give --secret-file with the manager's own:\n  {by_address(manager)}"
-    raise LaunchError(f"{what}; {step}")
+    raise SettingError(f"{what}; {step}")
 
 
 def _is_refused(address: str, secret: bytes | None) -> bool:
@@ -298,4 +298,4 @@ def default_directory(base: str, manager: str) -> str:
         path = os.path.abspath(os.path.join(base, f"vine-factory-{manager}{tail}"))
         if not is_running(path):
             return path
-    raise LaunchError(f"a thousand factories of {manager} run in {base}")
+    raise SettingError(f"a thousand factories of {manager} run in {base}")

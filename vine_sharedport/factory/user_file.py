@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Any
 
-from vine_sharedport.errors import LaunchError, OptionError
+from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory.options import (
     CHANGEABLE,
     Options,
@@ -23,7 +23,7 @@ _KEPT = "options.json"
 def keep(options: Options, directory: str) -> None:
     """Write down what holds in a running factory, for when its file cannot be used."""
     if options.config_file is not None:
-        with contextlib.suppress(LaunchError):
+        with contextlib.suppress(SettingError):
             write_config(os.path.join(directory, _KEPT), options)
 
 
@@ -39,10 +39,10 @@ def in_force(options: Options, *, running: bool = False) -> Options:
     """
     if options.config_file is None:
         return options
-    with contextlib.suppress(LaunchError):
+    with contextlib.suppress(SettingError):
         return read_config(options.config_file, base=options, running=running)
     if running and options.directory is not None:
-        with contextlib.suppress(LaunchError):
+        with contextlib.suppress(SettingError):
             return read_config(os.path.join(options.directory, _KEPT))
     return options
 
@@ -58,14 +58,14 @@ def check_free(options: Options, name: str, value: Any, *, running: bool = False
 
     Raises:
         OptionError: The file has another value, or cannot be used.
-        LaunchError: The value is none for this option.
+        SettingError: The value is none for this option.
     """
     if options.config_file is None or (running and name not in CHANGEABLE):
         return
     wanted = Options.make({name: value}, base=options)
     try:
         found = getattr(read_config(options.config_file, base=wanted, running=running), name)
-    except LaunchError as error:
+    except SettingError as error:
         if not running:
             return  # start() tells
         raise OptionError(

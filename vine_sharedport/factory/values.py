@@ -1,7 +1,7 @@
 """What users may give as an option's value, and what becomes of it.
 
 Each converter takes the option's name, for messages, and the value, and returns it as
-``Options`` keeps it; ``LaunchError`` says what is wanted instead.
+``Options`` keeps it; ``SettingError`` says what is wanted instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.pool.expressions import is_expression
 from vine_sharedport.units import SIZE, TIME, parse_megabytes, parse_seconds
 
@@ -49,10 +49,10 @@ Convert = Callable[[str, Any], Any]
 _STATEMENTS = {"queue", "include", "if", "elif", "else", "endif"}
 
 
-def _bad(name: str, value: object, wanted: str) -> LaunchError:
+def _bad(name: str, value: object, wanted: str) -> SettingError:
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return LaunchError(f"the factory's option {name} is {shown}; wanted is {wanted}")
+    return SettingError(f"the factory's option {name} is {shown}; wanted is {wanted}")
 
 
 def to_integer(least: int, what: str, *, none_below: int | None = None) -> Convert:
@@ -238,17 +238,17 @@ def _check_command(name: str, line: str) -> None:
     """Refuse what the schedd would not take, or take for something else."""
     command, equals, text = (part.strip() for part in line.partition("="))
     if {*command.lower().split()[:1]} & _STATEMENTS:
-        raise LaunchError(
+        raise SettingError(
             f"{name} has {line!r}, which is no submit command but a statement; leave it out: "
             "how many jobs there are, the factory decides"
         )
     if not equals or not re.fullmatch(r"\+?\s*[\w.]+", command, re.ASCII):
-        raise LaunchError(
+        raise SettingError(
             f"{name} has the line {line!r}; wanted are submit commands, NAME = VALUE, one in "
             "each line"
         )
     if text.endswith("\\"):
-        raise LaunchError(
+        raise SettingError(
             f"{name} has {line!r}, with which the next line would go on; write it in one line, "
             "without the backslash"
         )
@@ -259,7 +259,7 @@ def _check_command(name: str, line: str) -> None:
 
 def _check_expression(name: str, text: str) -> None:
     if text and not is_expression(text):
-        raise LaunchError(
+        raise SettingError(
             f"{name} is {text[:200]!r}, which is no ClassAd expression; look at its "
             "parentheses, and put texts in double quotes"
         )
@@ -324,7 +324,7 @@ def to_choice(*choices: str, refused: Mapping[str, str] | None = None) -> Conver
             return str(value)
         reason = (refused or {}).get(str(value))
         if reason:
-            raise LaunchError(f"the factory's {name} {value!r} is refused: {reason}")
+            raise SettingError(f"the factory's {name} {value!r} is refused: {reason}")
         raise _bad(name, value, "one of " + ", ".join(choices))
 
     return convert

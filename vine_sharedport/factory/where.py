@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.adapt import (
     adapt_to_batch,
     adapt_to_ce,
@@ -47,7 +47,7 @@ class Where:
             work on the schedd's machine and whose nodes share the home directories.
 
     Raises:
-        LaunchError: These do not go together, or ``grid`` is none of the above.
+        SettingError: These do not go together, or ``grid`` is none of the above.
     """
 
     schedd: str | None = None
@@ -59,15 +59,15 @@ class Where:
         for name in ("schedd", "pool"):
             value = getattr(self, name)
             if value is not None and not re.fullmatch(r"[^\s\"',]+", value):
-                raise LaunchError(f"{name} is {value!r}; wanted is one name without blanks")
+                raise SettingError(f"{name} is {value!r}; wanted is one name without blanks")
         if self.pool is not None and self.schedd is None:
-            raise LaunchError(
+            raise SettingError(
                 f"pool is {self.pool!r}, but no schedd is named; name the one to submit to "
                 "('condor_status -schedd -pool POOL' lists them)"
             )
         if self.grid is not None:
             if self.spool:
-                raise LaunchError(
+                raise SettingError(
                     f"grid is {self.grid!r} and spool is on; the schedd hands such jobs on, so "
                     "submit to a schedd on this machine, without spool"
                 )
@@ -135,14 +135,14 @@ class Where:
             files: Gets those that have to be there, too: name and content.
 
         Raises:
-            LaunchError: A command in it cannot be had there; the message tells what can.
+            SettingError: A command in it cannot be had there; the message tells what can.
         """
         if self.grid is None:
             return job
         job, image = take_container(job)
         if self.kind == "batch":
             if image is not None:
-                raise LaunchError(
+                raise SettingError(
                     f"container_image is {image!r}, but {self.grid!r} starts no containers; "
                     "start it with wrapper, or do without"
                 )
@@ -163,21 +163,21 @@ def _check_grid(grid: str) -> list[str]:
     if kind == "ce" and len(words) == 2:
         _split_port(words[1])
     elif kind == "batch" and len(words) > 2:
-        raise LaunchError(
+        raise SettingError(
             f"grid is {grid!r}; batch systems behind ssh are not supported: run the schedd "
             "where the batch system's commands work"
         )
     elif kind == "batch" and len(words) == 2 and words[1].lower() in BATCH_SYSTEMS:
         words[1] = words[1].lower()
     elif kind != "condor" or len(words) != 3:
-        raise LaunchError(f"grid is {grid!r}; wanted is {wanted}")
+        raise SettingError(f"grid is {grid!r}; wanted is {wanted}")
     return [kind, *words[1:]]
 
 
 def _split_port(place: str) -> tuple[str, str | None]:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d{1,5}))?", place)
     if match is None:
-        raise LaunchError(f"the CE is {place!r}; wanted is HOST or HOST:PORT")
+        raise SettingError(f"the CE is {place!r}; wanted is HOST or HOST:PORT")
     return match[1], match[2]
 
 

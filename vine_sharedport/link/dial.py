@@ -63,7 +63,7 @@ def connect(
 
     Raises:
         SinfulError: The text is no address.
-        EndpointError: Its sock id is none.
+        SettingError: Its sock id is none.
         DialError: No candidate leads to a manager; the message and ``attempts`` tell of each.
         DialTimeout: The time was over first.
         WrongSecretError: The manager has another secret, or whoever answered cannot prove

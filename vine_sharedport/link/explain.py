@@ -234,7 +234,7 @@ def attempt(
 
     Raises:
         SinfulError: There is nothing in the address to connect to.
-        EndpointError: Its sock id is none.
+        SettingError: Its sock id is none.
     """
     found = Attempted(
         address,

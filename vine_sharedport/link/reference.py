@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vine_sharedport.errors import EndpointError, SettingError, SinfulError
+from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.link.candidates import plan
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
@@ -26,7 +26,7 @@ def check_address(address: Sinful, private_network: str | None = None) -> None:
         raise SinfulError(f"the address {address} names no manager: it has no sock= parameter")
     try:
         check_sock_id(address.sock)
-    except EndpointError as error:
+    except SettingError as error:
         raise SinfulError(f"the address {address} is no manager's: {error}") from error
     if not plan(address, private_network=private_network):
         raise SinfulError(

@@ -11,7 +11,7 @@ import shlex
 import stat
 
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import GateError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.wire.gate import SECRET_SIZE
 
 __all__ = ["make_secret_file", "read_secret_file"]
@@ -30,7 +30,7 @@ def make_secret_file(path: str, *, keep: bool = False) -> bytes:
             manager of the same name hold it.
 
     Raises:
-        GateError: The file cannot be written, or the one that is there is no secret.
+        SettingError: The file cannot be written, or the one that is there is no secret.
     """
     if keep and os.path.lexists(path):
         return read_secret_file(path, private=True)
@@ -38,7 +38,7 @@ def make_secret_file(path: str, *, keep: bool = False) -> bytes:
     try:
         write_atomically(path, secret, mode=0o600, replace=False)
     except OSError as error:
-        raise GateError(f"cannot write the secret file {path}: {error.strerror}") from error
+        raise SettingError(f"cannot write the secret file {path}: {error.strerror}") from error
     return secret
 
 
@@ -51,17 +51,19 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
             that others can read is a warning: the copy may lie where nobody else comes.
 
     Raises:
-        GateError: The file cannot be read or is no secret; the message says which.
+        SettingError: The file cannot be read or is no secret; the message says which.
     """
     if not path:
-        raise GateError(f"the secret file's path is empty, as by an empty variable; {_WHICH}")
+        raise SettingError(
+            f"the secret file's path is empty, as by an empty variable; {_WHICH}"
+        )
     quoted = shlex.quote(path)
     try:
         # Not to wait for a writer, should it be a pipe.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         step = f"if it is yours: chmod 600 {quoted}" if error.errno == errno.EACCES else _WHICH
-        raise GateError(
+        raise SettingError(
             f"cannot read the secret file {path}: {error.strerror}; {step}"
         ) from error
     with contextlib.ExitStack() as stack:
@@ -69,9 +71,9 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise GateError(f"the secret file {path} is {kind}; {_WHICH}")
+            raise SettingError(f"the secret file {path} is {kind}; {_WHICH}")
         if private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
-            raise GateError(
+            raise SettingError(
                 f"the secret file {path} has owner {status.st_uid} and mode "
                 f"{stat.S_IMODE(status.st_mode):o}, wanted is yours with mode 600; if nobody "
                 f"else has read it: chmod 600 {quoted}"
@@ -80,7 +82,7 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
     if len(secret) != SECRET_SIZE:
         # It may be any file of the user's, named by mistake: never to be removed.
         step = _WHICH if not private else f"give another path, or: mv {quoted} {quoted}.old"
-        raise GateError(
+        raise SettingError(
             f"the secret file {path} has {status.st_size} bytes, wanted {SECRET_SIZE}: it is "
             f"none; {step}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 
 __all__ = ["check_file", "reason_of"]
 
@@ -18,7 +18,7 @@ def check_file(path: str, what: str) -> None:
         what: What it is to be, for the message.
 
     Raises:
-        LaunchError: It is missing, a directory, or may not be read.
+        SettingError: It is missing, a directory, or may not be read.
     """
     try:
         # Not to wait for a writer, should it be a pipe.
@@ -33,7 +33,7 @@ def check_file(path: str, what: str) -> None:
         why = f"it may not be read; chmod u+r {shlex.quote(path)}, if it is yours"
     except OSError as error:
         why = f"{error.strerror}; give another file"
-    raise LaunchError(f"cannot use the {what} {path}: {why}")
+    raise SettingError(f"cannot use the {what} {path}: {why}")
 
 
 def reason_of(error: Exception) -> str:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.htcondor_shared_link import Link, relay_to
 from vine_sharedport.link.run_file import LOG_FILE, write_run_file
 from vine_sharedport.link.secret import make_secret_file, read_secret_file
@@ -36,7 +36,7 @@ def expose(
             is the default one and was made here.
 
     Raises:
-        LaunchError: Nothing listens on the port.
+        SettingError: Nothing listens on the port.
         DiscoveryError: HTCondor's shared port cannot be used.
     """
     if settings.gate and secret_file:
@@ -47,7 +47,7 @@ def expose(
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"nothing listens on TCP port {port} of this host ({reason_of(error)}); start "
             "the server first"
         ) from error
@@ -83,7 +83,7 @@ def _check_secret_file(path: str) -> None:
         return
     above = os.path.dirname(path)
     if not os.path.isdir(above):
-        raise LaunchError(
+        raise SettingError(
             f"cannot write the secret file {path}: there is no directory {above}; "
             f"mkdir -p {shlex.quote(above)}"
         )

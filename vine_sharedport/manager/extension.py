@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
 from vine_sharedport import htcondor_shared_link
-from vine_sharedport.errors import HookError, LaunchError, SharedPortError
+from vine_sharedport.errors import HookError, SettingError, SharedPortError
 from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link
 from vine_sharedport.link.reference import Reference
@@ -185,7 +185,7 @@ def _choose_port(
     The stock way is two notices and an exception, without a cause.
 
     Raises:
-        LaunchError: The port that was given cannot be had.
+        SettingError: The port that was given cannot be had.
     """
     port = bound.arguments.get("port", signature.parameters["port"].default)
     if type(port) is not int or port <= 0:  # a range, any, or nothing that we know
@@ -203,7 +203,7 @@ def _choose_port(
         else:
             why = f"cannot be had ({why})"
     if "port" in bound.arguments:
-        raise LaunchError(
+        raise SettingError(
             f"the manager's TCP port {port} {why}; its workers come by the shared port, so any "
             f"port will do: write port=0 in the call of {system.manager}"
         )
@@ -228,7 +228,7 @@ def _no_port_told(system: System, port: Any) -> Iterator[None]:
         step = f"write port=0 in the call of {system.manager}"
         if not port:
             step = "unset TCP_LOW_PORT and TCP_HIGH_PORT, or give others"
-        raise LaunchError(
+        raise SettingError(
             f"{system.name} found no free TCP port for the manager, with port={port!r}; its "
             f"workers come by the shared port, so any port will do: {step}"
         ) from None

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from vine_sharedport import environment
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.link.commands import our_command
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.user_files import check_file
@@ -33,8 +33,8 @@ from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import missing
 
 __all__ = [
-    "NoProgramError",
     "after_interpreter",
+    "check_program",
     "install",
     "install_from_environment",
     "is_interpreter",
@@ -47,8 +47,27 @@ _MODULES = ("ndcctools.taskvine", "ndcctools.work_queue")
 _OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
-class NoProgramError(LaunchError):
-    """There is no such program, or it cannot be read."""
+def check_program(program: str, *, module: bool = False) -> None:
+    """Refuse a program that is not there or no Python; make its imports find what is beside it.
+
+    Args:
+        program: The program's file, or its name with ``module``.
+        module: As ``python3 -m``.
+
+    Raises:
+        SettingError: There is no such program, or it cannot be read.
+    """
+    if not module:
+        check_file(program, "program")
+        _check_python(program)
+        sys.path[0] = os.path.dirname(os.path.abspath(program))
+        return
+    sys.path[0] = os.getcwd()
+    if importlib.util.find_spec(program.split(".")[0]) is None:
+        raise SettingError(
+            f"there is no module {program} in {os.getcwd()} or on Python's path; give its "
+            "name, or the program's file without -m"
+        )
 
 
 def run_program(
@@ -57,30 +76,15 @@ def run_program(
     """Run a program as ``python3`` would, its managers having a shared port.
 
     Args:
-        arguments: The program's file, or its name with ``module``, and its arguments.
+        arguments: The program, which ``check_program`` has seen, and its arguments.
         settings: For every manager that does not bring its own.
         module: As ``python3 -m``.
 
     Raises:
-        NoProgramError: There is no such program.
         MissingDependencyError: It needs ndcctools or cloudpickle, and did not find it.
         BaseException: Whatever the program raises.
     """
     program = arguments[0]
-    if module:
-        sys.path[0] = os.getcwd()
-        if importlib.util.find_spec(program.split(".")[0]) is None:
-            raise NoProgramError(
-                f"there is no module {program} in {os.getcwd()} or on Python's path; give its "
-                "name, or the program's file without -m"
-            )
-    else:
-        try:
-            check_file(program, "program")
-        except LaunchError as error:
-            raise NoProgramError(str(error)) from error
-        _check_python(program)
-        sys.path[0] = os.path.dirname(os.path.abspath(program))
     os.environ[environment.RUN] = json.dumps(settings.__dict__)
     site = os.path.join(os.path.dirname(__file__), "site")
     path = os.environ.get("PYTHONPATH")
@@ -159,7 +163,7 @@ def _check_python(program: str) -> None:
         named = re.findall(rb"[\w./-]+\.py\b", source)
         meant = next((name.decode() for name in named if os.path.isfile(name)), None)
         step = "" if meant is None else ": " + our_command("run", meant)
-        raise NoProgramError(
+        raise SettingError(
             f"{program} is no Python program ({f'line {line}: ' if line else ''}{why}); give "
             f"the .py file that is to run{step}"
         ) from error

@@ -6,6 +6,7 @@ import os
 import secrets
 from dataclasses import dataclass
 
+from vine_sharedport.errors import SettingError
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = ["SharedPort"]
@@ -47,14 +48,14 @@ class SharedPort:
         for what in ("name", "socket_dir", "address"):
             value = getattr(self, what)
             if value is not None and not isinstance(value, str):
-                raise TypeError(f"SharedPort({what}={value!r}): give a string or None")
+                raise SettingError(f"SharedPort({what}={value!r}): give a string or None")
         if not isinstance(self.gate, bool):
-            raise TypeError(f"SharedPort(gate={self.gate!r}): give True or False")
+            raise SettingError(f"SharedPort(gate={self.gate!r}): give True or False")
         if self.name is not None:
             check_sock_id(self.name)
         for what, value, known in (("mode", self.mode, _MODES), ("tcp", self.tcp, _TCP)):
             if value not in known:
-                raise ValueError(
+                raise SettingError(
                     f"SharedPort({what}={value!r}): choose one of {', '.join(known)}"
                 )
 

@@ -49,7 +49,8 @@ class Manager(_stock.Manager):  # type: ignore[misc]  # ndcctools has no types
 
     Raises:
         DiscoveryError: HTCondor's shared port cannot be used; the message says why.
-        EndpointError: The name is taken or not allowed.
+        EndpointError: The name is taken.
+        SettingError: It is not allowed.
         HookError: This build of TaskVine cannot be extended, and ``mode="direct"``.
     """
 

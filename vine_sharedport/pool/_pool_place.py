@@ -12,7 +12,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from vine_sharedport.errors import PoolError
+from vine_sharedport.errors import PoolError, SettingError
 from vine_sharedport.pool import _guardian
 
 __all__ = [
@@ -137,17 +137,17 @@ def make_private(directory: str) -> None:
         info = os.lstat(directory)
         names = set(os.listdir(directory))
     except OSError as error:
-        raise PoolError(
+        raise SettingError(
             f"the directory {directory} cannot be used: {error.strerror}; give another one"
         ) from error
     if info.st_uid != os.geteuid() or info.st_mode & 0o022 or not os.path.isdir(directory):
-        raise PoolError(
+        raise SettingError(
             f"{directory} belongs to user id {info.st_uid} and has mode "
             f"{info.st_mode & 0o7777:04o}; wanted a directory that you own and nobody else can "
             "write to; give another one"
         )
     if names and not names & {"condor_config", _guardian.STATE_FILE}:
-        raise PoolError(
+        raise SettingError(
             f"{directory} is not empty and has no pool in it; give a new or empty directory"
         )
 
@@ -161,7 +161,7 @@ def lock(directory: str) -> int:
 
     Raises:
         TakenError: A pool has it.
-        PoolError: It cannot be locked.
+        SettingError: It cannot be locked.
     """
     try:
         return _guardian.lock_directory(directory)
@@ -171,7 +171,7 @@ def lock(directory: str) -> int:
             f"it with {command('stop', directory)}"
         ) from error
     except OSError as error:
-        raise PoolError(
+        raise SettingError(
             f"{directory} cannot be locked ({error.strerror}), as on some network file "
             "systems; give a directory on a local disk"
         ) from error

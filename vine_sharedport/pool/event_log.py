@@ -15,7 +15,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.pool import _htcondor
 
 __all__ = ["Event", "EventLog"]
@@ -115,7 +115,7 @@ class EventLog:
         so is one that was truncated. Damaged events are skipped with a warning.
 
         Raises:
-            LaunchError: The file is there and cannot be read.
+            SettingError: The file is there and cannot be read.
         """
         try:
             events = self._read_on()
@@ -125,7 +125,7 @@ class EventLog:
                 events += self._read_on()
         except OSError as error:
             self.close()
-            raise LaunchError(
+            raise SettingError(
                 f"cannot read the job event log {self.path}: {error.strerror}; put it on a "
                 "file system that this host and the schedd can both use"
             ) from error
@@ -148,7 +148,7 @@ class EventLog:
             data = os.pread(self._fd, size, self._offset)
             if self._offset == 0 and data.startswith(b"<"):
                 # The bindings of 23.9 crash on it.
-                raise LaunchError(
+                raise SettingError(
                     f"the job event log {self.path} is written as XML; take the submit command "
                     "log_xml out"
                 )
@@ -162,7 +162,7 @@ class EventLog:
             elif len(data) < size:
                 return events
             elif size >= _LONGEST_EVENT:
-                raise LaunchError(
+                raise SettingError(
                     f"{self.path} is no job event log: {size} bytes from {self._offset} have "
                     "no end of an event; give the file of the submit command 'log'"
                 )

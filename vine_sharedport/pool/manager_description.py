@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vine_sharedport.environment import OWN_POOL
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool import _manager_main
 from vine_sharedport.pool.description import Commands, SubmitDescription, quote_path
@@ -106,15 +106,15 @@ def describe_manager(manager: ManagerProgram) -> SubmitDescription:
     Submits nothing, and makes no directory.
 
     Raises:
-        LaunchError: The program is not there, or something of it cannot be had.
+        SettingError: The program is not there, or something of it cannot be had.
     """
     program, grace = manager.program, manager.grace
     name = checked_name(manager.name or name_of(program))
     if not sys.executable:
-        raise LaunchError("sys.executable is empty: call this from a python3 that has a file")
+        raise SettingError("sys.executable is empty: call this from a python3 that has a file")
     check_program(manager)
     if grace < 0:
-        raise LaunchError(f"cannot wait {grace:g} s for a program's end; give 0 or more")
+        raise SettingError(f"cannot wait {grace:g} s for a program's end; give 0 or more")
     environment = _environment(manager.env)
     command = [program if manager.module else os.path.abspath(program), *manager.arguments]
     kind = "module" if manager.module else "file"
@@ -160,7 +160,7 @@ def check_program(manager: ManagerProgram) -> None:
     """Refuse a program whose file is not there or cannot be read.
 
     Raises:
-        LaunchError: It cannot.
+        SettingError: It cannot.
     """
     if not manager.module:
         check_file(manager.program, "program")
@@ -186,10 +186,12 @@ def _environment(further: Sequence[str]) -> dict[str, str]:
     for item in further:
         name, given, value = item.partition("=")
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
-            raise LaunchError(f"--env {item}: {name!r} is no name of a variable")
+            raise SettingError(f"--env {item}: {name!r} is no name of a variable")
         if not given:
             if name not in os.environ:
-                raise LaunchError(f"--env {name}: there is no such variable here; set it first")
+                raise SettingError(
+                    f"--env {name}: there is no such variable here; set it first"
+                )
             value = os.environ[name]
         if _SECRET_NAME.search(name):
             log.warning(
@@ -236,9 +238,9 @@ def name_of(program: str) -> str:
 
 
 def checked_name(name: str) -> str:
-    """Return the name, or raise LaunchError if it cannot be one."""
+    """Return the name, or raise SettingError if it cannot be one."""
     if not _NAME.fullmatch(name):
-        raise LaunchError(
+        raise SettingError(
             f"{name!r} is no name for a manager; give up to 64 letters, digits, '.', '_' or "
             "'-', the first a letter or '_'"
         )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import NoStatusError, ScheddError, SettingError
 from vine_sharedport.pool import _htcondor
 from vine_sharedport.pool.manager_description import (
     ManagerProgram,
@@ -52,7 +52,7 @@ def submit_manager(manager: ManagerProgram) -> ManagerJob:
         The job, which is not running yet.
 
     Raises:
-        LaunchError: The program is not there, the name is in use, or the schedd takes no
+        ScheddError: The program is not there, the name is in use, or the schedd takes no
             such jobs.
         DiscoveryError: HTCondor is not configured here.
     """
@@ -60,7 +60,7 @@ def submit_manager(manager: ManagerProgram) -> ManagerJob:
     taken = {job.name for job in _query(f"{_ANY} && {_mine()}")}
     name = manager.name or _free_name(name_of(manager.program), taken)
     if name in taken:
-        raise LaunchError(
+        raise SettingError(
             f"a manager named {name} is in the queue already; see 'vine_sharedport manager "
             f"status {name}', stop it, or choose another --name"
         )
@@ -69,7 +69,7 @@ def submit_manager(manager: ManagerProgram) -> ManagerJob:
     try:
         os.makedirs(manager.log_dir, exist_ok=True)
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot make the directory {manager.log_dir}: {error.strerror}; give another "
             "--log-dir"
         ) from error
@@ -85,7 +85,7 @@ def list_managers(*, ended: bool = True) -> list[ManagerJob]:
         ended: Also the last hundred of those that have ended, of the last days.
 
     Raises:
-        LaunchError: The schedd does not answer.
+        ScheddError: The schedd does not answer.
     """
     wanted = f"{_ANY} && {_mine()}"
     found = _query(wanted)
@@ -99,7 +99,8 @@ def find_manager(name: str) -> ManagerJob:
     """Return the last job with this name, or the one with this number.
 
     Raises:
-        LaunchError: There is none, or the schedd does not answer.
+        NoStatusError: There is none.
+        ScheddError: The schedd does not answer.
     """
     number = name.split(".")[0]
     if number.isascii() and number.isdecimal():
@@ -109,7 +110,7 @@ def find_manager(name: str) -> ManagerJob:
         wanted = f'VineSharedPortManager is "{name}" && {_mine()}'
     found = _query(wanted) or _history(wanted, 1)
     if not found:
-        raise LaunchError(
+        raise NoStatusError(
             f"no manager {name} is in the queue, nor among those of the last "
             f"{_HISTORY_DAYS} days; 'vine_sharedport manager list' lists them"
         )
@@ -127,7 +128,8 @@ def stop_manager(name: str, *, timeout: float | None = None) -> ManagerJob:
         The job, as it is afterwards.
 
     Raises:
-        LaunchError: There is none, or it does not go.
+        NoStatusError: There is none.
+        ScheddError: It does not go.
     """
     job = find_manager(name)
     if job.done:
@@ -143,7 +145,7 @@ def stop_manager(name: str, *, timeout: float | None = None) -> ManagerJob:
             break
         if time.monotonic() > deadline:
             if forced:
-                raise LaunchError(
+                raise ScheddError(
                     f"the manager {job.name} does not go, even by force; look with "
                     f"'condor_q {job.id}', and ask the administrator"
                 )
@@ -151,7 +153,7 @@ def stop_manager(name: str, *, timeout: float | None = None) -> ManagerJob:
             schedd.act("remove_by_force", one, reason)
             forced, deadline = True, time.monotonic() + 30.0
         time.sleep(_POLL_INTERVAL)
-    with contextlib.suppress(LaunchError):  # a schedd that keeps no history
+    with contextlib.suppress(NoStatusError, ScheddError):  # a schedd that keeps no history
         return find_manager(str(job.id))
     return replace(job, state="removing" if left else "removed", since=time.time())
 
@@ -164,7 +166,7 @@ def follow_output(job: ManagerJob, *, follow: bool = False) -> Iterator[tuple[st
         follow: Go on until it has ended, or is held.
 
     Raises:
-        LaunchError: The schedd does not answer.
+        ScheddError: The schedd does not answer.
     """
     files = {"out": job.output, "err": job.error}
     read = dict.fromkeys(files, 0)
@@ -205,7 +207,7 @@ def _check_local_universe() -> None:
         return
     rule = str(ad.lookup("StartLocalUniverse")).strip()
     if rule.lower() in ("false", "0"):
-        raise LaunchError(
+        raise ScheddError(
             f"the schedd {ad.get('Name')} starts no jobs of the local universe "
             f"(START_LOCAL_UNIVERSE = {rule}); ask its administrator to allow them, or how "
             "long programs are to be run here"

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Callable, TypeVar
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.pool import _htcondor
 from vine_sharedport.pool._pool_place import way_to_own_pool
 from vine_sharedport.pool.description import SubmitDescription
@@ -82,10 +82,10 @@ class Schedd:
             The cluster's number.
 
         Raises:
-            LaunchError: The schedd does not take them; with its reason.
+            ScheddError: The schedd does not take them; with its reason.
         """
         if count < 1:
-            raise LaunchError(f"cannot submit {count} jobs; give a count of 1 or more")
+            raise SettingError(f"cannot submit {count} jobs; give a count of 1 or more")
         htcondor2 = _htcondor.load()
         with self._errors(htcondor2, "submit jobs"), _logged_warnings():
             schedd = self._locate(htcondor2)
@@ -96,9 +96,9 @@ class Schedd:
             try:
                 with self._errors(htcondor2, f"send the files of cluster {cluster}"):
                     schedd.spool(result)
-            except LaunchError:
+            except ScheddError:
                 # They would be held for ever, waiting for their files.
-                with contextlib.suppress(LaunchError):
+                with contextlib.suppress(ScheddError):
                     self.act("remove", f"ClusterId == {cluster}", "its files were not sent")
                 raise
         where = self.name or "local"
@@ -118,7 +118,7 @@ class Schedd:
             it has none.
 
         Raises:
-            LaunchError: The schedd does not answer.
+            ScheddError: The schedd does not answer.
         """
         ads = self._ask(
             "ask for jobs",
@@ -140,7 +140,7 @@ class Schedd:
                 long history is work for the schedd.
 
         Raises:
-            LaunchError: The schedd does not answer.
+            ScheddError: The schedd does not answer.
         """
         import classad2
 
@@ -167,10 +167,10 @@ class Schedd:
             To how many jobs it was done.
 
         Raises:
-            LaunchError: The schedd does not answer, or forbids it.
+            ScheddError: The schedd does not answer, or forbids it.
         """
         if action not in ACTIONS:
-            raise LaunchError(f"no such action: {action!r}; known are {', '.join(ACTIONS)}")
+            raise SettingError(f"no such action: {action!r}; known are {', '.join(ACTIONS)}")
 
         def do(htcondor2: Any, schedd: Any) -> Any:
             # A pair: the bindings (23.9 and 25.14) lose a reason that is a plain string.
@@ -182,7 +182,7 @@ class Schedd:
             return 0
         denied = int(result["TotalPermissionDenied"])
         if denied:
-            raise LaunchError(
+            raise ScheddError(
                 f"cannot {action} jobs: {self._what()} denies it for {denied} of the jobs with "
                 f"{constraint}: they are another user's, or this user has no write access"
             )
@@ -201,7 +201,7 @@ class Schedd:
             How many jobs were changed.
 
         Raises:
-            LaunchError: The schedd does not answer, or forbids it.
+            ScheddError: The schedd does not answer, or forbids it.
         """
         text = str(value).lower() if isinstance(value, bool) else str(value)
         try:
@@ -209,7 +209,7 @@ class Schedd:
                 f"set {attribute} = {text}",
                 lambda _, schedd: schedd.edit(f"({constraint})", attribute, text),
             )
-        except LaunchError:
+        except ScheddError:
             # The bindings say the same when no job matches.
             if not self.query(constraint, ["ClusterId"]):
                 return 0
@@ -220,7 +220,7 @@ class Schedd:
         """Fetch the output files of jobs that were submitted with ``spool``.
 
         Raises:
-            LaunchError: The schedd does not answer, or a file cannot be written.
+            ScheddError: The schedd does not answer, or a file cannot be written.
         """
         self._ask("fetch output files", lambda _, schedd: schedd.retrieve(f"({constraint})"))
 
@@ -265,7 +265,7 @@ class Schedd:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         known = f"it knows {', '.join(names[:5])}{more}" if names else "it knows none"
         wanted = f"a schedd {self.name!r}" if self.name else "which schedd is meant"
-        raise LaunchError(
+        raise ScheddError(
             f"the collector {self.pool or 'of this pool'} does not know {wanted}; {known}; "
             "give the name as 'condor_status -schedd' shows it"
         )
@@ -276,14 +276,12 @@ class Schedd:
 
     @contextlib.contextmanager
     def _errors(self, htcondor2: Any, what: str) -> Iterator[None]:
-        """Turn what the bindings raise into a LaunchError."""
+        """Turn what the bindings raise into a ScheddError."""
         try:
             yield
-        except LaunchError:
-            raise
         except _htcondor.failures(htcondor2) as error:
             was_located, self._located = self._located is not None, None  # it may have moved
-            raise LaunchError(
+            raise ScheddError(
                 f"cannot {what}: {self._what()}: {_text(error)}; {self._advice(was_located)}"
             ) from error
 

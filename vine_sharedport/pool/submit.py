@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool import _htcondor, machines
 from vine_sharedport.pool.own_pool import use_own_pool
@@ -111,7 +111,7 @@ class WorkerJobs:
         """Ask the schedd what has become of the jobs.
 
         Raises:
-            LaunchError: The schedd does not answer.
+            ScheddError: The schedd does not answer.
         """
         ads = Schedd().query(self._constraint, ["JobStatus", "HoldReason"])
         numbers = [int(ad["JobStatus"]) for ad in ads]
@@ -137,7 +137,7 @@ class WorkerJobs:
             timeout: Seconds to wait for running jobs to end.
 
         Raises:
-            LaunchError: The schedd does not answer, or the jobs stay.
+            ScheddError: The schedd does not answer, or the jobs stay.
         """
         schedd = Schedd()
         if not schedd.query(self._constraint, ["ClusterId"]):
@@ -146,7 +146,7 @@ class WorkerJobs:
         deadline = time.monotonic() + timeout
         while schedd.query(self._constraint, ["ClusterId"]):
             if time.monotonic() > deadline:
-                raise LaunchError(
+                raise ScheddError(
                     f"jobs of cluster {self.cluster} are still there {timeout:g} s after "
                     f"their removal; look with 'condor_q {self.cluster}'"
                 )
@@ -211,14 +211,14 @@ def submit_workers(
         The jobs.
 
     Raises:
-        LaunchError: The manager has no shared port, a file is missing or is not what it
+        ScheddError: The manager has no shared port, a file is missing or is not what it
             should be, or the schedd does not take the jobs.
         DiscoveryError: HTCondor is not configured here.
 
     HTCondor is the one that ``discover`` finds.
     """
     if isinstance(manager, int) and not isinstance(count, int):
-        raise LaunchError(
+        raise SettingError(
             "the manager comes first, and then the number of workers: write "
             f"submit_workers(MANAGER, {manager}) with your manager's name for MANAGER"
         )

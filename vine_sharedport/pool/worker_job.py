@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from vine_sharedport.environment import ADDRESS, PYTHON_ENV, SECRET_FILE
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool.description import Commands, SubmitDescription, quote_path
@@ -78,7 +78,7 @@ def describe_workers(
     given = Commands(commands or {})
     for command in ("executable", "arguments", "args"):
         if command in given:
-            raise LaunchError(
+            raise SettingError(
                 f"commands has {command}, which the launcher needs; name the worker's program "
                 "by worker= and its options by worker_options="
             )
@@ -154,7 +154,7 @@ def whole_number(name: str, value: Any) -> int:
         value: What was given for it.
 
     Raises:
-        LaunchError: It is none, or too small; the message has what was meant, if it is text
+        SettingError: It is none, or too small; the message has what was meant, if it is text
             with a number in it.
     """
     unit, least, factors = _UNITS[name]
@@ -167,7 +167,7 @@ def whole_number(name: str, value: Any) -> int:
     said = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)\s*", str(value).lower())
     if isinstance(value, str) and said and said[2] in factors:
         step = f"write {name}={max(least, math.ceil(float(said[1]) * factors[said[2]]))}"
-    raise LaunchError(
+    raise SettingError(
         f"{name} is {value!r}, wanted is a number of {unit}, {least} or more; {step}"
     )
 
@@ -180,7 +180,7 @@ def find_worker(
         worker = manager.worker
     try:
         program = os.path.realpath(find_program(worker, option="worker="))
-    except LaunchError:
+    except SettingError:
         if container_image is None:
             raise
         log.info("the worker %s is not here; it has to be in %s", worker, container_image)
@@ -235,11 +235,11 @@ def _check_python_env(path: str) -> str:
     try:
         good = tarfile.is_tarfile(path)
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot read the Python environment {path}: {error.strerror}; {_pack(path)}"
         ) from error
     if not good:
-        raise LaunchError(
+        raise SettingError(
             f"the Python environment {path} is no tar archive (plain, or compressed by gzip, "
             f"bzip2 or xz); {_pack(path)}"
         )
@@ -260,7 +260,7 @@ def _check_inputs(paths: Sequence[str]) -> None:
     for path in paths:
         name = os.path.basename(path)
         if name in seen:
-            raise LaunchError(
+            raise SettingError(
                 f"{seen[name]} and {path} would both be {name} on the execute point; "
                 "rename one of them"
             )
@@ -281,14 +281,14 @@ def _describe_container(image: str, given: Commands) -> dict[str, str | int]:
         travels = given.get("transfer_container", "true").strip().lower() in ("true", "t", "1")
         there = image.startswith("/cvmfs/") or not travels
         if not there and not os.path.exists(image):
-            raise LaunchError(
+            raise SettingError(
                 f"the container image {image} is not there; give its path, a URL such as "
                 "osdf:///... or docker://..., or commands={'transfer_container': 'false'} "
                 "if the execute points have it"
             )
         link = None if there else _find_link(image)
         if link is not None:
-            raise LaunchError(
+            raise SettingError(
                 f"the container image {image} has {link}, a link to a directory, which "
                 f"HTCondor does not transfer; make one file of it ('apptainer build IMAGE.sif "
                 f"{image}'), or give commands={{'transfer_container': 'false'}} if the execute "

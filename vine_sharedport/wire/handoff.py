@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vine_sharedport.errors import CedarError, EndpointError
+from vine_sharedport.errors import CedarError, SettingError
 from vine_sharedport.wire.cedar import Reader, encode_int, encode_message, encode_string
 
 __all__ = [
@@ -64,29 +64,29 @@ def check_sock_id(text: str) -> str:
         ``text`` itself.
 
     Raises:
-        EndpointError: It is empty, longer than ``MAX_SOCK_ID``, has a character
+        SettingError: It is empty, longer than ``MAX_SOCK_ID``, has a character
             other than letters, digits, ``.``, ``_`` and ``-``, starts with ``.``
             or ``-``, or is ``self``, the name that the shared port answers itself.
     """
     if not text:
-        raise EndpointError(f"sock id is empty; choose 1 to {MAX_SOCK_ID} characters")
+        raise SettingError(f"sock id is empty; choose 1 to {MAX_SOCK_ID} characters")
     if len(text) > MAX_SOCK_ID:
-        raise EndpointError(
+        raise SettingError(
             f"sock id {_excerpt(text)} has {len(text)} characters, the limit of "
             f"condor_shared_port is {MAX_SOCK_ID}; choose a shorter one"
         )
     if not _SOCK_ID.match(text):
-        raise EndpointError(
+        raise SettingError(
             f"sock id {_excerpt(text)} has a character that condor_shared_port refuses; "
             "use letters, digits, '.', '_' and '-'"
         )
     if text[0] in ".-":
-        raise EndpointError(
+        raise SettingError(
             f"sock id {_excerpt(text)} is no safe file name; start it with a letter, "
             "a digit or '_'"
         )
     if text == "self":
-        raise EndpointError(
+        raise SettingError(
             "sock id 'self' means condor_shared_port itself, so nobody else can be "
             "reached by it; choose another"
         )
@@ -125,7 +125,7 @@ def encode_connect(sock_id: str, client_name: str, *, timeout: int = -1) -> byte
         timeout: Whole seconds that the daemon has for the hand-off; -1: no limit.
 
     Raises:
-        EndpointError: The sock id is none; see ``check_sock_id``.
+        SettingError: The sock id is none; see ``check_sock_id``.
         CedarError: The name or the timeout is outside what the daemon reads.
     """
     check_sock_id(sock_id)

@@ -205,7 +205,7 @@ class Sinful:
         daemons and keep theirs.
 
         Raises:
-            EndpointError: The sock id is none; see ``check_sock_id``.
+            SettingError: The sock id is none; see ``check_sock_id``.
             SinfulError: The address becomes longer than ``MAX_SINFUL``.
 
         Source: ``SharedPortEndpoint::InitRemoteAddress``, which does the same to

@@ -13,7 +13,7 @@ from io import BytesIO
 
 import vine_sharedport
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import LaunchError, SinfulError
+from vine_sharedport.errors import SettingError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.worker import shim
@@ -82,15 +82,14 @@ def write_bundle(
 
     Raises:
         SinfulError: The text is no address of a manager.
-        GateError: The secret file cannot be used.
-        LaunchError: The worker is not there, or the directory is somebody else's or has
-            other things in it.
+        SettingError: The secret file cannot be used, the worker is not there, or the directory
+            is somebody else's or has other things in it.
     """
     sinful = Reference.of(address).address
     directory = os.path.abspath(directory)
     odd = sorted(set(directory) & set("'\"\\,\n\r"))
     if odd:  # vine_factory, HTCondor or both take it for something else
-        raise LaunchError(
+        raise SettingError(
             f"the bundle's path {directory!r} has the character {odd[0]!r}, which the tools "
             "do not pass on; choose another path"
         )
@@ -111,7 +110,7 @@ def write_bundle(
         found = find_program(worker, option="--worker")
         program = os.path.basename(os.path.realpath(found))
         if program in (LAUNCHER, PACKAGE, ADDRESS, SECRET, shim.LIBRARY):
-            raise LaunchError(f"a worker program cannot be called {program}; rename it")
+            raise SettingError(f"a worker program cannot be called {program}; rename it")
         files[program] = (_read(found), 0o755)
     _make_directory(directory, files)
     # Of an earlier bundle; the launcher would use them.
@@ -133,35 +132,37 @@ def _make_directory(directory: str, names: Collection[str]) -> None:
             _check_directory(directory, names)
             os.chmod(directory, 0o700)
     except OSError as error:
-        raise LaunchError(f"cannot make the directory {directory}: {error.strerror}") from error
+        raise SettingError(
+            f"cannot make the directory {directory}: {error.strerror}"
+        ) from error
 
 
 def _check_directory(directory: str, names: Collection[str]) -> None:
     """Refuse a directory in which we might destroy something, or not be alone."""
     status = os.lstat(directory)
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise LaunchError(f"{directory} is no directory of yours; choose another one")
+        raise SettingError(f"{directory} is no directory of yours; choose another one")
     there = os.listdir(directory)
     if not there:
         return
     try:
         Reference.of(_read(os.path.join(directory, ADDRESS)).decode().strip())
-    except (LaunchError, SinfulError, UnicodeError) as error:
-        raise LaunchError(
+    except ValueError as error:
+        raise SettingError(
             f"the directory {directory} has other files in it (such as {sorted(there)[0]!r}) "
             "and is no bundle; choose a new one"
         ) from error
     for name in (*names, SECRET, shim.LIBRARY):
         path = os.path.join(directory, name)
         if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
-            raise LaunchError(f"{path} is no regular file; remove it, or choose a new bundle")
+            raise SettingError(f"{path} is no regular file; remove it, or choose a new bundle")
 
 
 def _write_file(path: str, content: bytes, mode: int) -> None:
     try:
         write_atomically(path, content, mode=mode)
     except OSError as error:
-        raise LaunchError(f"cannot write {path}: {error.strerror}") from error
+        raise SettingError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _remove(path: str) -> None:
@@ -170,7 +171,7 @@ def _remove(path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise LaunchError(f"cannot remove {path}: {error.strerror}") from error
+        raise SettingError(f"cannot remove {path}: {error.strerror}") from error
 
 
 def _read(path: str) -> bytes:
@@ -178,7 +179,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise LaunchError(f"cannot read {path}: {error.strerror}") from error
+        raise SettingError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _commands(

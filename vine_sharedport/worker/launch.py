@@ -17,12 +17,14 @@ from typing import Callable
 
 from vine_sharedport import environment
 from vine_sharedport.errors import (
-    GateError,
+    ExitStatus,
     HandOffError,
     LaunchError,
+    SettingError,
     SharedPortError,
     SinfulError,
     WrongSecretError,
+    relay,
 )
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.commands import (
@@ -40,23 +42,11 @@ from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.program import find_program
 
 __all__ = [
-    "BAD_SETTINGS",
-    "NOT_REACHED",
-    "NO_WORKER",
-    "WRONG_SECRET",
-    "BadSettingError",
     "check_options",
     "run_worker",
 ]
 
 log = logging.getLogger(__name__)
-
-# Exit statuses besides the worker's own: sysexits.h's EX_TEMPFAIL (later it may work),
-# EX_NOPERM and EX_CONFIG, and the shell's for a command that is not there.
-NOT_REACHED = 75
-WRONG_SECRET = 77
-BAD_SETTINGS = 78
-NO_WORKER = 127
 
 _DEFAULT_LIMIT = 900.0  # vine_worker's own --connect-timeout
 _LONGEST_ATTEMPT = 30.0
@@ -70,10 +60,6 @@ _PASSED_ON = (
     signal.SIGUSR1,  # workers take these two as a goodbye; Slurm's --signal sends them
     signal.SIGUSR2,
 )
-
-
-class BadSettingError(LaunchError):
-    """An environment variable of ours, or the worker's options, cannot be used."""
 
 
 def run_worker(
@@ -104,9 +90,8 @@ def run_worker(
 
     Raises:
         SinfulError: The text is no address.
-        GateError: The secret file cannot be used.
-        BadSettingError: The environment's time limit is none, or the worker's options
-            name another manager.
+        SettingError: The secret file cannot be used, the environment's time limit is none, or
+            the worker's options name another manager.
         LaunchError: The worker cannot be started.
     """
     more = [] if connect_timeout is None else ["--connect-timeout", f"{connect_timeout:.0f}"]
@@ -122,12 +107,15 @@ def run_worker(
     check_options(options, partial(line, address, secret_file))
     try:
         secret = None if secret_file is None else read_secret_file(secret_file)
-    except GateError as error:
+    except SettingError as error:
         if sinful.sock is None or secret_file_of(sinful.sock) is None:
             raise
         step = its_secret(sinful.sock, partial(line, address))
-        raise GateError(f"{error.cause}; {step}") from error
-    program = find_program(worker, option="--worker")
+        raise SettingError(f"{error.cause}; {step}") from error
+    try:
+        program = find_program(worker, option="--worker")
+    except SettingError as error:
+        raise LaunchError(str(error)) from error  # as a shell tells it, by its status
     limit = max(1.0, _time_limit(options) if connect_timeout is None else connect_timeout)
     dial = partial(
         connect,
@@ -213,10 +201,10 @@ def _tell(
         which = "" if secret_file is None else f", by the file {secret_file}"
         step = its_secret(sinful.sock, partial(line, address))
         log.error("%s%s; so %s was ended; %s", reason.cause, which, worker, step)
-        return WRONG_SECRET
+        return ExitStatus.WRONG_SECRET
     if isinstance(reason, HandOffError):  # and the relay has said what to do
         log.error("%s; so %s was ended", reason, worker)
-        return NOT_REACHED
+        return ExitStatus.LATER
     if has_successor(sinful):
         step = _yours(line)
     else:
@@ -225,7 +213,7 @@ def _tell(
             + connect_command(address, secret_file)
         )
     log.error("%s; so %s was ended; %s", reason, worker, step)
-    return NOT_REACHED
+    return ExitStatus.LATER
 
 
 # ---- another manager among the worker's options ----
@@ -249,7 +237,7 @@ def check_options(options: Sequence[str], line: Callable[..., str]) -> None:
         line: Returns the command to paste, with these ``options`` instead.
 
     Raises:
-        BadSettingError: There is one.
+        SettingError: There is one.
     """
     kept: list[str] = []
     other: list[str] = []
@@ -272,7 +260,7 @@ def check_options(options: Sequence[str], line: Callable[..., str]) -> None:
         else:
             kept.append(word)
     if other:
-        raise BadSettingError(
+        raise SettingError(
             f"{shlex.join(other)!r} among the worker's options names another manager than "
             f"--address, which is enough; leave it out:\n  {line(options=kept)}"
         )
@@ -288,7 +276,7 @@ def _time_limit(options: Sequence[str]) -> float:
         try:
             return parse_seconds(text)
         except ValueError as error:
-            raise BadSettingError(f"{environment.CONNECT_TIMEOUT}: {error}") from error
+            raise SettingError(f"{environment.CONNECT_TIMEOUT}: {error}") from error
     for word in _values_of(options):
         try:
             return parse_seconds(word)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.errors import LaunchError, MissingDependencyError
+from vine_sharedport.errors import MissingDependencyError, SettingError
 from vine_sharedport.installing import cctools, command
 
 __all__ = ["Program", "find_program", "read_program"]
@@ -99,7 +99,7 @@ def find_program(worker: str, *, option: str) -> str:
         option: What the caller gives another path with, for the message.
 
     Raises:
-        LaunchError: It is not there.
+        SettingError: It is not there.
     """
     # An environment's Python may be called by its path, without "activate".
     beside = os.path.dirname(sys.executable)
@@ -107,7 +107,7 @@ def find_program(worker: str, *, option: str) -> str:
     if found is None:
         where = "" if os.path.dirname(worker) else f" on PATH or in {beside}"
         step = f"{cctools()}, or " if worker in _STOCK_WORKERS else ""
-        raise LaunchError(
+        raise SettingError(
             f"there is no worker program {worker!r}{where}; {step}give its path with {option}"
         )
     return found
@@ -120,7 +120,7 @@ def read_program(path: str) -> Program | None:
         path: File to read.
 
     Raises:
-        LaunchError: The file cannot be read.
+        SettingError: The file cannot be read.
 
     Source: the ELF specification's tables, read by pyelftools.
     """
@@ -137,7 +137,9 @@ def read_program(path: str) -> Program | None:
                 log.info("what %s needs is not known: no sound ELF file (%s)", path, error)
                 return None
     except OSError as error:
-        raise LaunchError(f"cannot read the worker program {path}: {error.strerror}") from error
+        raise SettingError(
+            f"cannot read the worker program {path}: {error.strerror}"
+        ) from error
     except MissingDependencyError as error:
         log.info("what %s needs is not known: %s", path, error)
         return None

@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, SettingError
 
 __all__ = [
     "LIBRARY",
@@ -122,7 +122,8 @@ def build(output: str, *, compiler: str | None = None) -> None:
             by default what the variable ``CC`` names, else gcc, cc or clang.
 
     Raises:
-        LaunchError: There is no compiler, or it fails; the message has its output.
+        SettingError: There is no compiler.
+        LaunchError: It fails; the message has its output.
     """
     command = _compiler(compiler)
     folder = os.path.dirname(os.path.abspath(output))
@@ -135,7 +136,7 @@ def build(output: str, *, compiler: str | None = None) -> None:
             with open(made, "rb") as file:
                 write_atomically(output, file.read(), mode=0o755)
     except OSError as error:
-        raise LaunchError(
+        raise SettingError(
             f"cannot write {output}: {error.strerror}; make {folder} writable"
         ) from error
 
@@ -147,14 +148,14 @@ def _compiler(wanted: str | None) -> list[str]:
         command = shlex.split(wanted)
         if command and shutil.which(command[0]):
             return command
-        raise LaunchError(
+        raise SettingError(
             f"there is no C compiler {wanted!r}; install it, or name another one in the "
             "variable CC"
         )
     for name in _COMPILERS:
         if shutil.which(name):
             return [name]
-    raise LaunchError(
+    raise SettingError(
         f"there is no C compiler: none of {', '.join(_COMPILERS)} is on PATH; install gcc, or "
         "name one in the variable CC"
     )
