@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.errors import LaunchError, OptionError, SettingError
+from vine_sharedport.errors import ExitStatus, LaunchError, OptionError, SettingError
 from vine_sharedport.factory import files, process, setup, target
 from vine_sharedport.factory.api import Factory
 from vine_sharedport.factory.options import Options, read_config, write_config
@@ -90,7 +90,7 @@ def test_a_number_that_is_no_descriptor_is_told_as_such(tmp_path: Path, number: 
         process.command(str(tmp_path), lock=number), env=process.environment(),
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert found.returncode == 1
+    assert found.returncode == ExitStatus.USAGE
     assert f"cannot use descriptor {number} as {tmp_path}" in found.stderr
     assert "Traceback" not in found.stderr
 

@@ -119,6 +119,6 @@ def test_a_factory_of_no_directory_says_so_once(
 def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(
     here: Path, main: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main("run", "-m", "nomodule_of_ours") == 1
+    assert main("run", "-m", "nomodule_of_ours") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"there is no module nomodule_of_ours in {here}" in line
