@@ -13,8 +13,15 @@ import logging
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
-from typing import Any, Callable, ClassVar
+from typing import TYPE_CHECKING, Any, Callable, ClassVar
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:
+
+    def dataclass_transform(**_: Any) -> Callable[[type], type]:
+        return lambda cls: cls
+
 
 __all__ = [
     "Closed",
@@ -54,9 +61,12 @@ class Slug(enum.Enum):
         return made
 
 
-@dataclass(frozen=True)
+@dataclass_transform(frozen_default=True)
 class Event:
-    """Something that has happened.
+    """Something that has happened; each kind has its values as annotations.
+
+    No dataclass: to make that of so many classes takes longer than all else here, and every
+    porter waits for it.
 
     Attributes:
         code: What, for programs.
@@ -66,9 +76,20 @@ class Event:
     """
 
     code: ClassVar[str]
-    level: ClassVar[int] = logging.INFO
     text: ClassVar[str]
-    every: ClassVar[float] = 0.0
+    level: ClassVar[int]
+    every: ClassVar[float]
+
+    def __init_subclass__(
+        cls, *, code: str, text: str, level: int = logging.INFO, every: float = 0.0
+    ) -> None:
+        cls.code, cls.text, cls.level, cls.every = code, text, level, every
+
+    def __init__(self, *values: Any) -> None:
+        vars(self).update(zip(type(self).__annotations__, values))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} of an event cannot be set")
 
     @property
     def key(self) -> str:
@@ -78,7 +99,7 @@ class Event:
     @property
     def times(self) -> int:
         """How often it has happened."""
-        return 1
+        return int(vars(self).get("number", 1))
 
     def __str__(self) -> str:
         """Return the log's line."""
@@ -91,48 +112,52 @@ class Event:
         return {"schema": 1, "event": self.code, "level": level, **values}
 
 
-@dataclass(frozen=True)
-class Listening(Event):
+class Listening(Event, code="listening", text="serving sock_id={sock_id} path={path}"):
     """An endpoint has begun to serve."""
 
-    code, text = "listening", "serving sock_id={sock_id} path={path}"
     sock_id: str
     path: str
 
 
-@dataclass(frozen=True)
-class NotListening(Event):
+class NotListening(
+    Event,
+    code="not-listening",
+    text="{why}; trying again in {pause:.1f} s",
+    level=logging.ERROR,
+    every=60.0,
+):
     """An endpoint, or its file, cannot be made."""
 
-    code, level, every = "not-listening", logging.ERROR, 60.0
-    text = "{why}; trying again in {pause:.1f} s"
     why: str
     pause: float
 
 
-@dataclass(frozen=True)
-class SocketRemade(Event):
+class SocketRemade(
+    Event,
+    code="socket-remade",
+    text="the socket file had vanished and was made again: {path}",
+    level=logging.WARNING,
+):
     """Somebody has removed an endpoint's file."""
 
-    code, level = "socket-remade", logging.WARNING
-    text = "the socket file had vanished and was made again: {path}"
     path: str
 
 
-@dataclass(frozen=True)
-class HandOff(Event):
+class HandOff(Event, code="hand-off", text="hand-off sock_id={sock_id}", level=logging.DEBUG):
     """A client was given to the manager."""
 
-    code, level, text = "hand-off", logging.DEBUG, "hand-off sock_id={sock_id}"
     sock_id: str
 
 
-@dataclass(frozen=True)
-class Refused(Event):
+class Refused(
+    Event,
+    code="refused",
+    text="refused {number}: {reason.text}",
+    level=logging.WARNING,
+    every=60.0,
+):
     """Connections were not given to the manager."""
 
-    code, level, text = "refused", logging.WARNING, "refused {number}: {reason.text}"
-    every = 60.0
     reason: Slug
     number: int
 
@@ -141,129 +166,112 @@ class Refused(Event):
         """Each reason by itself."""
         return f"refused.{self.reason.value}"
 
-    @property
-    def times(self) -> int:
-        """Of each of them."""
-        return self.number
 
-
-@dataclass(frozen=True)
-class Crowded(Event):
+class Crowded(
+    Event,
+    code="crowded",
+    text="descriptor limit reached; connections wait in the backlog",
+    level=logging.WARNING,
+    every=60.0,
+):
     """No more connection can be accepted now."""
 
-    code, level, every = "crowded", logging.WARNING, 60.0
-    text = "descriptor limit reached; connections wait in the backlog"
 
-
-@dataclass(frozen=True)
-class Dropped(Event):
+class Dropped(
+    Event,
+    code="dropped",
+    text="a client was dropped: {why}",
+    level=logging.WARNING,
+    every=60.0,
+):
     """A client that was to be relayed is lost."""
 
-    code, level, every = "dropped", logging.WARNING, 60.0
-    text = "a client was dropped: {why}"
     why: str
 
 
-@dataclass(frozen=True)
-class Closed(Event):
+class Closed(Event, code="closed", text="closed sock_id={sock_id} refused={refused}"):
     """An endpoint serves no more."""
 
-    code, text = "closed", "closed sock_id={sock_id} refused={refused}"
     sock_id: str
     refused: str
 
 
-@dataclass(frozen=True)
-class PorterEnded(Event):
+class PorterEnded(
+    Event,
+    code="porter-ended",
+    text="the porter of {sock_id} has ended; starting another",
+    level=logging.WARNING,
+):
     """A porter has died."""
 
-    code, level = "porter-ended", logging.WARNING
-    text = "the porter of {sock_id} has ended; starting another"
     sock_id: str
 
 
-@dataclass(frozen=True)
-class Submitted(Event):
+class Submitted(
+    Event, code="submitted", text="submitted {number} workers as cluster {cluster}"
+):
     """A factory has submitted workers."""
 
-    code, text = "submitted", "submitted {number} workers as cluster {cluster}"
     number: int
     cluster: int
 
-    @property
-    def times(self) -> int:
-        """Of each of them."""
-        return self.number
 
-
-@dataclass(frozen=True)
-class Held(Event):
+class Held(
+    Event,
+    code="held",
+    text="job {job} is held ({cause}): {explanation}; {remedy}",
+    level=logging.WARNING,
+):
     """HTCondor has stopped a job until somebody acts."""
 
-    code, level = "held", logging.WARNING
-    text = "job {job} is held ({cause}): {explanation}; {remedy}"
     job: str
     cause: str
     explanation: str
     remedy: str
 
 
-@dataclass(frozen=True)
-class Repaired(Event):
+class Repaired(
+    Event,
+    code="repaired",
+    text="job {job} is held ({cause}): {explanation}; repaired and released",
+):
     """A job that was held has been repaired and released."""
 
-    code = "repaired"
-    text = "job {job} is held ({cause}): {explanation}; repaired and released"
     job: str
     cause: str
     explanation: str
 
 
-@dataclass(frozen=True)
-class JobFailed(Event):
+class JobFailed(Event, code="job-failed", text="job {job}: {why}", level=logging.WARNING):
     """A worker has ended otherwise than one that is not needed any more."""
 
-    code, level, text = "job-failed", logging.WARNING, "job {job}: {why}"
     job: str
     why: str | None
 
 
-@dataclass(frozen=True)
-class Removed(Event):
+class Removed(Event, code="removed", text="removed {number} waiting jobs: {why}"):
     """A factory has removed jobs that waited."""
 
-    code, text = "removed", "removed {number} waiting jobs: {why}"
     number: int
     why: str
 
-    @property
-    def times(self) -> int:
-        """Of each of them."""
-        return self.number
 
-
-@dataclass(frozen=True)
-class Ending(Event):
+class Ending(Event, code="ending", text="ending: {why}"):
     """A factory or a porter begins to end."""
 
-    code, text = "ending", "ending: {why}"
     why: str
 
 
-@dataclass(frozen=True)
-class Ended(Event):
+class Ended(Event, code="ended", text="ended: {why}"):
     """A factory has ended."""
 
-    code, text = "ended", "ended: {why}"
     phase: Slug
     why: str
 
 
-@dataclass(frozen=True)
-class LeftBehind(Event):
+class LeftBehind(Event, code="left-behind", text="ended: {why}", level=logging.ERROR):
     """A factory has ended, and its jobs could not be removed."""
 
-    code, level, text = "left-behind", logging.ERROR, "ended: {why}"
     phase: Slug
     why: str
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import re
@@ -27,7 +26,7 @@ def _sample(kind: type[Event]) -> Event:
         "float": 0.5,
         "Slug": Refusal.SILENT,
     }
-    return kind(**{item.name: samples[str(item.type)] for item in dataclasses.fields(kind)})
+    return kind(*(samples[hint] for hint in kind.__annotations__.values()))
 
 
 class Heard(logging.Handler):
@@ -84,7 +83,9 @@ def test_every_event_is_a_line_an_object_and_a_number(
     assert "\n" not in line
     assert heard.levels == [kind.level]
     assert (found["schema"], found["event"], found["message"]) == (1, kind.code, line)
-    assert {item.name for item in dataclasses.fields(kind)} <= set(found)
+    assert set(kind.__annotations__) <= set(found)
+    with pytest.raises(AttributeError):
+        event.why = "other"  # type: ignore[attr-defined]
     assert journal.counts == {event.key: event.times}
 
 

@@ -44,7 +44,6 @@ from vine_sharedport.events import (
 from vine_sharedport.link import fdpass
 from vine_sharedport.link.counters import Counters, Gauge, Refusal, describe_refused
 from vine_sharedport.link.endpoint import Endpoint, Limits
-from vine_sharedport.link.relay import carry
 from vine_sharedport.supervision import open_pidfd
 
 __all__ = ["READY_MARK", "STOP", "Settings", "main"]
@@ -312,6 +311,8 @@ class _Porter:
 
 def _relay(client: socket.socket, port: int) -> None:
     """Copy between a client and the manager's port until both have ended."""
+    from vine_sharedport.link.relay import carry  # much that most porters do not need
+
     with client:
         try:
             manager = socket.create_connection(("127.0.0.1", port))
