@@ -14,13 +14,15 @@ from vine_sharedport.factory.place import Place
 from vine_sharedport.factory.queue import Queue
 from vine_sharedport.factory.where import Where
 
-from .test_queue import FACTORY, FakeSchedd
+from .fake_schedd import FakeSchedd
+
+FACTORY = "f" * 32
 
 
 @pytest.fixture
 def schedd() -> FakeSchedd:
     """Return a schedd that holds a job for its memory."""
-    found = FakeSchedd()
+    found = FakeSchedd(FACTORY, "m")
     found.add(5)
     found.ads[0].update(HoldReasonCode=34, HoldReasonSubCode=102, RequestMemory=100)
     return found
