@@ -183,7 +183,7 @@ def test_what_the_manager_wants_is_named(system: System, tmp_path: Path, way: st
     manager = system.make(file)
     place = place_of(system, manager, way, password_file=None)
     (none,) = asked(manager, place, "manager")
-    assert "asks for a password: set password" in none
+    assert "asks for a password: set password_file" in none
     other = tmp_path / "other"
     other.write_bytes(b"another")
     (wrong,) = asked(manager, dataclasses.replace(place, password_file=str(other)), "manager")

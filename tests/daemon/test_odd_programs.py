@@ -137,11 +137,11 @@ def test_a_path_with_a_comma_is_refused_before_anything_is_submitted(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"cores": 0}, "cores is 0, wanted is a number of cores"),
-        ({"count": 0}, "count is 0, wanted is a number of workers"),
-        ({"count": "3"}, "count is '3', .*; write count=3"),
+        ({"cores": 0}, "option cores is 0; leave it out"),
+        ({"count": 0}, "option count is 0; wanted is workers"),
+        ({"count": "3x"}, "option count is '3x'; wanted is workers"),
         ({"password_file": "/nonexistent"}, "cannot use the file /nonexistent"),
-        ({"worker": "nosuch"}, "no worker program 'nosuch'"),
+        ({"worker_binary": "nosuch"}, "no worker program 'nosuch'"),
     ],
 )
 def test_wrong_arguments_are_told_before_anything_is_submitted(

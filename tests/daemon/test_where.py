@@ -91,9 +91,9 @@ def test_what_a_worker_is_told_arrives_there(
     values = ["a  b,c;d%e:f<g>h?i=j#k[l]{m}~n|o*p^q@r+s", "", "'\"$HOME `$(x)` & \\ \u00e9"]
     variable = "a b,c;d%e:f<g>h=j#k]{m}~n|o^p@q+r\u00e9"
     description = {
-        "worker": probe,
-        "worker_options": [word for value in values for word in ("--feature", value)],
-        "environment": {"VALUE": variable},
+        "worker_binary": probe,
+        "extra_options": [word for value in values for word in ("--feature", value)],
+        "env": {"VALUE": variable},
         "commands": {"+JobDurationCategory": '"Medium"', **_commands(kind)},
     }
     with submitted(manager, _place(kind), tmp_path / "jobs", **description) as jobs:

@@ -19,6 +19,7 @@ from vine_sharedport.link.run_file import running_managers
 from vine_sharedport.pool.event_log import EventLog
 from vine_sharedport.pool.schedd import Schedd
 from vine_sharedport.pool.submit import describe_workers
+from vine_sharedport.pool.worker_options import WorkerOptions
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 from vine_sharedport.worker.program import find_program
 
@@ -81,7 +82,9 @@ def test_the_jobs_worker_is_the_stock_program_with_the_shim(manager: Any) -> Non
 def test_a_jobs_limit_is_in_its_ad_and_becomes_the_workers(
     manager: Any, probe: str, command: str, value: str | int, line: str, limit: int
 ) -> None:
-    with vine.submit_workers(manager, 1, worker=probe, commands={command: value}) as jobs:
+    with vine.submit_workers(
+        manager, 1, worker_binary=probe, commands={command: value}
+    ) as jobs:
         output = _output(jobs)
     assert f"JOB {line}\n" in output
     match = re.search(r"OPTIONS .*--wall-time (\d+)", output)
@@ -106,14 +109,14 @@ def test_a_reference_is_enough_for_workers_of_a_manager_with_a_password(
 
 
 def test_without_a_limit_the_worker_gets_none(manager: Any, probe: str) -> None:
-    with vine.submit_workers(manager, 1, worker=probe) as jobs:
+    with vine.submit_workers(manager, 1, worker_binary=probe) as jobs:
         output = _output(jobs)
     assert "OPTIONS " in output
     assert "--wall-time" not in output
 
 
 def test_the_secret_stays_private_on_the_execute_point(manager: Any, probe: str) -> None:
-    with vine.submit_workers(manager, 1, worker=probe) as jobs:
+    with vine.submit_workers(manager, 1, worker_binary=probe) as jobs:
         output = _output(jobs)
     name = Path(manager.shared_port.secret_file).name
     assert re.search(rf"FILE -rw-------.*{re.escape(name)}", output), output
@@ -129,8 +132,9 @@ def test_the_workers_options_and_variables_arrive_byte_for_byte(
     options = ["$$(X)", "$(X)", "$ENV(HOME)", 'it\'s "here"', "$$([1+1])"]
     job = describe_workers(
         manager.shared_port.reference, str(tmp_path),
-        worker=str(program), worker_options=options,
-        environment={"TOLD": "$$(X) $(X)"},
+        WorkerOptions.of(
+            worker_binary=str(program), extra_options=options, env={"TOLD": "$$(X) $(X)"}
+        ),
     )  # fmt: skip
     write_package(str(tmp_path / PACKAGE))
     schedd = Schedd()
@@ -149,7 +153,7 @@ def test_the_workers_options_and_variables_arrive_byte_for_byte(
 
 def test_removed_jobs_tell_who_removed_them(manager: Any, probe: str) -> None:
     commands = {"requirements": "false"}
-    with vine.submit_workers(manager, 1, worker=probe, commands=commands) as jobs:
+    with vine.submit_workers(manager, 1, worker_binary=probe, commands=commands) as jobs:
         pass
     with EventLog(Path(jobs.directory) / "workers.log") as log:
         (removed,) = [event for event in log.read() if event.type == "JOB_ABORTED"]
@@ -218,8 +222,11 @@ def test_a_worker_of_the_image_alone_is_named_and_not_sent(
     manager: Any, tmp_path: Path
 ) -> None:
     job = describe_workers(
-        manager.shared_port.reference, str(tmp_path), worker="/opt/vine/bin/vine_worker",
-        container_image="docker://example.org/vine:7.14",
+        manager.shared_port.reference, str(tmp_path),
+        WorkerOptions.of(
+            worker_binary="/opt/vine/bin/vine_worker",
+            container_image="docker://example.org/vine:7.14",
+        ),
     )  # fmt: skip
     assert job.arguments[0] == "/opt/vine/bin/vine_worker"
     assert not [path for path in job.inputs if "vine_worker" in path]
@@ -229,8 +236,8 @@ def test_no_warning_where_the_pools_machines_are_new_enough(
     manager: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     # A program that nobody was told of yet.
-    worker = shutil.copy(find_program("vine_worker", option="worker="), tmp_path)
-    with caplog.at_level("INFO"), vine.submit_workers(manager, 1, worker=str(worker)):
+    worker = shutil.copy(find_program("vine_worker", option="worker_binary="), tmp_path)
+    with caplog.at_level("INFO"), vine.submit_workers(manager, 1, worker_binary=str(worker)):
         pass
     assert re.search(r"the worker \S*vine_worker needs \w+ and glibc 2\.\d+", caplog.text)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -17,6 +17,7 @@ from vine_sharedport.factory.jobs import JobTable
 from vine_sharedport.factory.where import Where
 from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.submit import describe_workers
+from vine_sharedport.pool.worker_options import WorkerOptions
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 
 from .helpers import wait_until
@@ -225,7 +226,9 @@ def submitted(
 
     directory.mkdir(exist_ok=True)
     options.setdefault("timeout", 60)
-    described = describe_workers(manager.shared_port.reference, str(directory), **options)
+    described = describe_workers(
+        manager.shared_port.reference, str(directory), WorkerOptions.of(**options)
+    )
     files: dict[str, str] = {}
     description = where.adapt(described, str(directory), files)
     for name, text in files.items():

@@ -187,11 +187,11 @@ def test_a_server_that_does_not_know_the_password_gets_no_question(password_file
 def test_a_manager_without_a_password_is_named(password_file: str) -> None:
     said = refusal(manager_of("taskvine"), password_file=password_file)
     assert "asks for no password" in said
-    assert "unset password" in said
+    assert "unset password_file" in said
 
 
 def test_a_manager_with_a_password_is_named_to_who_has_none() -> None:
-    assert "set password to the file" in refusal(manager_of("taskvine", b"x"))
+    assert "set password_file to the file" in refusal(manager_of("taskvine", b"x"))
 
 
 def test_a_gate_that_greets_late_is_named_to_who_has_no_secret() -> None:

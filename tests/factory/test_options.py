@@ -197,7 +197,7 @@ def test_a_name_like_no_other_points_to_the_table() -> None:
         ("transfer_port", "1000:2000", "1000:2000"),
         ("debug_file_size", "10M", 10 << 20),
         ("manager_host_port", "[::1]:9123", "[::1]:9123"),
-        ("password", Path("/p"), "/p"),
+        ("password_file", Path("/p"), "/p"),
         ("directory", "", None),
     ],
 )  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import logging
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import tarfile
@@ -14,9 +17,11 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import SettingError, SinfulError
+from vine_sharedport.factory.options import Options
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool.description import SubmitDescription
-from vine_sharedport.pool.submit import describe_workers
+from vine_sharedport.pool.submit import describe_workers, submit_workers
+from vine_sharedport.pool.worker_options import WorkerOptions
 from vine_sharedport.worker import shim
 
 ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
@@ -32,7 +37,8 @@ def worker(tmp_path: Path) -> str:
 
 def _describe(tmp_path: Path, **kwargs: Any) -> SubmitDescription:
     files = {x: kwargs.pop(x, None) for x in ("secret_file", "password_file")}
-    return describe_workers(Reference.of(ADDRESS, **files), str(tmp_path), **kwargs)
+    reference = Reference.of(ADDRESS, **files)
+    return describe_workers(reference, str(tmp_path), WorkerOptions.of(**kwargs))
 
 
 def test_what_travels_is_what_the_launcher_looks_for(
@@ -44,7 +50,7 @@ def test_what_travels_is_what_the_launcher_looks_for(
     monkeypatch.setattr(shim, "library_path", lambda: str(library))
     secret = tmp_path / "vine_42.secret"
     secret.write_bytes(bytes(32))
-    job = _describe(tmp_path, worker=worker, secret_file=str(secret))
+    job = _describe(tmp_path, worker_binary=worker, secret_file=str(secret))
     assert job.commands["executable"].endswith("/launcher.sh")
     assert job.arguments == ("vine_worker", "--cores", "1")
     assert job.inputs == (
@@ -66,7 +72,7 @@ def test_without_the_shim_the_relay_alone_travels(
     monkeypatch.setattr(shim, "library_path", lambda: None)
     shim.warn_of_relay.cache_clear()
     for _ in range(2):  # as a factory does
-        assert _describe(tmp_path, worker=worker).inputs == (
+        assert _describe(tmp_path, worker_binary=worker).inputs == (
             f"{tmp_path}/vine_sharedport.pyz",
             worker,
         )
@@ -83,7 +89,7 @@ def test_an_address_without_a_port_is_refused() -> None:
     "image", ["osdf:///ospool/a.sif", "docker://library/debian:13", "/cvmfs/x/y"]
 )
 def test_an_image_is_named_as_it_is(tmp_path: Path, worker: str, image: str) -> None:
-    job = _describe(tmp_path, worker=worker, container_image=image)
+    job = _describe(tmp_path, worker_binary=worker, container_image=image)
     assert job.commands["container_image"] == image
     assert job.commands["universe"] == "container"
     assert job.commands["transfer_executable"] == "true"
@@ -94,9 +100,9 @@ def test_the_launcher_travels_into_an_image_named_by_a_command(
     tmp_path: Path, worker: str
 ) -> None:
     given = {"Container_Image": "docker://library/debian:13"}
-    job = _describe(tmp_path, worker=worker, commands=given)
+    job = _describe(tmp_path, worker_binary=worker, commands=given)
     assert job.commands["transfer_executable"] == "true"
-    assert "transfer_executable" not in _describe(tmp_path, worker=worker).commands
+    assert "transfer_executable" not in _describe(tmp_path, worker_binary=worker).commands
 
 
 def test_an_image_on_this_machine_has_its_full_path(
@@ -106,7 +112,7 @@ def test_an_image_on_this_machine_has_its_full_path(
     (tmp_path / "sandbox").mkdir()
     monkeypatch.chdir(tmp_path)
     for image in ("my.sif", "sandbox", "sandbox/"):
-        job = _describe(tmp_path, worker=worker, container_image=image)
+        job = _describe(tmp_path, worker_binary=worker, container_image=image)
         assert job.commands["container_image"] == str(tmp_path / image)
 
 
@@ -115,12 +121,12 @@ def test_a_missing_image_is_refused_unless_the_machines_have_it(
 ) -> None:
     image = "/images/vine.sif"
     with pytest.raises(SettingError, match=r"image /images/vine\.sif is not there"):
-        _describe(tmp_path, worker=worker, container_image=image)
+        _describe(tmp_path, worker_binary=worker, container_image=image)
     given = {"transfer_container": "True"}
     with pytest.raises(SettingError, match="is not there"):
-        _describe(tmp_path, worker=worker, container_image=image, commands=given)
+        _describe(tmp_path, worker_binary=worker, container_image=image, commands=given)
     job = _describe(
-        tmp_path, worker=worker, container_image=image,
+        tmp_path, worker_binary=worker, container_image=image,
         commands={"transfer_container": "false"},
     )  # fmt: skip
     assert job.commands["container_image"] == image
@@ -132,21 +138,22 @@ def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_trav
     image = tmp_path / "image"
     (image / "usr/bin").mkdir(parents=True)
     (image / "usr/bin/sh").symlink_to("dash")
-    _describe(tmp_path, worker=worker, container_image=str(image))
+    _describe(tmp_path, worker_binary=worker, container_image=str(image))
     (image / "bin").symlink_to("usr/bin")
     with pytest.raises(SettingError, match=r"/image/bin, a link to a directory, which HTCond"):
-        _describe(tmp_path, worker=worker, container_image=str(image))
+        _describe(tmp_path, worker_binary=worker, container_image=str(image))
     given = {"transfer_container": "false"}
-    _describe(tmp_path, worker=worker, container_image=str(image), commands=given)
+    _describe(tmp_path, worker_binary=worker, container_image=str(image), commands=given)
 
 
 def test_a_worker_that_is_not_here_must_be_in_an_image(tmp_path: Path) -> None:
     with pytest.raises(
-        SettingError, match="no worker program '/opt/vine_worker'; give its path with worker="
+        SettingError,
+        match="no worker program '/opt/vine_worker'; give its path with worker_binary=",
     ):
-        _describe(tmp_path, worker="/opt/vine_worker")
+        _describe(tmp_path, worker_binary="/opt/vine_worker")
     job = _describe(
-        tmp_path, worker="/opt/vine_worker", container_image="docker://example.org/vine"
+        tmp_path, worker_binary="/opt/vine_worker", container_image="docker://example.org/vine"
     )
     assert job.arguments[0] == "/opt/vine_worker"
     assert not [path for path in job.inputs if path.endswith("vine_worker")]
@@ -157,14 +164,14 @@ def test_a_python_environment_travels(tmp_path: Path, worker: str, mode: str) ->
     path = tmp_path / "env.tar"
     with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]  # any of them
         archive.add(worker, "bin/python")
-    job = _describe(tmp_path, worker=worker, python_env=str(path))
+    job = _describe(tmp_path, worker_binary=worker, python_env=str(path))
     assert str(path) in job.inputs
     assert job.environment["VINE_SHAREDPORT_PYTHON_ENV"] == "env.tar"
 
 
 def test_an_environments_url_is_htcondors_to_fetch(tmp_path: Path, worker: str) -> None:
     url = "osdf:///ospool/env.tar.gz"
-    job = _describe(tmp_path, worker=worker, python_env=url)
+    job = _describe(tmp_path, worker_binary=worker, python_env=url)
     assert url in job.inputs
     assert job.environment["VINE_SHAREDPORT_PYTHON_ENV"] == "env.tar.gz"
 
@@ -173,9 +180,9 @@ def test_what_is_no_tarball_is_refused(tmp_path: Path, worker: str) -> None:
     path = tmp_path / "env.zip"
     path.write_bytes(b"PK\x03\x04" + bytes(600))
     with pytest.raises(SettingError, match=r"env\.zip is no tar archive .*conda-pack"):
-        _describe(tmp_path, worker=worker, python_env=str(path))
+        _describe(tmp_path, worker_binary=worker, python_env=str(path))
     with pytest.raises(SettingError, match="cannot read the Python environment"):
-        _describe(tmp_path, worker=worker, python_env=str(tmp_path / "gone"))
+        _describe(tmp_path, worker_binary=worker, python_env=str(tmp_path / "gone"))
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path, worker: str) -> None:
@@ -183,7 +190,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, worker: str) -> None:
     other.parent.mkdir()
     other.write_text("the password")
     with pytest.raises(SettingError, match="would both be vine_worker on the execute point"):
-        _describe(tmp_path, worker=worker, password_file=str(other))
+        _describe(tmp_path, worker_binary=worker, password_file=str(other))
 
 
 @pytest.mark.skipif(
@@ -201,17 +208,17 @@ def test_a_worker_of_another_architecture_asks_for_it(
     subprocess.run(["gcc", "-shared", "-o", library, source], check=True)
     monkeypatch.setattr(shim, "library_path", lambda: str(library))
     with caplog.at_level(logging.WARNING):
-        job = _describe(tmp_path, worker=str(program))
+        job = _describe(tmp_path, worker_binary=str(program))
     assert job.commands["requirements"] == '(TARGET.Arch == "aarch64")'
     assert re.search(r"is for aarch64 and the shim .* for X86_64: workers use", caplog.text)
-    own = _describe(tmp_path, worker=str(program), commands={"requirements": "true"})
+    own = _describe(tmp_path, worker_binary=str(program), commands={"requirements": "true"})
     assert own.commands["requirements"] == "true"
 
 
 def test_variables_and_files_of_the_user_are_added_to_ours(tmp_path: Path, worker: str) -> None:
     job = _describe(
         tmp_path,
-        worker=worker,
+        worker_binary=worker,
         commands={
             "Environment": "\"A='x y' B=1 VINE_SHAREDPORT_ADDRESS=mine\"",
             "TRANSFER_INPUT_FILES": "/data/more, /data/most",
@@ -230,8 +237,8 @@ def test_variables_and_files_of_the_user_are_added_to_ours(tmp_path: Path, worke
 @pytest.mark.parametrize(
     ("commands", "says"),
     [
-        ({"Executable": "/bin/true"}, "worker="),
-        ({"arguments": "x"}, "worker_options="),
+        ({"Executable": "/bin/true"}, "worker_binary="),
+        ({"arguments": "x"}, "extra_options="),
         ({"env": "A=1;B=2"}, "new syntax"),
     ],
 )
@@ -239,36 +246,55 @@ def test_what_no_worker_could_start_with_is_refused(
     tmp_path: Path, worker: str, commands: dict[str, str | int], says: str
 ) -> None:
     with pytest.raises(SettingError, match=says):
-        _describe(tmp_path, worker=worker, commands=commands)
+        _describe(tmp_path, worker_binary=worker, commands=commands)
 
 
 @pytest.mark.parametrize(
-    ("given", "step"),
+    ("name", "value", "expected"),
     [
-        ({"memory": "2GB"}, "memory=2048"),
-        ({"memory": "512"}, "memory=512"),
-        ({"disk": "1.5 TB"}, "disk=1572864"),
-        ({"cores": "1"}, "cores=1"),
-        ({"timeout": "5m"}, "timeout=300"),
-        ({"memory": 0}, None),
-        ({"memory": "much"}, None),
-        ({"cores": True}, None),
-        ({"cores": float("nan")}, None),
-        ({"disk": [1]}, None),
+        ("memory", "2GB", 2048), ("memory", "512", 512), ("disk", "1.5 TB", 1572864),
+        ("cores", "1", 1), ("timeout", "5m", 300),
     ],
-)
-def test_what_is_no_number_is_told_with_its_unit_and_the_number(
-    tmp_path: Path, worker: str, given: dict[str, Any], step: str | None
+)  # fmt: skip
+def test_text_stands_for_a_number_as_in_a_factory(name: str, value: str, expected: int) -> None:
+    given = {name: value}
+    assert getattr(WorkerOptions.of(**given), name) == expected
+    assert getattr(Options.make(given), name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("memory", 0), ("memory", "much"), ("cores", True), ("cores", float("nan")),
+        ("disk", [1]), ("gpus", -1), ("env", "A"), ("container_image", ""),
+    ],
+)  # fmt: skip
+def test_what_is_no_value_is_named(
+    tmp_path: Path, worker: str, name: str, value: object
 ) -> None:
-    ((name, value),) = given.items()
-    with pytest.raises(SettingError) as caught:
-        _describe(tmp_path, worker=worker, **given)
-    text = str(caught.value)
-    assert text.startswith(f"{name} is {value!r}, wanted is a number of ")
-    assert text.endswith(f"; write {step}" if step else f"; give {name}= such a number")
+    with pytest.raises(SettingError, match=rf"option {name} is {re.escape(repr(value))}; "):
+        _describe(tmp_path, **{"worker_binary": worker, name: value})
+
+
+def test_the_words_of_a_workers_options_are_the_same_as_text_and_as_a_list(
+    tmp_path: Path, worker: str
+) -> None:
+    words = ["--feature", "a b", "", "$HOME 'x'"]
+    for given in (words, tuple(words), shlex.join(words)):
+        job = _describe(tmp_path, worker_binary=worker, extra_options=given)
+        assert job.arguments[-4:] == tuple(words)
+
+
+def test_submit_workers_and_a_factory_have_the_same_names(tmp_path: Path) -> None:
+    shared = {option.name for option in dataclasses.fields(WorkerOptions)}
+    assert shared <= {option.name for option in dataclasses.fields(Options)}
+    arguments = set(inspect.signature(submit_workers).parameters)
+    assert arguments >= shared
+    ours = {"manager", "count"}
+    assert arguments - ours <= {option.name for option in dataclasses.fields(Options)}
 
 
 def test_numbers_with_a_fraction_are_rounded_up(tmp_path: Path, worker: str) -> None:
-    job = _describe(tmp_path, worker=worker, memory=2000.1, cores=2.0, timeout=0)
+    job = _describe(tmp_path, worker_binary=worker, memory=2000.1, cores=2.0, timeout=0)
     assert (job.commands["request_memory"], job.commands["request_cpus"]) == ("2001", "2")
     assert job.arguments[-2:] == ("--timeout", "0")

@@ -41,7 +41,7 @@ _LETTERS = {
     "timeout": "-t",
     "capacity": "-c",
     "extra_options": "-E",
-    "password": "-P",
+    "password_file": "-P",
     "batch_options": "-B",
     "directory": "-S",
     "debug": "-d",

@@ -225,7 +225,7 @@ def _authenticate(
     if ident != _PASSWORD_IDENT:
         raise ManagerUnreachable(
             f"the manager {manager} asks for no password, and a password file is set: "
-            "unset password, or start the manager with it"
+            "unset password_file, or start the manager with it"
         )
     theirs = _receive_line(sock, deadline)
     if theirs is not None:
@@ -293,7 +293,8 @@ def _receive_all(sock: socket.socket, manager: Reference, deadline: float) -> by
         raise _ClosedError
     if data.startswith(_PASSWORD_IDENT):
         raise ManagerUnreachable(
-            f"the manager {manager} asks for a password: set password to the file that it has"
+            f"the manager {manager} asks for a password: set password_file to the file "
+            "that it has"
         )
     if data.startswith(_TLS_ALERT):
         raise ManagerUnreachable(f"the manager {manager} speaks TLS: set ssl")

@@ -43,13 +43,13 @@ class DeclaredOptions:
     ssl = capacity = repair = autosize = single_shot = spool = condor_spool = parent_death = \
         debug_workers = disable_afs_check = _Option[bool, _Flag]()
     address = secret_file = manager_host_port = manager_name = master_name = password = \
-        tls_sni = extra_options = worker_extra_options = worker_binary = task_wrapper = \
-        python_env = poncho_env = python_package = container_image = batch_options = preset = \
-        schedd = pool = grid = config_file = factory_name = \
-        log_file = debug = debug_file = catalog = factory_binary = \
-        _Option["str | None", _Text]()
+        password_file = tls_sni = worker_binary = task_wrapper = python_env = poncho_env = \
+        python_package = container_image = batch_options = preset = schedd = pool = grid = \
+        config_file = factory_name = log_file = debug = debug_file = catalog = \
+        factory_binary = _Option["str | None", _Text]()
     directory = scratch_dir = _Option["str | Any", _Text]()  # None before it was started
-    wrapper = condor_requirements = _Option["str | None", _Texts]()
+    wrapper = condor_requirements = extra_options = worker_extra_options = \
+        _Option["str | None", _Texts]()
     transfer_port = _Option["str | None", _Ports]()
     system = batch_type = _Option[str, "str | None"]()
     feature = wrapper_input = workers_blocked = _Option["tuple[str, ...]", _Texts]()
@@ -66,8 +66,9 @@ OptionValues = TypedDict("OptionValues", {  # noqa: UP013
     "ssl": _Flag, "capacity": _Flag, "repair": _Flag, "autosize": _Flag, "single_shot": _Flag,
     "spool": _Flag, "condor_spool": _Flag, "parent_death": _Flag, "debug_workers": _Flag,
     "disable_afs_check": _Flag,
-    "address": _Text, "secret_file": _Text, "master_name": _Text, "password": _Text,
-    "tls_sni": _Text, "extra_options": _Text, "worker_extra_options": _Text,
+    "address": _Text, "secret_file": _Text, "master_name": _Text,
+    "password": _Text, "password_file": _Text,
+    "tls_sni": _Text, "extra_options": _Texts, "worker_extra_options": _Texts,
     "task_wrapper": _Text, "python_env": _Text, "poncho_env": _Text, "python_package": _Text,
     "container_image": _Text, "batch_options": _Text, "preset": _Text, "schedd": _Text,
     "pool": _Text, "grid": _Text, "directory": _Text, "scratch_dir": _Text,

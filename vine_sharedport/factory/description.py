@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.options import Options
 from vine_sharedport.factory.preset import Preset, load_preset
 from vine_sharedport.factory.where import Where
@@ -134,19 +132,12 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
     job = describe_workers(
         manager,
         directory,
-        cores=options.cores,
-        memory=options.memory,
-        disk=options.disk,
-        timeout=options.timeout,
-        worker=options.worker_binary,
-        worker_options=_worker_options(options),
-        container_image=options.container_image,
-        python_env=options.python_env,
-        environment=dict(options.env),
+        options,
+        more=_worker_options(options),
         inputs=options.wrapper_input,
         commands=given,
     )
-    asked = _ask_for_resources(job.commands, options)
+    asked = _ask_for_slots(job.commands) if options.autosize else {}
     changes = {name: value for name, value in asked.items() if name not in given}
     needs = [required, options.condor_requirements, job.commands.get("requirements")]
     needs += [f'TARGET.Machine =!= "{name}"' for name in options.workers_blocked]
@@ -191,8 +182,6 @@ def _user_commands(options: Options, preset: Preset | None) -> Commands:
 def _worker_options(options: Options) -> list[str]:
     """Return the worker's options that ``describe_workers`` does not know."""
     found = []
-    if options.gpus is not None:
-        found += ["--gpus", str(options.gpus)]
     if options.autosize:
         # What the slot has, filled in by HTCondor when it is matched; the last one counts.
         found += ["--cores", Verbatim("$$(Cpus)"), "--memory", Verbatim("$$(Memory)")]
@@ -208,25 +197,17 @@ def _worker_options(options: Options) -> list[str]:
         found += ["--feature", feature]
     if options.debug_workers:
         found += ["-d", "all", "-o", "worker.debug"]
-    try:
-        found += shlex.split(options.extra_options or "")
-    except ValueError as error:
-        raise SettingError(
-            f"extra_options is {options.extra_options!r}: {error}; quote it as for a shell"
-        ) from error
     return found
 
 
-def _ask_for_resources(commands: Commands, options: Options) -> dict[str, str]:
-    """Ask for GPUs, and with ``autosize`` for whole slots."""
-    found = {"request_gpus": str(options.gpus)} if options.gpus else {}
-    if options.autosize:
-        # As batch_queue_condor.c asks for them.
-        for name, total in (
-            ("request_cpus", "TotalSlotCpus"),
-            ("request_memory", "TotalSlotMemory"),
-            ("request_disk", "TotalSlotDisk"),
-        ):
-            least = commands.get(name, "1")
-            found[name] = f"ifThenElse({least} > {total}, {least}, {total})"
+def _ask_for_slots(commands: Commands) -> dict[str, str]:
+    """Ask for whole slots, as batch_queue_condor.c does."""
+    found = {}
+    for name, total in (
+        ("request_cpus", "TotalSlotCpus"),
+        ("request_memory", "TotalSlotMemory"),
+        ("request_disk", "TotalSlotDisk"),
+    ):
+        least = commands.get(name, "1")
+        found[name] = f"ifThenElse({least} > {total}, {least}, {total})"
     return found

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import enum
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import OptionError, SettingError
-from vine_sharedport.factory.values import (
-    Convert,
+from vine_sharedport.link.reference import Reference
+from vine_sharedport.link.user_files import reason_of
+from vine_sharedport.pool.values import (
     batch_lines,
     to_batch_options,
     to_choice,
-    to_commands,
-    to_environment,
     to_flag,
     to_host_port,
     to_integer,
     to_lines,
-    to_megabytes,
     to_port_range,
     to_requirements,
     to_seconds,
@@ -35,8 +32,7 @@ from vine_sharedport.factory.values import (
     to_words,
     to_wrapper,
 )
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.link.user_files import reason_of
+from vine_sharedport.pool.worker_options import Kind, WorkerOptions, declare, fixed, live
 
 __all__ = [
     "ALIASES",
@@ -58,27 +54,11 @@ MAX_CONFIG = 1 << 20
 """Bytes of the largest configuration file that is read; a full one has about 2 kB."""
 
 
-class Kind(enum.Enum):
-    """What becomes of an option that is set.
-
-    Attributes:
-        SUPPORTED: Has effect, when the factory starts.
-        CHANGEABLE: Has effect, at any time; workers that run keep the resources and the
-            time-out they were submitted with.
-        MEANINGLESS: Accepted, for programs that set it, and without effect; ``REASONS``.
-        REFUSED: An error that says what to use instead; ``REFUSED``.
-    """
-
-    SUPPORTED = "supported"
-    CHANGEABLE = "changeable while running"
-    MEANINGLESS = "without effect"
-    REFUSED = "refused"
-
-
 ALIASES = {
     "condor_spool": "spool",
     "factory_period": "cycle",
     "master_name": "manager_name",
+    "password": "password_file",
     "poncho_env": "python_env",
     "python_package": "python_env",
     "scratch_dir": "directory",
@@ -124,24 +104,12 @@ _REFUSED_BATCH_TYPES = {
 }
 
 
-def _option(kind: Kind, convert: Convert, text: str, default: Any = None) -> Any:
-    return field(default=default, metadata={"kind": kind, "convert": convert, "text": text})
-
-
-def _fixed(convert: Convert, text: str, default: Any = None) -> Any:
-    return _option(Kind.SUPPORTED, convert, text, default)
-
-
-def _live(convert: Convert, text: str, default: Any = None) -> Any:
-    return _option(Kind.CHANGEABLE, convert, text, default)
-
-
 def _idle(name: str) -> Any:
-    return _option(Kind.MEANINGLESS, to_lines, f"No effect: {REASONS[name]}.")
+    return declare(Kind.MEANINGLESS, to_lines, f"No effect: {REASONS[name]}.")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(WorkerOptions):
     """Every option of a factory, checked.
 
     Values are given as the stock factory takes them, text for numbers included, and are
@@ -156,111 +124,87 @@ class Options:
     """
 
     # --- whom it serves
-    address: str | None = _fixed(to_text, "The manager's address at the shared port.")
-    secret_file: str | None = _fixed(to_text, "File with the manager's secret.")
-    manager_host_port: str | None = _fixed(to_host_port, "HOST:PORT of a manager by TCP.")
-    manager_name: str | None = _fixed(to_text, "The name that the manager publishes.")
-    system: str = _fixed(
+    address: str | None = fixed(to_text, "The manager's address at the shared port.")
+    secret_file: str | None = fixed(to_text, "File with the manager's secret.")
+    manager_host_port: str | None = fixed(to_host_port, "HOST:PORT of a manager by TCP.")
+    manager_name: str | None = fixed(to_text, "The name that the manager publishes.")
+    system: str = fixed(
         to_choice("taskvine", "work_queue"), "taskvine or work_queue.", "taskvine"
     )
-    password: str | None = _fixed(to_text, "File with the manager's password.")
-    ssl: bool = _fixed(to_flag, "The manager speaks TLS.", False)
-    tls_sni: str | None = _fixed(to_text, "Name to ask for in TLS; implies ssl.")
-    factory_timeout: int = _live(
+    password_file: str | None = fixed(to_text, "File with the manager's password.")
+    ssl: bool = fixed(to_flag, "The manager speaks TLS.", False)
+    tls_sni: str | None = fixed(to_text, "Name to ask for in TLS; implies ssl.")
+    factory_timeout: int = live(
         to_whole_seconds(0), "End after so long without a manager; 0: never.", 0
     )
 
     # --- how many workers
-    min_workers: int = _live(to_integer(0, "workers"), "Workers to have at any time.", 5)
-    max_workers: int = _live(to_integer(1, "workers"), "Workers to have at most.", 100)
-    workers_per_cycle: int = _live(
+    min_workers: int = live(to_integer(0, "workers"), "Workers to have at any time.", 5)
+    max_workers: int = live(to_integer(1, "workers"), "Workers to have at most.", 100)
+    workers_per_cycle: int = live(
         to_integer(0, "workers; 0 for any number"),
         "Workers that may be on their way at once; 0: any number.", 5,
     )  # fmt: skip
-    tasks_per_worker: int | None = _live(
+    tasks_per_worker: int | None = live(
         to_integer(1, "tasks", none_below=1), "Tasks that a worker runs at once; one per core."
     )
-    capacity: bool = _live(to_flag, "No more workers than the manager can keep busy.", False)
-    max_idle: int | None = _live(
+    capacity: bool = live(to_flag, "No more workers than the manager can keep busy.", False)
+    max_idle: int | None = live(
         to_integer(1, "jobs", none_below=1), "Jobs that may wait for a machine at once."
     )
     # The stock factory's 30 s are the pace of the catalog server that it asks. We ask the
     # manager itself, which answers in some milliseconds, and read the job log ourselves.
-    cycle: float = _live(to_seconds, "Time between two looks at the manager.", 5.0)
-    settle: int = _fixed(
+    cycle: float = live(to_seconds, "Time between two looks at the manager.", 5.0)
+    settle: int = fixed(
         to_whole_seconds(0), "Time without a new option before the first submission.", 0
     )
-    timeout: int = _live(
+    timeout: int = live(
         to_whole_seconds(1), "Time after which a worker without tasks ends.", 300
     )
-    repair: bool = _live(to_flag, "Mend held jobs whose cause is known.", False)
+    repair: bool = live(to_flag, "Mend held jobs whose cause is known.", False)
 
-    # --- what a worker is
-    cores: int | None = _live(
-        to_integer(1, "cores for each worker", none_below=1), "Cores of each worker."
-    )
-    memory: int | None = _live(to_megabytes, "Memory of each worker.")
-    disk: int | None = _live(to_megabytes, "Disk of each worker.")
-    gpus: int | None = _live(
-        to_integer(0, "GPUs for each worker", none_below=0), "GPUs of each worker."
-    )
-    autosize: bool = _live(to_flag, "Let a worker have its whole slot.", False)
-    feature: tuple[str, ...] = _fixed(to_texts, "Features that each worker announces.", ())
-    extra_options: str | None = _live(to_text, "More options for the worker program.")
-    transfer_port: str | None = _live(to_port_range, "Ports for transfers between workers.")
-    single_shot: bool = _fixed(to_flag, "A worker ends with its first connection.", False)
-    worker_binary: str | None = _fixed(to_text, "The worker program; found on PATH.")
-    wrapper: str | None = _fixed(to_wrapper, "Command in front of the worker's own.")
-    wrapper_input: tuple[str, ...] = _fixed(to_texts, "Files that the wrapper needs.", ())
-    task_wrapper: str | None = _fixed(to_text, "Command in front of each task's own.")
-    python_env: str | None = _fixed(to_text, "Tarball of the workers' Python (poncho).")
-    env: tuple[tuple[str, str], ...] = _fixed(
-        to_environment, "Environment variables of the workers, NAME=VALUE.", ()
-    )
-    container_image: str | None = _fixed(to_text, "Container that workers run in.")
+    # --- what else a worker is
+    autosize: bool = live(to_flag, "Let a worker have its whole slot.", False)
+    feature: tuple[str, ...] = fixed(to_texts, "Features that each worker announces.", ())
+    transfer_port: str | None = live(to_port_range, "Ports for transfers between workers.")
+    single_shot: bool = fixed(to_flag, "A worker ends with its first connection.", False)
+    wrapper: str | None = fixed(to_wrapper, "Command in front of the worker's own.")
+    wrapper_input: tuple[str, ...] = fixed(to_texts, "Files that the wrapper needs.", ())
+    task_wrapper: str | None = fixed(to_text, "Command in front of each task's own.")
 
     # --- where it runs
-    batch_type: str = _fixed(
+    batch_type: str = fixed(
         to_choice(*BATCH_TYPES, refused=_REFUSED_BATCH_TYPES), "Where workers run.", "condor"
     )
-    batch_options: str | None = _fixed(to_batch_options, "More submit commands, lines of text.")
-    commands: tuple[tuple[str, str], ...] = _fixed(
-        to_commands, "More submit commands, by name.", ()
-    )
-    condor_requirements: str | None = _live(to_requirements, "What a machine must fulfil.")
-    workers_blocked: tuple[str, ...] = _live(to_words, "Machines not to be used.", ())
-    preset: str | None = _fixed(to_text, "Preset, by name or file.")
-    schedd: str | None = _fixed(to_text, "Name of the schedd to submit to.")
-    pool: str | None = _fixed(to_text, "Collector that knows the schedd.")
-    spool: bool = _fixed(to_flag, "Copy the files to the schedd.", False)
-    grid: str | None = _fixed(to_text, "The grid_resource to submit to.")
+    batch_options: str | None = fixed(to_batch_options, "More submit commands, lines of text.")
+    condor_requirements: str | None = live(to_requirements, "What a machine must fulfil.")
+    workers_blocked: tuple[str, ...] = live(to_words, "Machines not to be used.", ())
+    preset: str | None = fixed(to_text, "Preset, by name or file.")
+    schedd: str | None = fixed(to_text, "Name of the schedd to submit to.")
+    pool: str | None = fixed(to_text, "Collector that knows the schedd.")
+    spool: bool = fixed(to_flag, "Copy the files to the schedd.", False)
+    grid: str | None = fixed(to_text, "The grid_resource to submit to.")
 
     # --- the factory itself
-    directory: str | None = _fixed(to_text, "Where its log, status and jobs' files are.")
-    config_file: str | None = _fixed(to_text, "File with options, read at each change.")
-    factory_name: str | None = _fixed(to_text, "Name that workers give for their factory.")
-    parent_death: bool = _fixed(to_flag, "End when the starting process does.", False)
-    log_file: str | None = _fixed(to_text, "Where the factory's process writes.")
-    debug: str | None = _fixed(to_text, "What to log in detail, as 'all'.")
-    debug_file: str | None = _fixed(to_text, "File for the detailed log.")
-    debug_file_size: int = _fixed(to_size, "Bytes at which that file is turned over.", 10 << 20)
-    debug_workers: bool = _fixed(to_flag, "Bring a detailed log of each worker.", False)
+    directory: str | None = fixed(to_text, "Where its log, status and jobs' files are.")
+    config_file: str | None = fixed(to_text, "File with options, read at each change.")
+    factory_name: str | None = fixed(to_text, "Name that workers give for their factory.")
+    parent_death: bool = fixed(to_flag, "End when the starting process does.", False)
+    log_file: str | None = fixed(to_text, "Where the factory's process writes.")
+    debug: str | None = fixed(to_text, "What to log in detail, as 'all'.")
+    debug_file: str | None = fixed(to_text, "File for the detailed log.")
+    debug_file_size: int = fixed(to_size, "Bytes at which that file is turned over.", 10 << 20)
+    debug_workers: bool = fixed(to_flag, "Bring a detailed log of each worker.", False)
 
     # --- accepted, without effect
     catalog: str | None = _idle("catalog")
-    disable_afs_check: bool = _option(
+    disable_afs_check: bool = declare(
         Kind.MEANINGLESS, to_flag, f"No effect: {REASONS['disable_afs_check']}.", False
     )
     factory_binary: str | None = _idle("factory_binary")
 
     def __post_init__(self) -> None:
-        for option in dataclasses.fields(self):
-            value = getattr(self, option.name)
-            if value is None:
-                value = option.default
-            if value is not None:
-                value = option.metadata["convert"](option.name, value)
-            object.__setattr__(self, option.name, value)
+        super().__post_init__()
         if self.tls_sni:
             object.__setattr__(self, "ssl", True)
 
@@ -321,7 +265,7 @@ class Options:
                 "manager= with shared_port=True, or address= with secret_file="
             )
         found = Reference.of(
-            self.address, secret_file=self.secret_file, password_file=self.password
+            self.address, secret_file=self.secret_file, password_file=self.password_file
         )
         return dataclasses.replace(
             found, system=self.system, tls=self.ssl, tls_sni=self.tls_sni

@@ -77,7 +77,7 @@ def resolve(given: dict[str, Any]) -> Options:
         options = Options.make({"secret_file": secret_file}, base=options)
     # The process that reads them has another working directory.
     paths = {}
-    for name in ("secret_file", "password", "log_file", "debug_file"):
+    for name in ("secret_file", "password_file", "log_file", "debug_file"):
         value = getattr(options, name)
         if value is not None:
             paths[name] = os.path.abspath(value)
@@ -90,10 +90,10 @@ def resolve(given: dict[str, Any]) -> Options:
 
 def _check_files(options: Options) -> None:
     """Refuse files that cannot be used, before anything is looked for by the options."""
-    for name in ("password", "python_env"):
+    for name in ("password_file", "python_env"):
         path = getattr(options, name)
         if path is not None and "://" not in path:
-            check_file(path, f"{name} file")
+            check_file(path, f"{name.replace('_file', '')} file")
     for path in options.wrapper_input:
         check_file(path, "wrapper_input file")
     if options.secret_file is not None:  # last: it may warn of its mode

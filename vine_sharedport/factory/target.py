@@ -72,7 +72,7 @@ def values_of(manager: Reference) -> dict[str, Any]:
     """Return the options that a reference gives."""
     values = {
         "address": str(manager), "secret_file": manager.secret_file, "system": manager.system,
-        "ssl": manager.tls, "tls_sni": manager.tls_sni, "password": manager.password_file,
+        "ssl": manager.tls, "tls_sni": manager.tls_sni, "password_file": manager.password_file,
     }  # fmt: skip
     return {name: value for name, value in values.items() if value}
 

@@ -19,11 +19,12 @@ from vine_sharedport.link.reference import Reference
 from vine_sharedport.pool import _htcondor, machines
 from vine_sharedport.pool.own_pool import use_own_pool
 from vine_sharedport.pool.schedd import Schedd
+from vine_sharedport.pool.values import to_integer
 from vine_sharedport.pool.worker_job import (
     describe_workers,
     find_worker,
-    whole_number,
 )
+from vine_sharedport.pool.worker_options import WorkerOptions
 from vine_sharedport.worker.bundle import PACKAGE, write_package
 from vine_sharedport.worker.program import read_program
 
@@ -161,12 +162,14 @@ def submit_workers(
     manager: object,
     count: int = 1,
     *,
-    cores: int | None = None,
-    memory: int | None = None,
-    disk: int | None = None,
-    timeout: int | None = None,
-    worker: str | None = None,
-    worker_options: Sequence[str] = (),
+    cores: float | str | None = None,
+    memory: float | str | None = None,
+    disk: float | str | None = None,
+    gpus: float | str | None = None,
+    timeout: float | str | None = None,
+    worker_binary: str | os.PathLike[str] | None = None,
+    extra_options: str | Sequence[str] | None = None,
+    env: str | Mapping[str, str] | Sequence[str] | None = None,
     password_file: str | None = None,
     secret_file: str | None = None,
     container_image: str | None = None,
@@ -186,13 +189,16 @@ def submit_workers(
             address of one.
         count: Number of workers.
         cores: Cores of each worker and of its slot; 1 by default.
-        memory: MB of each worker and of its slot; the pool's default for the slot.
-        disk: MB of each worker and of its slot; the pool's default for the slot.
-        timeout: Seconds without work after which a worker ends.
-        worker: Program to run, a path or a name on PATH; ``work_queue_worker`` for a
+        memory: MB of each worker and of its slot, or such as ``"2GB"``; the pool's default
+            for the slot.
+        disk: The same.
+        gpus: GPUs of each worker and of its slot.
+        timeout: Seconds without work after which a worker ends, or such as ``"10m"``.
+        worker_binary: Program to run, a path or a name on PATH; ``work_queue_worker`` for a
             Work Queue, else ``vine_worker``, by default. With ``container_image``, one
             that is not here is one of the image's.
-        worker_options: Further options of the worker.
+        extra_options: Further options of the worker: words, or text quoted as for a shell.
+        env: Environment variables of the workers, as ``{"A": "1"}``. They are public.
         password_file: The manager's password file, sent along as a file; like its secret,
             needed only where its address stands in its place.
         secret_file: The manager's secret, sent along as a file.
@@ -222,27 +228,20 @@ def submit_workers(
             "the manager comes first, and then the number of workers: write "
             f"submit_workers(MANAGER, {manager}) with your manager's name for MANAGER"
         )
-    count = whole_number("count", count)
+    count = to_integer(1, "workers")("count", count)
+    worker = WorkerOptions.of(
+        cores=cores, memory=memory, disk=disk, gpus=gpus, timeout=timeout,
+        worker_binary=worker_binary, extra_options=extra_options, env=env,
+        container_image=container_image, python_env=python_env, commands=commands,
+    )  # fmt: skip
     reference = Reference.of(manager, secret_file=secret_file, password_file=password_file)
     use_own_pool()
     htcondor2 = _htcondor.load()
     directory = _make_directory(reference, directory)
-    description = describe_workers(
-        reference,
-        directory,
-        cores=cores,
-        memory=memory,
-        disk=disk,
-        timeout=timeout,
-        worker=worker,
-        worker_options=worker_options,
-        container_image=container_image,
-        python_env=python_env,
-        commands=commands,
-    )
-    here = not any(name in _ELSEWHERE for name in map(str.lower, commands or {}))
+    description = describe_workers(reference, directory, worker)
+    here = not any(name.lower() in _ELSEWHERE for name, _ in worker.commands)
     if container_image is None and here:
-        _, program = find_worker(reference, worker, container_image)
+        _, program = find_worker(reference, worker)
         if program is not None:
             _warn_of_older_machines(htcondor2, program)
     if here:
@@ -280,7 +279,7 @@ def _warn_of_older_machines(htcondor2: Any, path: str) -> None:
         log.warning(
             "the worker %s %s, and %d of the pool's %d slots have an older one (%s): workers "
             "end there with status 127; leave them out with commands={'requirements': ...}, "
-            "give a worker= that was built on an older system, or a container_image=",
+            "give a worker_binary= that was built on an older system, or a container_image=",
             path,
             program,
             sum(count for count, _ in older.values()),

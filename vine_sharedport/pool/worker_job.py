@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-import math
 import os
 import platform
-import re
 import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from vine_sharedport.environment import ADDRESS, PYTHON_ENV, SECRET_FILE
 from vine_sharedport.errors import SettingError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.user_files import check_file
 from vine_sharedport.pool.description import Commands, SubmitDescription, quote_path
+from vine_sharedport.pool.worker_options import WorkerOptions
 from vine_sharedport.worker import shim
 from vine_sharedport.worker.bundle import LAUNCHER, PACKAGE, launcher_path
 from vine_sharedport.worker.program import Program, find_program, read_program
@@ -27,22 +24,9 @@ from vine_sharedport.worker.program import Program, find_program, read_program
 __all__ = [
     "describe_workers",
     "find_worker",
-    "whole_number",
 ]
 
 log = logging.getLogger(__name__)
-
-# What the numbers are, and what is meant by the words that people write after them.
-_MEGABYTES = {"": 1, "m": 1, "mb": 1, "mib": 1, "g": 1024, "gb": 1024, "gib": 1024}
-_MEGABYTES.update({"t": 1 << 20, "tb": 1 << 20, "tib": 1 << 20})
-_SECONDS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_UNITS = {
-    "count": ("workers", 1, {"": 1}),
-    "cores": ("cores", 1, {"": 1}),
-    "memory": ("megabytes", 1, _MEGABYTES),
-    "disk": ("megabytes", 1, _MEGABYTES),
-    "timeout": ("seconds", 0, _SECONDS),
-}
 
 # With an image, HTCondor before 24 takes an absolute path for one inside the image.
 _TRAVELLING_EXECUTABLE = {"transfer_executable": "true"}
@@ -51,38 +35,31 @@ _TRAVELLING_EXECUTABLE = {"transfer_executable": "true"}
 def describe_workers(
     manager: Reference,
     directory: str,
+    worker: WorkerOptions,
     *,
-    cores: int | None = None,
-    memory: int | None = None,
-    disk: int | None = None,
-    timeout: int | None = None,
-    worker: str | None = None,
-    worker_options: Sequence[str] = (),
-    container_image: str | None = None,
-    python_env: str | None = None,
-    commands: Mapping[str, str | int] | None = None,
-    environment: Mapping[str, str] | None = None,
+    more: Sequence[str] = (),
+    commands: Mapping[str, str] | None = None,
     inputs: Sequence[str] = (),
 ) -> SubmitDescription:
     """Return the submit description that ``submit_workers`` uses; submits nothing.
 
-    The arguments are those of ``submit_workers``; a ``Verbatim`` among ``worker_options`` is
-    left to HTCondor to fill in. And:
-
     Args:
         manager: Whose workers they are.
         directory: For the jobs' logs, absolute.
-        environment: Further variables of the workers. They are public.
+        worker: What each of them is.
+        more: Options of the worker before ``extra_options``; a ``Verbatim`` is left to
+            HTCondor to fill in.
+        commands: Further submit commands; the worker's own by default.
         inputs: Further files that travel.
     """
-    given = Commands(commands or {})
+    given = Commands(worker.commands if commands is None else commands)
     for command in ("executable", "arguments", "args"):
         if command in given:
             raise SettingError(
                 f"commands has {command}, which the launcher needs; name the worker's program "
-                "by worker= and its options by worker_options="
+                "by worker_binary= and its options by extra_options="
             )
-    name, program = find_worker(manager, worker, container_image)
+    name, program = find_worker(manager, worker)
     inputs = [os.path.join(directory, PACKAGE), *map(os.path.abspath, inputs)]
     library = shim.library_path()
     if library is None:
@@ -92,36 +69,42 @@ def describe_workers(
     described: dict[str, str | int] = {"universe": "vanilla"}
     if program is not None:
         inputs.append(program)
-    cores = 1 if cores is None else whole_number("cores", cores)
-    memory = None if memory is None else whole_number("memory", memory)
-    disk = None if disk is None else whole_number("disk", disk)
-    timeout = None if timeout is None else whole_number("timeout", timeout)
+    cores = worker.cores or 1
     options = ["--cores", str(cores)]
     resources: dict[str, str | int] = {"request_cpus": cores}
-    if memory is not None:
-        options += ["--memory", str(memory)]
-        resources["request_memory"] = memory
-    if disk is not None:
-        options += ["--disk", str(disk)]
-        resources["request_disk"] = f"{disk * 1024}"  # in KiB
-    if timeout is not None:
-        options += ["--timeout", str(timeout)]
+    if worker.memory is not None:
+        options += ["--memory", str(worker.memory)]
+        resources["request_memory"] = worker.memory
+    if worker.disk is not None:
+        options += ["--disk", str(worker.disk)]
+        resources["request_disk"] = f"{worker.disk * 1024}"  # in KiB
+    if worker.timeout is not None:
+        options += ["--timeout", str(worker.timeout)]
+    gpus = [] if worker.gpus is None else ["--gpus", str(worker.gpus)]
+    if worker.gpus:
+        resources["request_gpus"] = worker.gpus
+    try:
+        extra = shlex.split(worker.extra_options or "")
+    except ValueError as error:
+        raise SettingError(
+            f"extra_options is {worker.extra_options!r}: {error}; quote it as for a shell"
+        ) from error
     there = manager
     if manager.password_file is not None:
         inputs.append(manager.password_file)
         there = replace(manager, password_file=os.path.basename(manager.password_file))
-    options += there.worker_options(worker_options)
-    environment = {**(environment or {}), ADDRESS: str(manager)}
+    options += there.worker_options([*gpus, *more, *extra])
+    environment = {**dict(worker.env), ADDRESS: str(manager)}
     if manager.secret_file is not None:
         # The job's environment is public; a file of mode 0600 stays so on the way.
         inputs.append(manager.secret_file)
         environment[SECRET_FILE] = os.path.basename(manager.secret_file)
-    if python_env is not None:
-        inputs.append(_check_python_env(python_env))
-        environment[PYTHON_ENV] = os.path.basename(python_env)
+    if worker.python_env is not None:
+        inputs.append(_check_python_env(worker.python_env))
+        environment[PYTHON_ENV] = os.path.basename(worker.python_env)
     _check_inputs(inputs)
-    if container_image is not None:
-        described.update(_describe_container(container_image, given))
+    if worker.container_image is not None:
+        described.update(_describe_container(worker.container_image, given))
     elif "container_image" in given or "docker_image" in given:
         described.update(_TRAVELLING_EXECUTABLE)
     if program is not None:
@@ -146,45 +129,16 @@ def describe_workers(
     ).with_commands(given)
 
 
-def whole_number(name: str, value: Any) -> int:
-    """Return an argument's value, rounded up.
-
-    Args:
-        name: Of the argument.
-        value: What was given for it.
-
-    Raises:
-        SettingError: It is none, or too small; the message has what was meant, if it is text
-            with a number in it.
-    """
-    unit, least, factors = _UNITS[name]
-    if not isinstance(value, (bool, str)):
-        with contextlib.suppress(TypeError, ValueError, OverflowError):
-            number: int = math.ceil(value)
-            if number >= least:
-                return number
-    step = f"give {name}= such a number"
-    said = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)\s*", str(value).lower())
-    if isinstance(value, str) and said and said[2] in factors:
-        step = f"write {name}={max(least, math.ceil(float(said[1]) * factors[said[2]]))}"
-    raise SettingError(
-        f"{name} is {value!r}, wanted is a number of {unit}, {least} or more; {step}"
-    )
-
-
-def find_worker(
-    manager: Reference, worker: str | None, container_image: str | None
-) -> tuple[str, str | None]:
+def find_worker(manager: Reference, worker: WorkerOptions) -> tuple[str, str | None]:
     """Return what the launcher shall start, and the file to send along, if there is one."""
-    if worker is None:
-        worker = manager.worker
+    name = worker.worker_binary or manager.worker
     try:
-        program = os.path.realpath(find_program(worker, option="worker="))
+        program = os.path.realpath(find_program(name, option="worker_binary="))
     except SettingError:
-        if container_image is None:
+        if worker.container_image is None:
             raise
-        log.info("the worker %s is not here; it has to be in %s", worker, container_image)
-        return worker, None
+        log.info("the worker %s is not here; it has to be in %s", name, worker.container_image)
+        return name, None
     return os.path.basename(program), program
 
 

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
@@ -22,6 +23,7 @@ __all__ = [
     "batch_lines",
     "to_batch_options",
     "to_choice",
+    "to_command_line",
     "to_commands",
     "to_environment",
     "to_flag",
@@ -52,7 +54,7 @@ _STATEMENTS = {"queue", "include", "if", "elif", "else", "endif"}
 def _bad(name: str, value: object, wanted: str) -> SettingError:
     shown = repr(value)
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return SettingError(f"the factory's option {name} is {shown}; wanted is {wanted}")
+    return SettingError(f"the option {name} is {shown}; wanted is {wanted}")
 
 
 def to_integer(least: int, what: str, *, none_below: int | None = None) -> Convert:
@@ -151,6 +153,13 @@ def _is_plain(text: str) -> bool:
 def to_lines(name: str, value: Any) -> str | None:
     """Return text, of several lines maybe."""
     return to_text(name, value, lines=True)
+
+
+def to_command_line(name: str, value: Any) -> str | None:
+    """Return words, or text that is quoted as for a shell, as such text."""
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+        return shlex.join(to_text(name, word) or "" for word in value) or None
+    return to_text(name, value)
 
 
 def to_texts(name: str, value: Any) -> tuple[str, ...]:
@@ -324,7 +333,7 @@ def to_choice(*choices: str, refused: Mapping[str, str] | None = None) -> Conver
             return str(value)
         reason = (refused or {}).get(str(value))
         if reason:
-            raise SettingError(f"the factory's {name} {value!r} is refused: {reason}")
+            raise SettingError(f"the {name} {value!r} is refused: {reason}")
         raise _bad(name, value, "one of " + ", ".join(choices))
 
     return convert
