@@ -30,7 +30,7 @@ def run(path: Path) -> list[vine.Task]:
     memory: int | None = workers.memory
     with workers:
         print(workers.status().workers, workers.directory.upper(), most, memory)
-    with vine.submit_workers(manager, 2, cores=2, commands={"rank": 1}) as jobs:
+    with vine.submit_workers(manager, 2, cores="2", extra_options=["-d", "all"]) as jobs:
         print(jobs.status().running)
     local = vine.Factory("local", manager=manager)
     local.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import re
 import subprocess
@@ -73,7 +74,9 @@ def test_the_declared_options_are_those_of_the_table() -> None:
     }
 
 
-@pytest.mark.parametrize(("system", "name"), [("taskvine", "Manager")])
+@pytest.mark.parametrize(
+    ("system", "name"), [("taskvine", "Manager"), ("work_queue", "WorkQueue")]
+)
 def test_the_declared_arguments_are_the_stock_managers(system: str, name: str) -> None:
     pytest.importorskip(f"ndcctools.{system}")
     tree = ast.parse((PACKAGE / "manager" / f"{system}.py").read_text())
@@ -84,7 +87,8 @@ def test_the_declared_arguments_are_the_stock_managers(system: str, name: str) -
     names = [argument.arg for argument in declared.args.args]
     defaults = [ast.literal_eval(default) for default in declared.args.defaults]
     ours = dict(zip(names[1:], defaults))
-    stock = inspect.signature(getattr(vine_sharedport, name)).parameters.values()
+    module = importlib.import_module(f"vine_sharedport.manager.{system}")
+    stock = inspect.signature(getattr(module, name)).parameters.values()
     assert {p.name: p.default for p in stock if p.name != "shared_port"}.items() <= ours.items()
 
 

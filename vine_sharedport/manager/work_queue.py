@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vine_sharedport.manager.extension import extend
 from vine_sharedport.manager.stock_factory import WithLauncher
@@ -12,6 +12,10 @@ try:
     import ndcctools.work_queue as _stock
 except ImportError as error:
     raise missing("Work Queue", error) from None  # the message has it
+
+if TYPE_CHECKING:
+    from vine_sharedport.htcondor_shared_link import Link
+    from vine_sharedport.manager.settings import SharedPort
 
 __all__ = ["StockFactory", "WorkQueue", "stock_attribute", "stock_names"]
 
@@ -45,6 +49,23 @@ class WorkQueue(_stock.WorkQueue):  # type: ignore[misc]  # ndcctools has no typ
     Takes every argument of ``ndcctools.work_queue.WorkQueue``, and ``shared_port`` as
     ``vine_sharedport.Manager`` does.
     """
+
+    if TYPE_CHECKING:
+        shared_port: Link | None
+
+        def __init__(
+            self,
+            port: int | tuple[int, int] | list[int] = 9123,
+            name: str | None = None,
+            shutdown: bool = False,
+            stats_log: str | None = None,
+            transactions_log: str | None = None,
+            debug_log: str | None = None,
+            ssl: bool | tuple[str, str] | list[str] | None = None,
+            status_display_interval: float | None = None,
+            *,
+            shared_port: bool | SharedPort = False,
+        ) -> None: ...
 
 
 extend(WorkQueue, WORK_QUEUE)
