@@ -337,6 +337,26 @@ class GaveUp:
         self.reasons.put(reason)
 
 
+def test_a_manager_that_was_there_has_most_likely_ended(far: Far) -> None:
+    dial, gave_up = Flaky(far), GaveUp()
+    relay = Relay(dial, time_limit=1.0, gave_up=gave_up)
+    try:
+        with near_of(relay) as near:
+            near.sendall(b"said")
+            with far.accept() as server:
+                server.sendall(b"answered")
+                assert near.recv(8) == b"answered"
+        dial.failures = [nobody() for _ in range(99)]
+        with near_of(relay):
+            reason = gave_up.reasons.get(timeout=10)
+    finally:
+        relay.close()
+    assert isinstance(reason, DialTimeout)
+    assert str(reason) == (
+        "the manager was not reached within 1 s again, and has most likely ended"
+    )
+
+
 def test_time_limit_counts_from_the_first_failure(far: Far) -> None:
     dial, gave_up = Flaky(far, *(nobody() for _ in range(99))), GaveUp()
     relay = Relay(dial, time_limit=1.0, gave_up=gave_up)

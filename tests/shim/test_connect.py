@@ -286,6 +286,29 @@ def test_a_dead_sock_id_is_retried_with_growing_pauses(
     assert "not reached within 4 s" in done.stderr
 
 
+def test_a_manager_that_was_there_has_most_likely_ended(
+    glibc: Client, manager: EchoManager
+) -> None:
+    def end() -> None:
+        while not manager.served:
+            time.sleep(0.01)
+        manager.stop()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    try:
+        done = glibc.run(
+            # It hears the end of the first connection.
+            "loop", *RESERVED, "20", *TALK, "hear", "close", "loop", *RESERVED, "20",
+            address=manager.address, secret_file=manager.secret_file, connect_timeout="2",
+        )  # fmt: skip
+    finally:
+        manager.served += 1
+        ending.join()
+    assert done.status == 75, done.stderr
+    assert "not reached within 2 s again, and has most likely ended; this worker" in done.stderr
+
+
 def test_an_unreachable_host_ends_the_worker_with_75(client: Client, tmp_path: Path) -> None:
     done = client.run(
         "loop", *RESERVED, "60",

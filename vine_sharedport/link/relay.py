@@ -89,6 +89,7 @@ class Relay:
         self._gave_up = gave_up
         self._backoff = Backoff(_FIRST_PAUSE, _LAST_PAUSE, time_limit)
         self._told: str | None = None  # why no connection came about, the last time
+        self._was_reached = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._closing = threading.Event()
         self._ended = threading.Event()
@@ -204,7 +205,8 @@ class Relay:
             limit = self._backoff.limit
             # What the last attempt met was told then.
             at_last = f"; at last: {reason}" if pause is None and is_new else ""
-            what = f"the manager was not reached within {limit:g} s{at_last}"
+            again = " again, and has most likely ended" if self._was_reached else ""
+            what = f"the manager was not reached within {limit:g} s{again}{at_last}"
             verdict = verdict_of(failure)
             error: SharedPortError = DialTimeout(what, verdict)
             if verdict is Verdict.UNANSWERED:
@@ -213,6 +215,7 @@ class Relay:
 
     def _succeeded(self) -> None:
         self._backoff.succeeded()
+        self._was_reached = True
         self._turned_away = 0
         with self._lock:
             self._told = None

@@ -28,6 +28,7 @@ static struct {
     int refusals;     /* at the gate, one after the other */
 } failures;
 
+static int was_reached;
 static int ending; /* the status with which the worker shall end; 0: its own */
 
 /* When the attempt that begins now has to be over. */
@@ -88,6 +89,7 @@ __attribute__((destructor)) static void end_with_our_status(void)
 
 static void succeeded(void)
 {
+    was_reached = 1;
     memset(&failures, 0, sizeof failures);
 }
 
@@ -112,7 +114,7 @@ static void failed(enum outcome outcome, long started)
         end_worker(WRONG_SECRET);
     } else if (left <= LAST) {
         say("the manager was not reached within ", NUMBER((unsigned long)settings.limit / 1000),
-            " s; this worker ends", NULL);
+            was_reached ? " s again, and has most likely ended" : " s", "; this worker ends", NULL);
         end_worker(NOT_REACHED);
     } else {
         say("trying again for ", NUMBER((unsigned long)left / 1000), " s more", NULL);
