@@ -51,7 +51,7 @@ def start(here: Path) -> Iterator[Start]:
             write_run_file(
                 Reference(
                     address, secret, tls=ssl, name=name, directory=directory,
-                    socket=str(here / sock_id),
+                    socket=str(here / sock_id), password_file="/the.password" if ssl else None,
                 )
             )  # fmt: skip
             return log
@@ -93,6 +93,9 @@ def test_a_manager_that_comes_after_the_factory_is_found_in_both_forms(
     after = target.look_again(before)
     assert where(after) == (sock_id, "/the.secret")
     assert after.ssl
+    assert after.password_file == waiting().password_file == "/the.password"
+    own = target.look_again(waiting(password_file="/own"))
+    assert own.password_file == "/own"
     assert target.look_again(after) == after
 
 
@@ -132,6 +135,14 @@ def test_what_was_given_as_an_address_is_not_followed(start: Start) -> None:
     options = setup.resolve(given)
     assert where(options) == ("far", None)
     assert target.look_again(options) == options
+
+
+def test_a_file_that_was_given_wins_over_the_managers(start: Start, here: Path) -> None:
+    start("sweep", "vine_1_a", "/the.secret", ssl=True)
+    own = here / "own"
+    own.write_text("open sesame")
+    options = setup.resolve({"manager_name": "sweep", "password_file": str(own)})
+    assert (options.password_file, options.secret_file) == (str(own), "/the.secret")
 
 
 def test_a_factory_is_where_the_name_says_whether_its_manager_is_there_or_not(

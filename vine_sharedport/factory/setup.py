@@ -69,8 +69,11 @@ def resolve(given: dict[str, Any]) -> Options:
         use_own_pool()
     if options.address is None and options.manager_name is not None:
         found = target.values_of(target.find_by_name(options.manager_name, options.system))
-        if options.secret_file is not None:
-            found.pop("secret_file", None)
+        given_files = {
+            "secret_file": options.secret_file,
+            "password_file": options.password_file,
+        }
+        found.update({name: path for name, path in given_files.items() if path is not None})
         options = Options.make(found, base=options)
     elif options.address is not None and options.secret_file is None:
         secret_file = target.find_secret_file(options.reference)
@@ -147,9 +150,8 @@ def with_place(options: Options, directory: str) -> Options:
 
 
 def _at_place_of(found: Options, options: Options) -> Options:
-    return dataclasses.replace(
-        options, address=found.address, secret_file=found.secret_file, ssl=found.ssl
-    )
+    names = ("address", "secret_file", "ssl", "password_file")
+    return dataclasses.replace(options, **{name: getattr(found, name) for name in names})
 
 
 @contextlib.contextmanager

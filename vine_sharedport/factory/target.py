@@ -186,7 +186,11 @@ def look_again(options: Options) -> Options:
     if found is not None:
         # It knows its own secret, and that it has none, better than who was there before.
         return dataclasses.replace(
-            options, address=str(found), secret_file=found.secret_file, ssl=found.tls
+            options,
+            address=str(found),
+            secret_file=found.secret_file,
+            ssl=found.tls,
+            password_file=options.password_file or found.password_file,
         )
     secret = _secret_of(name, options.system)
     if (
