@@ -85,6 +85,12 @@ def test_foreign_libraries_have_one_place(part: str, path: Path) -> None:
         assert home in (None, part), f"{path} imports {name}"
 
 
+def test_a_stock_managers_private_attributes_are_known_to_one_part() -> None:
+    for part, path in _modules():
+        found = re.findall(r"\b_(?:using_ssl|work_queue|taskvine)\b", path.read_text())
+        assert part == "manager" or not found, f"{path}: {found}"
+
+
 def test_wire_computes_only() -> None:
     for part, path in _modules():
         if part == "wire":
