@@ -21,8 +21,7 @@
 # As a wrapper before a worker's command line (vine_factory --wrapper, vine_submit_workers
 # --wrapper) it puts the manager's address in the place of the one that stands there.
 #
-# The exit status is the worker's; or 75: the manager was not reached in time, 77: wrong secret,
-# 78: address, secret or settings cannot be used, 127: no worker program that runs here.
+# The exit status is the worker's, or one of ExitStatus in errors.py: 75, 77, 78, 127.
 set -u
 # Not to be closed: a connection would get the number, and messages go into it.
 for fd in 0 1 2; do [ -e "/proc/self/fd/$fd" ] || eval "exec $fd<>/dev/null"; done

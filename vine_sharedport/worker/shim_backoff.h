@@ -17,8 +17,8 @@ enum {
     FIRST_PAUSE = 500,
     LAST_PAUSE = 30 * 1000,
 
-    /* sysexits.h: what the worker's exit status becomes if we end it. */
-    NOT_REACHED = 75,  /* EX_TEMPFAIL */
+    /* As in errors.py, ExitStatus: what the worker's exit status becomes if we end it. */
+    LATER = 75,        /* EX_TEMPFAIL */
     WRONG_SECRET = 77, /* EX_NOPERM */
 };
 
@@ -115,7 +115,7 @@ static void failed(enum outcome outcome, long started)
     } else if (left <= LAST) {
         say("the manager was not reached within ", NUMBER((unsigned long)settings.limit / 1000),
             was_reached ? " s again, and has most likely ended" : " s", "; this worker ends", NULL);
-        end_worker(NOT_REACHED);
+        end_worker(LATER);
     } else {
         say("trying again for ", NUMBER((unsigned long)left / 1000), " s more", NULL);
     }

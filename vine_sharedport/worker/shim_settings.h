@@ -10,7 +10,7 @@ extern const char *gnu_get_libc_version(void) __attribute__((weak));
 enum {
     SECRET = 32,         /* bytes; as in wire/gate.py */
     DEFAULT_LIMIT = 900, /* seconds; the worker's own */
-    NOT_USABLE = 78,     /* EX_CONFIG of sysexits.h: with this status the worker ends */
+    SETTING = 78,        /* as in errors.py, ExitStatus: with it the worker ends */
 };
 
 static struct {
@@ -35,7 +35,7 @@ static void give_up(const char *what, const char *value, const char *why)
 
     memcpy(excerpt, value, is_long ? most : size); /* the reason needs room too */
     say(what, excerpt, is_long ? "...: " : ": ", why, NULL);
-    CALL(exit_group, NOT_USABLE, 0, 0, 0, 0);
+    CALL(exit_group, SETTING, 0, 0, 0, 0);
 }
 
 /* Read the secret now: the worker changes its directory before it connects. */
