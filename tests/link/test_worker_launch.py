@@ -529,7 +529,7 @@ def test_text_that_is_no_address_is_a_sinful_error() -> None:
         (["worker", "--address", "<192.0.2.7:0?sock=a>"], 78, "names no port to connect to"),
         (
             ["worker", "--address", "<192.0.2.7:0?sock=a>", "--bundle", "/none/b"],
-            78,
+            2,
             "names no port to connect to",
         ),
         (["worker", "--address", ADDRESS, "--bundle", ""], 2, "--bundle is empty"),
