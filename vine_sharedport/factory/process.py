@@ -242,16 +242,16 @@ def wait_for_start(
     while not _has_begun(running, directory):
         status = running.poll()
         if status is not None and status < 0:
-            raise SettingError(
+            raise LaunchError(
                 f"the factory's process was killed by signal {-status} before it had "
                 "begun; start it again. What kills processes here: a limit (ulimit -a), a "
                 "batch system, or the kernel for want of memory (dmesg)?"
             )
         said = f"it says:\n{last_lines(directory, log_file)}"
         if status is not None:
-            raise SettingError(f"the factory's process ended with status {status}; {said}")
+            raise LaunchError(f"the factory's process ended with status {status}; {said}")
         if time.monotonic() > deadline:
-            raise SettingError(f"the factory has not begun after {_START_TIMEOUT:g} s; {said}")
+            raise LaunchError(f"the factory has not begun after {_START_TIMEOUT:g} s; {said}")
         time.sleep(0.02)
 
 

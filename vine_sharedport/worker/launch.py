@@ -24,6 +24,7 @@ from vine_sharedport.errors import (
     SharedPortError,
     SinfulError,
     WrongSecretError,
+    relay,
 )
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.commands import (
