@@ -24,7 +24,6 @@ from vine_sharedport.errors import (
     SharedPortError,
     SinfulError,
     WrongSecretError,
-    relay,
 )
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.commands import (
