@@ -38,24 +38,19 @@ def constants(values: Iterable[ast.AST | None]) -> set[str]:
 
 def classes_codes() -> set[str]:
     """Return ``code`` of each class: of errors and of events."""
-    found = set()
-    for node in nodes():
-        for line in node.body if isinstance(node, ast.ClassDef) else ():
-            names = line.targets if isinstance(line, ast.Assign) else ()
-            if isinstance(line, ast.AnnAssign):
-                names = [line.target]
-            # Several may be set in one line.
-            pairs = [
-                pair
-                for name in names
-                for pair in (
-                    zip(name.elts, line.value.elts)
-                    if isinstance(name, ast.Tuple)
-                    else [(name, line.value)]
-                )
-            ]
-            found |= constants(value for name, value in pairs if ast.unparse(name) == "code")
-    return found
+    classes = [node for node in nodes() if isinstance(node, ast.ClassDef)]
+    lines = [line for each in classes for line in each.body]
+    return constants(
+        [
+            *(word.value for each in classes for word in each.keywords if word.arg == "code"),
+            *(
+                line.value
+                for line in lines
+                if isinstance(line, (ast.Assign, ast.AnnAssign))
+                and ast.unparse(line).partition(" ")[0].rstrip(":") == "code"
+            ),
+        ]
+    )
 
 
 def causes() -> set[str]:
