@@ -217,8 +217,9 @@ def submit_workers(
         The jobs.
 
     Raises:
-        ScheddError: The manager has no shared port, a file is missing or is not what it
-            should be, or the schedd does not take the jobs.
+        SettingError: The manager has no shared port, a value is none for its option, or a
+            file is missing or is not what it should be.
+        ScheddError: The schedd does not take the jobs.
         DiscoveryError: HTCondor is not configured here.
 
     HTCondor is the one that ``discover`` finds.
