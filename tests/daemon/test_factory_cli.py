@@ -240,7 +240,7 @@ def test_what_cannot_be_made_is_said_in_one_line_and_nothing_is_made(
     manager: Any, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     found = call(tmp_path, *FLAGS, *place(manager), *arguments)
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert message in found.stderr.splitlines()[-1]
     assert "Traceback" not in found.stderr
     assert found.stdout == ""
@@ -255,7 +255,7 @@ def test_a_directory_that_may_not_be_written_is_said_in_one_line(
     if os.access(place_to_be, os.W_OK):
         pytest.skip("root may write anywhere")
     found = call(place_to_be, *FLAGS, *place(manager))
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert "Permission denied; give another one" in found.stderr.splitlines()[-1]
     assert "Traceback" not in found.stderr
 
@@ -302,11 +302,11 @@ def test_dry_run_prints_what_would_be_submitted_and_submits_nothing(
         (["host", "9123"], 2, "give the manager"),
         (["-T", "slurm", "-M", "x"], 2, "vine_factory with the launcher"),
         (["-M", "x", "--max-worker", "3"], 2, "did you mean --max-workers?"),
-        (["-M", "x", "-W", "many"], 1, "max_workers is 'many'"),
+        (["-M", "x", "-W", "many"], 2, "max_workers is 'many'"),
         (["-M", "x", "--amazon-config", "f"], 2, "amazon_config is refused"),
-        (["-M", "a name"], 1, "the factory can wait for no such name"),
-        (["-M", "x", "-C", "none.json"], 1, "cannot read the factory's configuration"),
-        (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 1, "no preset 'none'"),
+        (["-M", "a name"], 2, "the factory can wait for no such name"),
+        (["-M", "x", "-C", "none.json"], 2, "cannot read the factory's configuration"),
+        (["--address", "<127.0.0.1:1?sock=a>", "--preset", "none"], 2, "no preset 'none'"),
         (["status"], 1, "there is no factory in or below"),
         (["stop", "nowhere"], 1, "there is no factory 'nowhere', nor any other, in or below"),
         (["stop", "nowhere", "--timeout", "nan"], 2, "'nan' is no length of time"),

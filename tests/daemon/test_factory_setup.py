@@ -43,7 +43,7 @@ def test_a_missing_secret_is_told_at_the_start_with_the_place_where_it_was_looke
     elsewhere.mkdir()
     found = start(elsewhere, "-M", name)
     said = found.communicate(timeout=30)[1]
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert f"the manager {name} asks for its secret" in said
     assert f"there is no {elsewhere}/vine-run-info/shared_port-{name}.secret;" in said
     assert "give --secret-file" in said
@@ -117,7 +117,7 @@ def test_a_manager_may_be_started_after_its_factory(
 def test_a_name_that_nobody_has_is_told(make_manager: Any, tmp_path: Path) -> None:
     found = start(tmp_path, "-M", "no such name")
     said = found.communicate(timeout=30)[1]
-    assert found.returncode == 1
+    assert found.returncode == 2
     assert "no manager called 'no such name' runs in or below" in said
     assert "the factory can wait for no such name" in said
     assert "Traceback" not in said

@@ -341,5 +341,5 @@ def test_expose_names_a_port_on_which_nothing_listens(pool: Any) -> None:
         [sys.executable, "-m", "vine_sharedport", "expose", "--port", str(port)],
         cwd=helpers.ROOT, capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"nothing listens on TCP port {port}" in result.stderr
