@@ -55,6 +55,7 @@ def explain_hold(
     subcode: int | None = None,
     reason: str | None = None,
     ad: Mapping[str, Any] | None = None,
+    tool_options: str = "",
 ) -> Cause:
     """Return the cause of a hold.
 
@@ -64,9 +65,10 @@ def explain_hold(
         reason: HoldReason.
         ad: The job's ad, where there is one: ``Cmd``, ``RequestMemory`` (MB) and
             ``RequestDisk`` (KiB) make the answer better.
+        tool_options: What HTCondor's tools want to be told of the schedd, after a blank each.
     """
     text = (reason or "").strip()
-    hold = _Hold(code or 0, subcode or 0, text, ad or {})
+    hold = _Hold(code or 0, subcode or 0, text, ad or {}, tool_options)
     explain = _BY_CODE.get(hold.code)
     cause = explain(hold) if explain is not None else None
     return cause or _by_text(hold) or _unknown(hold)
@@ -80,6 +82,7 @@ class _Hold:
     subcode: int
     text: str
     ad: Mapping[str, Any]
+    tool_options: str
 
     @property
     def quoted(self) -> str:
@@ -332,7 +335,7 @@ def _on_hold(hold: _Hold) -> Cause:
 
 def _release(hold: _Hold) -> str:
     """Return the command that releases the job, and others that were submitted with it."""
-    return f"condor_release {hold.ad.get('ClusterId', 'JOB')}"
+    return f"condor_release{hold.tool_options} {hold.ad.get('ClusterId', 'JOB')}"
 
 
 def _unknown(hold: _Hold) -> Cause:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from vine_sharedport.events import Held, Repaired
@@ -57,12 +56,10 @@ class Mender:
         if not wanted:
             return
         ads = self._queue.ads_of(wanted)
-        release = f"condor_release{self._queue.tool_options}"
         for job in wanted:
             ad = ads.get(job.id, {})
-            cause = explain_hold(job.hold_code, job.hold_subcode, job.hold_reason, ad)
-            remedy = cause.remedy.replace("condor_release ", f"{release} ")
-            cause = dataclasses.replace(cause, remedy=remedy)
+            hold = (job.hold_code, job.hold_subcode, job.hold_reason)
+            cause = explain_hold(*hold, ad, self._queue.tool_options)
             done: bool | None = False
             if repair and cause.repair is not None and ad:
                 done = self._queue.repair(job, ad, cause.repair, f"repaired: {cause.name}")
