@@ -25,6 +25,7 @@ else:
 __all__ = [
     "Parser",
     "Subparsers",
+    "add_command",
     "add_json",
     "add_link_options",
     "add_no_own_pool",
@@ -103,7 +104,7 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         run: What the command does; None where a noun or verb is to follow.
-        example: A command line, without the program's name.
+        example: A command line, if it has more than the noun and verb.
         statuses: Exit statuses besides those that every command has.
     """
 
@@ -131,13 +132,8 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help, and what all of them tell alike."""
         text = super().format_help()
-        if self._example:
-            words = (
-                self._example
-                if "vine_sharedport" in self._example
-                else f"vine_sharedport {self._example}"
-            )
-            text += f"\nexample:\n  {words}\n"
+        if self.prog != "vine_sharedport":
+            text += f"\nexample:\n  {self._example or self.prog}\n"
         for name in sorted({str(a.metavar) for a in self._actions} & set(_METAVARS)):
             text += f"\n{name} is {_METAVARS[name]}.\n"
         lines = [f"  {s:<5d}{s.meaning}\n" for s in sorted({*_STATUSES, *self._statuses})]
@@ -232,6 +228,19 @@ class Parser(argparse.ArgumentParser):
             hint = f"for a name: {shlex.join([*self.prog.split(), verb, *words])}"
         what = "there is no noun" if is_noun else "there is no verb"
         self.refuse(f"{what} {value!r}; {hint}")
+
+
+def add_command(
+    names: Subparsers,
+    name: str,
+    run: Callable[[argparse.Namespace], int] | None,
+    description: str,
+    **kwargs: Any,
+) -> Parser:
+    """Return the parser of a noun or verb, whose description begins with its help."""
+    first = description.partition(". ")[0].rstrip(".")
+    text = f"{first[0].lower()}{first[1:]}"
+    return names.add_parser(name, run=run, help=text, description=description, **kwargs)
 
 
 def warn_of_late_options(parser: Parser, program: str, arguments: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from vine_sharedport import environment, records
 from vine_sharedport.cli.common import (
     Subparsers,
+    add_command,
     add_json,
     add_private_network,
     add_secret_file,
@@ -27,16 +28,14 @@ __all__ = ["add_connect"]
 
 def add_connect(nouns: Subparsers) -> None:
     """Add the noun ``connect``."""
-    parser = nouns.add_parser(
-        "connect",
-        run=_connect,
-        help="try a manager's address, and show what each way to it did",
-        description="Connect to a manager as a worker on this machine would, and say whether "
-        "that works.",
-        example="connect --explain --secret-file sweep.secret \\\n"
+    parser = add_command(
+        nouns, "connect", _connect,
+        "Try a manager's address, and show what each way to it did. Connects as a worker on"
+        " this machine would, and says whether that works.",
+        example="vine_sharedport connect --explain --secret-file sweep.secret \\\n"
         "    '<192.0.2.7:9618?sock=vine_42>'",
         statuses=(ExitStatus.LATER, ExitStatus.WRONG_SECRET),
-    )
+    )  # fmt: skip
     parser.add_argument(
         "address", metavar="ADDRESS", nargs="?",
         default=os.environ.get(environment.ADDRESS) or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from vine_sharedport.cli.common import Subparsers, add_json
+from vine_sharedport.cli.common import Subparsers, add_command, add_json
 from vine_sharedport.errors import ExitStatus
 
 __all__ = ["add_doctor"]
@@ -13,14 +13,12 @@ __all__ = ["add_doctor"]
 
 def add_doctor(nouns: Subparsers) -> None:
     """Add the noun ``doctor``."""
-    parser = nouns.add_parser(
-        "doctor",
-        run=_doctor,
-        help="check whether HTCondor's shared port is usable here",
-        description="Let HTCondor's shared port hand a connection over to a program of yours, "
-        "and say in one line whether that works: exit status 0 if it does, 1 if not.",
-        example="doctor --json",
-    )
+    parser = add_command(
+        nouns, "doctor", _doctor,
+        "Check whether HTCondor's shared port is usable here. It hands a connection over to"
+        " a program of yours; exit status 0 if that works, 1 if not.",
+        example="vine_sharedport doctor --json",
+    )  # fmt: skip
     add_json(parser)
 
 

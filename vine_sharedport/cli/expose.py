@@ -11,6 +11,7 @@ import time
 from vine_sharedport import records
 from vine_sharedport.cli.common import (
     Subparsers,
+    add_command,
     add_json,
     add_link_options,
     add_no_own_pool,
@@ -24,14 +25,13 @@ log = logging.getLogger(__name__)
 
 def add_expose(nouns: Subparsers) -> None:
     """Add the noun ``expose``."""
-    parser = nouns.add_parser(
-        "expose",
-        run=_expose,
-        help="give a TCP server of this host a sock id",
-        description="Make a TCP server of this host, such as Makeflow or a manager written in "
-        "C, reachable through the shared port, by a relay. Runs until it is ended.",
-        example="expose --port 9123 --shared-port-name makeflow",
-    )
+    parser = add_command(
+        nouns, "expose", _expose,
+        "Give a TCP server of this host a sock id. Makes it, such as Makeflow or a manager "
+        "written in C, reachable through the shared port, by a relay. Runs until it is "
+        "ended.",
+        example="vine_sharedport expose --port 9123 --shared-port-name makeflow",
+    )  # fmt: skip
     parser.add_argument("--port", type=int, help="the server's TCP port")
     add_link_options(parser)
     parser.add_argument(

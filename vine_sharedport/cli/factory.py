@@ -19,6 +19,7 @@ from typing import Any
 from vine_sharedport.cli.common import (
     Parser,
     Subparsers,
+    add_command,
     add_json,
     add_no_own_pool,
     choose_pool,
@@ -55,67 +56,55 @@ _TIMES = ("cycle", "factory_timeout", "settle", "timeout")
 
 def add_factory(nouns: Subparsers) -> None:
     """Add the noun ``factory``."""
-    parser = nouns.add_parser(
-        "factory",
-        help="keep as many workers in HTCondor as a manager's tasks need",
-        description="Keep as many workers in HTCondor as the tasks of a manager need; the "
-        "workers come back to it through the shared port. It ends with its manager, and "
-        "removes its jobs then. 'vine_sharedport factory -M NAME ...', as with vine_factory, "
-        "is 'factory run'.",
-        example="factory start sweep --max-workers 50 --memory 2GB",
-    )
+    parser = add_command(
+        nouns, "factory", None,
+        "Keep as many workers in HTCondor as a manager's tasks need. The workers come back "
+        "to it through the shared port. It ends with its manager, and removes its jobs "
+        "then. 'vine_sharedport factory -M NAME ...', as with vine_factory, is 'factory "
+        "run'.",
+        example="vine_sharedport factory start sweep --max-workers 50 --memory 2GB",
+    )  # fmt: skip
     parser.set_defaults(words=with_verb, verb="run")
     verbs = parser.add_names("VERB")
     serving = _options()
-    verbs.add_parser(
-        "start",
+    add_command(
+        verbs, "start", _start,
+        "Start one in the background. It goes on when the terminal closes, until its "
+        "manager has ended, or until 'factory stop'.",
         parents=[serving],
-        run=_start,
         allow_abbrev=False,
         usage="%(prog)s [NAME] [OPTION...]",
-        help="start one in the background",
-        description="Start a factory in the background, where it goes on when the terminal "
-        "closes. Runs until its manager has ended, or until 'factory stop'.",
-        example="factory start sweep --max-workers 50 --memory 2GB",
-    )
-    run = verbs.add_parser(
-        "run",
+        example="vine_sharedport factory start sweep --max-workers 50 --memory 2GB",
+    )  # fmt: skip
+    run = add_command(
+        verbs, "run", _run,
+        "Run one in this terminal, as vine_factory does. It ends when its manager has "
+        "ended, or by SIGTERM or Ctrl-C.",
         parents=[serving],
-        run=_run,
         allow_abbrev=False,
         usage="%(prog)s [NAME] [OPTION...]",
-        help="run one in this terminal, as vine_factory does",
-        description="Run a factory in this terminal. Runs until its manager has ended, or "
-        "until SIGTERM or Ctrl-C.",
-        example="factory run sweep --max-workers 50 --memory 2GB",
-    )
+        example="vine_sharedport factory run sweep --max-workers 50 --memory 2GB",
+    )  # fmt: skip
     # For those that are started in the background, and again.
     run.add_argument("--owner", help=argparse.SUPPRESS)
     run.add_argument("--end", action="store_true", help=argparse.SUPPRESS)
     run.add_argument("--lock", type=int, help=argparse.SUPPRESS)
-    status = verbs.add_parser(
-        "status",
-        run=_status,
-        help="show where its workers are; exit status 1 if it does not run",
-        description="Show where a factory's workers are, and what is wrong. Exit status 1 if "
-        "it does not run.",
-        example="factory status sweep --watch",
-    )
-    stop = verbs.add_parser(
-        "stop",
-        run=_stop,
-        help="end it, and wait until its jobs are gone",
-        description="End a factory, and wait until its jobs are gone.",
-        example="factory stop sweep",
-    )
-    listing = verbs.add_parser(
-        "list",
-        run=_list,
-        help="list those that are here",
-        description="List the factories in and below the present directory: those that run "
-        "first, and the newest of each first.",
-        example="factory list --json",
-    )
+    status = add_command(
+        verbs, "status", _status,
+        "Show where its workers are, and what is wrong. Exit status 1 if it does not run.",
+        example="vine_sharedport factory status sweep --watch",
+    )  # fmt: skip
+    stop = add_command(
+        verbs, "stop", _stop,
+        "End a factory, and wait until its jobs are gone.",
+        example="vine_sharedport factory stop sweep",
+    )  # fmt: skip
+    listing = add_command(
+        verbs, "list", _list,
+        "List the factories in and below the present directory. Those that run come first, "
+        "and the newest of each first.",
+        example="vine_sharedport factory list --json",
+    )  # fmt: skip
     for verb, usual in (
         (status, "the newest one that runs in or below the present directory, or else ran"),
         (stop, "the only one that runs in or below the present directory"),

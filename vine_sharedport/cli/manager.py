@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vine_sharedport.cli.common import (
     Subparsers,
+    add_command,
     add_json,
     add_link_options,
     add_no_own_pool,
@@ -34,51 +35,42 @@ _SUBMIT = "vine_sharedport manager submit"
 
 def add_manager(nouns: Subparsers) -> None:
     """Add the noun ``manager``."""
-    parser = nouns.add_parser(
-        "manager",
-        help="run a manager's program as an HTCondor job on the access point",
-        description="Run a manager's program as an HTCondor job on the access point itself "
-        "(universe = local), where long processes of users do not belong on the login node. "
-        "The job goes on when the terminal closes.",
-        example="manager submit --name sweep analysis.py --size 9",
-    )
+    parser = add_command(
+        nouns, "manager", None,
+        "Run a manager's program as an HTCondor job on the access point. It is a job of the"
+        " local universe, for where long processes of users do not belong on the login "
+        "node, and goes on when the terminal closes.",
+        example="vine_sharedport manager submit --name sweep analysis.py --size 9",
+    )  # fmt: skip
     parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
     verbs = parser.add_names("VERB")
     _add_submit(verbs)
-    listing = verbs.add_parser(
-        "list",
-        run=_list,
-        help="show all of them",
-        description="Show all managers in the queue, and those that have ended lately.",
-        example="manager list --json",
-    )
-    status = verbs.add_parser(
-        "status",
-        run=_status,
-        help="show one; exit status 1 if it has failed or is held",
-        description="Show one manager. Exit status 1 if it has failed or is held.",
-        example="manager status sweep",
-    )
-    log = verbs.add_parser(
-        "log",
-        run=_log,
-        help="print what it has printed",
-        description="Print the program's output on stdout, and its errors on stderr.",
-        example="manager log sweep --follow",
-    )
+    listing = add_command(
+        verbs, "list", _list,
+        "Show all in the queue, and those that have ended lately.",
+        example="vine_sharedport manager list --json",
+    )  # fmt: skip
+    status = add_command(
+        verbs, "status", _status,
+        "Show one manager. Exit status 1 if it has failed or is held.",
+        example="vine_sharedport manager status sweep",
+    )  # fmt: skip
+    log = add_command(
+        verbs, "log", _log,
+        "Print what it has printed. Its output comes on stdout, and its errors on stderr.",
+        example="vine_sharedport manager log sweep --follow",
+    )  # fmt: skip
     log.add_argument(
         "--follow",
         action="store_true",
         help="go on until it has ended, and say how; exit status 1 if it failed or is held",
     )
-    stop = verbs.add_parser(
-        "stop",
-        run=_stop,
-        help="end it, and wait until it is gone",
-        description="Send the program SIGTERM, and SIGKILL if it has not ended in time "
-        "(--grace of 'manager submit'), and wait until it is gone.",
-        example="manager stop sweep",
-    )
+    stop = add_command(
+        verbs, "stop", _stop,
+        "End it, and wait until it is gone. The program gets SIGTERM, and SIGKILL if it has"
+        " not ended in time (--grace of 'manager submit').",
+        example="vine_sharedport manager stop sweep",
+    )  # fmt: skip
     stop.add_argument(
         "--timeout", metavar="TIME", type=duration,
         help="wait no longer, exit status 1 then; it goes on ending (default: for its grace)",
@@ -94,16 +86,14 @@ def add_manager(nouns: Subparsers) -> None:
 
 
 def _add_submit(verbs: Subparsers) -> None:
-    submit = verbs.add_parser(
-        "submit",
-        run=_submit,
-        help="submit a Python program",
-        description="Submit a Python program as a job. It runs in the present directory by "
+    submit = add_command(
+        verbs, "submit", _submit,
+        "Submit a Python program as a job. It runs in the present directory by "
         "the present Python, with PATH, PYTHONPATH, the virtual or conda environment and "
         "HTCondor's settings of this shell. A job's environment can be read by everybody in "
         "the pool.",
-        example="manager submit --name sweep analysis.py --size 9",
-    )
+        example="vine_sharedport manager submit --name sweep analysis.py --size 9",
+    )  # fmt: skip
     submit.add_argument("--name", help="what to call it (default: as the program)")
     submit.add_argument(
         "--log-dir", default="vine-managers", metavar="DIR",

@@ -8,7 +8,7 @@ import logging
 import os
 
 from vine_sharedport import records
-from vine_sharedport.cli.common import Subparsers, add_json, size
+from vine_sharedport.cli.common import Subparsers, add_command, add_json, size
 from vine_sharedport.errors import ExitStatus
 
 __all__ = ["add_pool"]
@@ -16,53 +16,44 @@ __all__ = ["add_pool"]
 
 def add_pool(nouns: Subparsers) -> None:
     """Add the noun ``pool``."""
-    parser = nouns.add_parser(
-        "pool",
-        help="start, look at or stop an HTCondor pool of your own",
-        description="A personal HTCondor pool on this machine, with a shared port, for trying "
+    parser = add_command(
+        nouns, "pool", None,
+        "Start, look at or stop an HTCondor pool of your own. It has a shared port, for trying "
         "things out where there is no HTCondor. Needs HTCondor's programs and no rights.",
-        example="pool start --cpus 8 --memory 4GB",
-    )
+        example="vine_sharedport pool start --cpus 8 --memory 4GB",
+    )  # fmt: skip
     parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
     verbs = parser.add_names("VERB")
-    start = verbs.add_parser(
-        "start",
-        run=_start,
-        help="start one; it runs until 'pool stop'",
-        description="Start a pool in the background, or find it running. It runs until 'pool "
+    start = add_command(
+        verbs, "start", _start,
+        "Start one in the background, or find it running. It runs until 'pool "
         "stop', and every command of this user finds it.",
-        example="pool start --cpus 8 --memory 4GB",
-    )
+        example="vine_sharedport pool start --cpus 8 --memory 4GB",
+    )  # fmt: skip
     start.add_argument(
         "--cpus", type=int, metavar="N", help="cores that its slots offer (default: 4 or more)"
     )
     start.add_argument(
         "--memory", type=size, metavar="SIZE", help="memory that its slots offer (default: all)"
     )
-    status = verbs.add_parser(
-        "status",
-        run=_status,
-        help="show what runs; exit status 1 if nothing does",
-        description="Show what runs of the pool. Exit status 1 if nothing does.",
-        example="pool status --json",
-    )
+    status = add_command(
+        verbs, "status", _status,
+        "Show what runs of the pool. Exit status 1 if nothing does.",
+        example="vine_sharedport pool status --json",
+    )  # fmt: skip
     add_json(status)
-    stop = verbs.add_parser(
+    stop = add_command(
+        verbs,
         "stop",
-        run=_stop,
-        help="stop it and its jobs, and wait for their end",
-        description="Stop the pool and every job that runs in it, and wait for their end.",
-        example="pool stop",
+        _stop,
+        "Stop it and its jobs, and wait for their end.",
     )
-    env = verbs.add_parser(
-        "env",
-        run=_env,
-        help="print what a shell needs for condor_q and the like",
-        description="Print commands by which HTCondor's own tools use the pool in this shell "
-        "(sh, bash, zsh). vine_sharedport's commands need no such thing. Exit status 1 without "
-        "a pool.",
+    env = add_command(
+        verbs, "env", _env,
+        "Print what a shell needs for condor_q and the like (sh, bash, zsh). "
+        "vine_sharedport's commands need no such thing.",
         example='eval "$(vine_sharedport pool env)"',
-    )
+    )  # fmt: skip
     for verb in (start, status, stop, env):
         usual = "one for each user in $TMPDIR" if verb is start else "of the pool that is used"
         verb.add_argument(

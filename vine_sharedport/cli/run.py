@@ -8,6 +8,7 @@ import sys
 
 from vine_sharedport.cli.common import (
     Subparsers,
+    add_command,
     add_link_options,
     add_no_own_pool,
     add_program,
@@ -22,15 +23,13 @@ __all__ = ["add_run", "run"]
 
 def add_run(nouns: Subparsers) -> None:
     """Add the noun ``run``."""
-    parser = nouns.add_parser(
-        "run",
-        run=run,
-        help="run a Python program unchanged, its managers having a shared port",
-        description="Run a Python program as it is: every TaskVine Manager and WorkQueue that "
-        "it makes, in its child processes too, gets a shared port beside its TCP port. Ends "
-        "with the program, with its exit status.",
-        example="run --shared-port-name sweep analysis.py --size 9",
-    )
+    parser = add_command(
+        nouns, "run", run,
+        "Run a Python program, its managers having a shared port. Every TaskVine Manager "
+        "and WorkQueue that it makes, in its child processes too, gets one beside its TCP "
+        "port. Ends with the program, with its exit status.",
+        example="vine_sharedport run --shared-port-name sweep analysis.py --size 9",
+    )  # fmt: skip
     add_link_options(parser)
     add_no_own_pool(parser)
     add_program(parser)

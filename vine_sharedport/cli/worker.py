@@ -11,6 +11,7 @@ from functools import partial
 from vine_sharedport import environment
 from vine_sharedport.cli.common import (
     Subparsers,
+    add_command,
     add_private_network,
     add_secret_file,
     duration,
@@ -39,13 +40,11 @@ _ASK_GATE_TIMEOUT = 3.0
 def add_worker(nouns: Subparsers) -> None:
     """Add the noun ``worker``."""
 
-    parser = nouns.add_parser(
-        "worker",
-        run=_run_worker,
-        help="run a worker whose manager is behind a shared port",
-        description="Run an unmodified vine_worker (or work_queue_worker) whose manager is "
-        "behind a shared port. Ends with the worker, with its exit status.",
-        example="worker --address '<192.0.2.7:9618?sock=vine_42>' -- --cores 4",
+    parser = add_command(
+        nouns, "worker", _run_worker,
+        "Run a worker whose manager is behind a shared port. It is an unmodified "
+        "vine_worker (or work_queue_worker). Ends with it, with its exit status.",
+        example="vine_sharedport worker --address '<192.0.2.7:9618?sock=vine_42>' -- --cores 4",
         statuses=(
             ExitStatus.LATER, ExitStatus.WRONG_SECRET, ExitStatus.SETTING,
             ExitStatus.NOT_EXECUTABLE, ExitStatus.NO_PROGRAM,
