@@ -60,6 +60,10 @@ PYTHON_ENV = _variable(
     "PYTHON_ENV", "you, worker jobs", "launcher",
     "tarball of a Python environment to run the worker in",
 )  # fmt: skip
+PYTHON = _variable(
+    "PYTHON", "you, command", "launcher",
+    "Python of the relay; by default the first on PATH that is 3.9 or later",
+)  # fmt: skip
 CHECK = _variable(
     "CHECK", "launcher", "shim", "1: the worker is only tried out, its settings are checked"
 )

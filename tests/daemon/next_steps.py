@@ -24,7 +24,7 @@ MAX_WIDTH = 400  # with an address and two paths in it, each long in a test's di
 # What a worker says for itself.
 _WORKER = re.compile(
     r"(vine_worker|work_queue_worker): |connected to manager|disconnected from manager"
-    r"|Unable to detect CPUs|\d{4}[/-]\d\d[/-]\d\d "
+    r"|Unable to detect CPUs|couldn't connect to |\d{4}[/-]\d\d[/-]\d\d "
 )
 # What a message of ours starts with: a log's line, a usage error, the launcher.
 _OURS = re.compile(r"(vine_sharedport(?: [a-z]+)*: |Using |using )")

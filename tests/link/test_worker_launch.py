@@ -1,9 +1,10 @@
-"""``vine_sharedport worker``: a relay, and the worker whose end is ours."""
+"""``vine_sharedport worker``: the launcher, the relay, and the worker whose end is ours."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from vine_sharedport.environment import CONNECT_TIMEOUT, PRIVATE_NETWORK
 from vine_sharedport.errors import LaunchError, SettingError, SinfulError
 from vine_sharedport.link.endpoint import Endpoint
 from vine_sharedport.units import parse_seconds
-from vine_sharedport.worker import launch
+from vine_sharedport.worker import launch, relay, shim
 from vine_sharedport.worker.launch import (
     run_worker,
 )
@@ -41,7 +42,10 @@ def make_worker(tmp_path: Path) -> Callable[..., str]:
 
     def make(script: str, *, shell: str = "/bin/sh", name: str = "fake_worker") -> str:
         path = tmp_path / name
-        path.write_text(f"#!{shell}\n{textwrap.dedent(script)}")
+        ask = '[ "$1" != --version ] || exit 0'  # the launcher tries whether it runs
+        if shell == sys.executable:
+            ask = "import sys; sys.argv[1:] != ['--version'] or sys.exit()"
+        path.write_text(f"#!{shell}\n{ask}\n{textwrap.dedent(script)}")
         path.chmod(0o755)
         return str(path)
 
@@ -173,6 +177,27 @@ def test_signals_that_we_were_told_to_ignore_stay_ignored(
         process.send_signal(signal.SIGHUP)
         process.terminate()
         assert process.wait(60) == 9
+
+
+def test_the_command_takes_the_shim_where_it_loads(
+    tmp_path: Path, short_directory: Path
+) -> None:
+    library = shim.library_path()
+    compiler = shutil.which("gcc")
+    if library is None or compiler is None:
+        pytest.skip("this installation has no shim")
+    source = tmp_path / "worker.c"
+    source.write_text("int main(void) { return 0; }")
+    worker = str(tmp_path / "own_worker")
+    subprocess.run([compiler, "-o", worker, str(source)], check=True)
+    result = run_command("worker", "--address", ADDRESS, "--worker", worker)
+    assert result.returncode == 0, result.stderr
+    assert f"shim, because it loads into {worker}" in result.stderr
+    result = run_command(
+        "worker", "--address", ADDRESS, "--worker", worker, VINE_SHAREDPORT_TRANSPORT="relay"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "own_worker started, pid " in result.stderr
 
 
 def test_signal_that_comes_before_the_worker_is_kept_for_it(
@@ -333,7 +358,8 @@ def test_manager_that_is_not_reached_in_time_ends_the_worker(
 def test_worker_that_does_not_end_when_asked_is_killed(
     make_worker: Callable[..., str], short_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "_TIME_TO_CLEAN_UP", 1.5)
+    monkeypatch.setattr(relay, "_TIME_TO_CLEAN_UP", 1.5)
+    monkeypatch.setenv(CONNECT_TIMEOUT, "1")
     worker = make_worker(
         """
         import signal, socket, sys, time
@@ -344,8 +370,9 @@ def test_worker_that_does_not_end_when_asked_is_killed(
         shell=sys.executable,
     )
     with dead_end(short_directory) as address:
+        monkeypatch.setenv(ADDRESS_VARIABLE, address)
         before = time.monotonic()
-        assert run_worker(address, worker=worker, connect_timeout=1) == 75
+        assert relay.run_behind_relay(worker) == 75
         assert 2.4 < time.monotonic() - before < 15
 
 
@@ -372,15 +399,22 @@ def test_worker_that_does_not_end_when_asked_is_killed(
     ],
 )
 def test_time_limit_is_the_environments_or_the_workers_own(
-    monkeypatch: pytest.MonkeyPatch,
+    make_worker: Callable[..., str],
+    tmp_path: Path,
     options: list[str],
     environment: str | None,
     expected: float,
 ) -> None:
-    monkeypatch.delenv(CONNECT_TIMEOUT, raising=False)
+    shutil.copy(launch.launcher_path(), tmp_path)
+    (tmp_path / "vine_sharedport.pyz").write_text(
+        f"import os; print(os.environ[{CONNECT_TIMEOUT!r}] or {relay._DEFAULT_LIMIT!r})"
+    )
+    words = ["sh", str(tmp_path / "launcher.sh"), make_worker("exit 0"), *options]
+    variables = {ADDRESS_VARIABLE: ADDRESS}
     if environment is not None:
-        monkeypatch.setenv(CONNECT_TIMEOUT, environment)
-    assert launch._time_limit(options) == expected
+        variables[CONNECT_TIMEOUT] = environment
+    told = subprocess.check_output(words, env=_environment(variables), text=True)
+    assert float(told) == expected
 
 
 @pytest.mark.parametrize(
@@ -496,11 +530,18 @@ def test_worker_without_the_right_to_be_run_counts_as_missing(
         run_worker(ADDRESS, worker=worker)
 
 
-def test_worker_that_is_no_program_is_named(make_worker: Callable[..., str]) -> None:
+def test_worker_that_is_no_program_is_named(
+    make_worker: Callable[..., str],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     worker = make_worker("exit 0", shell="/nonexistent/shell")
     before = [signal.getsignal(number) for number in PASSED_ON]
+    assert run_worker(ADDRESS, worker=worker) == 127
+    assert f"no worker program that runs here: {worker}: " in capfd.readouterr().err
+    monkeypatch.setenv(ADDRESS_VARIABLE, ADDRESS)
     with pytest.raises(LaunchError, match=f"cannot start {worker}: No such file or directory"):
-        run_worker(ADDRESS, worker=worker)
+        relay.run_behind_relay(worker)
     assert [signal.getsignal(number) for number in PASSED_ON] == before
 
 
@@ -614,8 +655,9 @@ def test_limit_that_leaves_no_thread_is_named(
     worker = make_worker(f"touch {tmp_path}/started; exec sleep 60")
     start = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", fail)
+    monkeypatch.setenv(ADDRESS_VARIABLE, ADDRESS)
     with pytest.raises(LaunchError, match=r"can't start new thread: .*ulimit -v.*; raise it"):
-        run_worker(ADDRESS, worker=worker)
+        relay.run_behind_relay(worker)
     assert not (tmp_path / "started").exists()
 
     def fail_later(thread: threading.Thread) -> None:
@@ -623,7 +665,7 @@ def test_limit_that_leaves_no_thread_is_named(
 
     monkeypatch.setattr(threading.Thread, "start", fail_later)
     with pytest.raises(LaunchError, match="can't start new thread"):
-        run_worker(ADDRESS, worker=worker)  # and the worker has ended: nothing waits for it
+        relay.run_behind_relay(worker)  # and the worker has ended: nothing waits for it
 
 
 def test_bundle_is_written_instead_of_running_a_worker(

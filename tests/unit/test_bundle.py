@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import vine_sharedport
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.worker import bundle, shim
-from vine_sharedport.worker.bundle import write_bundle
+from vine_sharedport.worker.bundle import MODULES, write_bundle, write_package
 
 ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
 
@@ -172,3 +177,52 @@ def test_the_package_is_the_same_for_the_same_sources(tmp_path: Path) -> None:
     for name in ("a", "b"):
         bundle.write_package(str(tmp_path / name))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# ---- the relay's package ----
+
+PACKAGE = Path(vine_sharedport.__file__).parent
+
+
+def _path(module: str) -> Path | None:
+    """Return the file of a module of ours."""
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    found = [path.with_suffix(".py"), path / "__init__.py"]
+    return next((each for each in found if each.is_file()), None)
+
+
+def _imported(module: str) -> set[str]:
+    """Return the modules of ours that one imports, in its functions too."""
+    names = {module.rpartition(".")[0]}
+    path = _path(module)
+    assert path is not None
+    if module != "vine_sharedport":  # which finds what it is asked for
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names |= {str(node.module), *(f"{node.module}.{a.name}" for a in node.names)}
+    return {name for name in names if name.startswith("vine_sharedport") and _path(name)}
+
+
+def test_the_package_is_what_the_relay_imports() -> None:
+    wanted, new = set(), {"vine_sharedport.worker.relay"}
+    while new:
+        wanted |= new
+        new = set().union(*map(_imported, new)) - wanted
+    assert sorted(wanted) == list(MODULES)
+
+
+def test_the_package_needs_a_bare_python_alone(tmp_path: Path) -> None:
+    package = tmp_path / "p.pyz"
+    write_package(str(package))
+    python = shutil.which("python3.9") or sys.executable
+    program = "import sys, importlib; sys.path.insert(0, sys.argv[1])\n" + "".join(
+        f"importlib.import_module({module!r})\n" for module in MODULES
+    )
+    subprocess.run([python, "-I", "-S", "-c", program, str(package)], check=True)
+    done = subprocess.run(
+        [python, "-I", "-S", str(package), "/bin/true"],
+        env={"VINE_SHAREDPORT_ADDRESS": ADDRESS}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "true started, pid " in done.stderr) == (0, True), done.stderr

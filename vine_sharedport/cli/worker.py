@@ -98,7 +98,7 @@ def _run_worker(options: argparse.Namespace) -> int:
             private_network=options.private_network,
         )
     except (SinfulError, SettingError) as error:
-        status = ExitStatus.SETTING
+        status: int = ExitStatus.SETTING
         tell(error)
     except LaunchError as error:
         status = ExitStatus.NO_PROGRAM

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 
-import vine_sharedport
 from vine_sharedport.link.reference import Reference
 
 __all__ = ["connect_command", "manager_worker_command", "our_command", "worker_command"]
@@ -16,10 +14,7 @@ __all__ = ["connect_command", "manager_worker_command", "our_command", "worker_c
 
 def our_command(*words: str) -> str:
     """Return a line that runs ``vine_sharedport`` with these words, as it can be run here."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(vine_sharedport.__file__)))
-    if os.path.isfile(package):  # the bundle's zip file
-        ours = [sys.executable, package]
-    elif shutil.which("vine_sharedport"):
+    if shutil.which("vine_sharedport"):
         ours = ["vine_sharedport"]
     else:
         ours = [sys.executable, "-m", "vine_sharedport"]

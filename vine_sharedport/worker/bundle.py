@@ -17,11 +17,13 @@ from vine_sharedport.errors import SettingError
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.secret import read_secret_file
 from vine_sharedport.worker import shim
+from vine_sharedport.worker.launch import LAUNCHER, launcher_path
 from vine_sharedport.worker.program import find_program
 
 __all__ = [
     "ADDRESS",
     "LAUNCHER",
+    "MODULES",
     "PACKAGE",
     "SECRET",
     "launcher_path",
@@ -30,7 +32,6 @@ __all__ = [
 ]
 
 # The names under which the launcher looks for its files.
-LAUNCHER = "launcher.sh"
 PACKAGE = "vine_sharedport.pyz"
 ADDRESS = "vine_sharedport.address"
 SECRET = "vine_sharedport.secret"
@@ -38,17 +39,34 @@ SECRET = "vine_sharedport.secret"
 # What vine_submit_workers, a shell script without quotes, passes on.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 
-_MAIN = "import sys\nfrom vine_sharedport.cli.main import main\nsys.exit(main())\n"
+# What the relay needs, and nothing else.
+MODULES = (
+    "vine_sharedport",
+    "vine_sharedport.atomic_file",
+    "vine_sharedport.environment",
+    "vine_sharedport.errors",
+    "vine_sharedport.link",
+    "vine_sharedport.link.backoff",
+    "vine_sharedport.link.candidates",
+    "vine_sharedport.link.dial",
+    "vine_sharedport.link.race",
+    "vine_sharedport.link.relay",
+    "vine_sharedport.link.secret",
+    "vine_sharedport.wire",
+    "vine_sharedport.wire.cedar",
+    "vine_sharedport.wire.gate",
+    "vine_sharedport.wire.handoff",
+    "vine_sharedport.wire.sinful",
+    "vine_sharedport.worker",
+    "vine_sharedport.worker.relay",
+)
+
+_MAIN = "import sys\nfrom vine_sharedport.worker.relay import main\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bytes for the same sources
 
 
-def launcher_path() -> str:
-    """Return the path of the launcher in this installation."""
-    return os.path.join(os.path.dirname(os.path.abspath(__file__)), LAUNCHER)
-
-
 def write_package(path: str) -> None:
-    """Write this package as a zip file that Python runs: ``python3 PATH worker ...``.
+    """Write the relay as a zip file that Python runs: ``python3 PATH WORKER OPTION...``.
 
     Args:
         path: File to write.
@@ -269,19 +287,17 @@ def _submit_file(
 
 
 def _package() -> bytes:
-    """Return the package as a zip file."""
-    root = os.path.dirname(os.path.abspath(vine_sharedport.__file__))
+    """Return the relay's modules as a zip file."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(vine_sharedport.__file__)))
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         _write(archive, "__main__.py", _MAIN.encode())
-        for folder, folders, files in sorted(os.walk(root)):
-            folders[:] = [name for name in folders if name != "__pycache__"]
-            for name in sorted(files):
-                if name.endswith(".py"):
-                    full = os.path.join(folder, name)
-                    inside = os.path.join("vine_sharedport", os.path.relpath(full, root))
-                    with open(full, "rb") as source:
-                        _write(archive, inside, source.read())
+        for module in MODULES:
+            path = module.replace(".", "/")
+            is_package = os.path.isdir(os.path.join(root, path))
+            inside = f"{path}/__init__.py" if is_package else f"{path}.py"
+            with open(os.path.join(root, inside), "rb") as source:
+                _write(archive, inside, source.read())
     return content.getvalue()
 
 

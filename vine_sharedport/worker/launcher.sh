@@ -16,6 +16,7 @@
 #   VINE_SHAREDPORT_TRANSPORT        auto (shim if it loads, else relay), shim or relay
 #   VINE_SHAREDPORT_CONNECT_TIMEOUT  seconds after which an unreachable manager is given up
 #   VINE_SHAREDPORT_PRIVATE_NETWORK  the network that this machine is in
+#   VINE_SHAREDPORT_PYTHON           Python of the relay, else the first on PATH of 3.9 or later
 #   VINE_SHAREDPORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
 #
 # As a wrapper before a worker's command line (vine_factory --wrapper, vine_submit_workers
@@ -27,7 +28,7 @@ set -u
 for fd in 0 1 2; do [ -e "/proc/self/fd/$fd" ] || eval "exec $fd<>/dev/null"; done
 unset VINE_SHAREDPORT_CHECK
 # All of VINE_SHAREDPORT_*, as in environment.py: ours, and those of other programs.
-ours="ADDRESS SECRET_FILE TRANSPORT CONNECT_TIMEOUT PRIVATE_NETWORK PYTHON_ENV"
+ours="ADDRESS SECRET_FILE TRANSPORT CONNECT_TIMEOUT PRIVATE_NETWORK PYTHON PYTHON_ENV"
 others="OWN_POOL POOL RUN METHOD MIRROR NATIVE SUITE SANDBOX REQUIRE"
 
 # Where the shim takes over; without the shim it leads nowhere. As in shim.c.
@@ -65,6 +66,10 @@ case $0 in
 esac
 # shellcheck disable=SC3013 # dash, busybox and bash have it, and without it all works too
 if [ "$here" -ef . ]; then here=.; fi # shorter, and LD_PRELOAD takes no path with a blank
+
+# The relay of the installation that we are in: then we are run by the command, in no job.
+installed=
+[ ! -f "$here/__main__.py" ] || installed=$here
 
 # Print where a file is: as given, or by its name beside us or in the present directory.
 find_file() {
@@ -377,9 +382,10 @@ relay) ;;
 esac
 
 if [ "$transport" = relay ]; then
-    package=$(find_file '' vine_sharedport.pyz)
+    package=$installed
+    [ -n "$package" ] || package=$(find_file '' vine_sharedport.pyz)
     python=
-    for each in python3 /usr/bin/python3 /usr/libexec/platform-python \
+    for each in "${VINE_SHAREDPORT_PYTHON:-python3}" python3 /usr/bin/python3 /usr/libexec/platform-python \
         python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
         if "$each" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
             python=$each
@@ -392,8 +398,8 @@ if [ "$transport" = relay ]; then
         "beside this script"
 fi
 
-if [ -z "$own_workspace" ]; then
-    # Workers on one machine must not share one.
+if [ -z "$own_workspace$installed" ]; then
+    # Workers on one machine must not share one, as in containers of the same process ids.
     workspace=$(make_directory worker) || exit
     set -- "$@" -s "$workspace"
 fi
@@ -403,7 +409,7 @@ say "$transport, $why; worker $worker ${version:-}, manager ${manager%%[&;>]*}, 
     "${workspace:-its own}${wall_time:+, wall time $wall_time s}"
 
 if [ "$transport" = relay ]; then
-    set -- "$python" "$package" worker --worker "$worker" -- "$@"
+    set -- "$python" -I -S "$package" "$worker" "$@"
 else
     [ "${CCTOOLS_IP_MODE:-}" != IPV6 ] || reserved_host=::ffff:$reserved_host
     set -- "$worker" "$@" "$reserved_host" "$reserved_port"

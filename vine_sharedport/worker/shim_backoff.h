@@ -91,6 +91,7 @@ static void succeeded(void)
 {
     was_reached = 1;
     memset(&failures, 0, sizeof failures);
+    memset(&told, 0, sizeof told);
 }
 
 static void failed(enum outcome outcome, long started)
@@ -106,7 +107,7 @@ static void failed(enum outcome outcome, long started)
     /* Once may be a manager that ends just now; who refuses twice means it. */
     failures.refusals = outcome == REFUSED || outcome == IMPOSTOR ? failures.refusals + 1 : 0;
     left = settings.limit - (failures.last - failures.first);
-    if (failures.refusals == 2) {
+    if (failures.refusals == 2 || (failures.refusals && left <= LAST)) {
         say("the secret is wrong; this worker ends", NULL);
         end_worker(WRONG_SECRET);
     } else if (outcome == ASKS_SECRET) {
@@ -117,8 +118,9 @@ static void failed(enum outcome outcome, long started)
             was_reached ? " s again, and has most likely ended" : " s", "; this worker ends", NULL);
         end_worker(LATER);
     } else {
-        say("trying again for ", NUMBER((unsigned long)left / 1000), " s more", NULL);
+        say(told.is_new ? "trying again for " : "still so; trying again for ", NUMBER((unsigned long)left / 1000), " s more", NULL);
     }
+    told.is_new = 0;
 }
 
 #endif

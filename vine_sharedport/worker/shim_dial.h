@@ -177,7 +177,7 @@ static enum outcome attempt(int *through, long deadline)
         int index = i == 0 ? good : i <= good ? i - 1 : i;
         const struct candidate *to = &plan->list[index];
         /* A silent candidate must leave time for the others. */
-        long share = now() + (deadline - now()) / (plan->count - i), error = 0;
+        long share = now() + (deadline - now()) / (plan->count - i), error = 0, key;
         enum outcome outcome = (to->family ? try_address : try_name)(to, share, through, &error);
         const char *port = NUMBER(to->port), *why = meaning(outcome);
 
@@ -189,11 +189,19 @@ static enum outcome attempt(int *through, long deadline)
             good = index;
             return THROUGH;
         }
-        say("manager ", plan->sock, " by ", to->host, " port ", port, ": ",
-            *why ? why : reason(error), NULL);
+        key = outcome * 4096 + (*why ? 0 : error);
+        if (told.of[index] != key) {
+            for (int j = 0; j < plan->count; j++)
+                if (told.of[j] == key)
+                    why = "the same";
+            told.of[index] = key;
+            told.is_new = 1;
+            say("manager ", plan->sock, " by ", to->host, " port ", port, ": ",
+                *why ? why : reason(error), NULL);
+        }
         if (outcome > worst)
             worst = outcome;
-        if (outcome == REFUSED || outcome == IMPOSTOR)
+        if (outcome == REFUSED || outcome == IMPOSTOR || outcome == ASKS_SECRET)
             break; /* the right one, and it will not have us */
     }
     return worst;

@@ -12,6 +12,12 @@ enum {
 };
 
 /* What comes of trying a candidate; of all that fail, the greatest counts. */
+/* What was told of each candidate since the last success, and whether the last was new. */
+static struct {
+    long of[MAX_CANDIDATES];
+    int is_new;
+} told;
+
 enum outcome {
     THROUGH,
     UNREACHED,
