@@ -30,7 +30,6 @@ from vine_sharedport.link.porter import Settings
 from vine_sharedport.link.porter_handle import PorterHandle
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.secret import read_secret_file
-from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Counts", "Endpoint", "Limits", "Link", "attach", "connect", "relay_to"]
@@ -328,7 +327,7 @@ def _start_porter(
 ) -> PorterHandle:
     secret = None if secret_file is None else read_secret_file(secret_file, private=True).hex()
     settings = Settings(
-        check_sock_id(sock_id),
+        sock_id,
         directory,
         log_file=log_file,
         limits=limits or Limits(),

@@ -22,6 +22,7 @@ from vine_sharedport.link.counters import Counters, Gauge, Refusal
 from vine_sharedport.link.endpoint import is_served
 from vine_sharedport.link.porter import STOP, Settings
 from vine_sharedport.supervision import Restarts, isolated_command
+from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = ["PorterHandle"]
 
@@ -46,11 +47,13 @@ class PorterHandle:
         settings: What the porter serves.
 
     Raises:
+        SettingError: The sock id is none.
         EndpointError: The endpoint cannot be made; the message says why.
         LaunchError: The process did not start.
     """
 
     def __init__(self, settings: Settings) -> None:
+        check_sock_id(settings.sock_id)
         self._settings = settings
         self._clients: socket.socket | None = None
         self._control: socket.socket | None = None
