@@ -33,6 +33,7 @@ vine = pytest.importorskip("vine_sharedport")
 # The interpreter's lock is held while a manager waits: nothing else of its process runs.
 ASKER = """
 import json, sys
+from vine_sharedport.errors import DialError
 from vine_sharedport.factory.ask import ask
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
