@@ -28,6 +28,7 @@ pytestmark = pytest.mark.daemon
 # In a process of its own: the bindings are bound to one configuration.
 ASK = """
 import json, sys
+from vine_sharedport.errors import SharedPortError
 from vine_sharedport.pool import discovery
 discovery._APPEAR_TIMEOUT = float(sys.argv[1])
 try:
