@@ -8,15 +8,7 @@ import os
 from functools import partial
 
 from vine_sharedport import environment, records
-from vine_sharedport.cli.common import (
-    Subparsers,
-    add_command,
-    add_json,
-    add_private_network,
-    add_secret_file,
-    duration,
-    no_address,
-)
+from vine_sharedport.cli import common
 from vine_sharedport.errors import ExitStatus, SettingError, SinfulError, WrongSecretError
 from vine_sharedport.link.advice import has_successor, its_manager, its_secret
 from vine_sharedport.link.commands import connect_command
@@ -26,9 +18,9 @@ from vine_sharedport.link.run_file import secret_file_of
 __all__ = ["add_connect"]
 
 
-def add_connect(nouns: Subparsers) -> None:
+def add_connect(nouns: common.Subparsers) -> None:
     """Add the noun ``connect``."""
-    parser = add_command(
+    parser = common.add_command(
         nouns, "connect", _connect,
         "Try a manager's address, and show what each way to it did. Connects as a worker on"
         " this machine would, and says whether that works.",
@@ -44,13 +36,13 @@ def add_connect(nouns: Subparsers) -> None:
     parser.add_argument(
         "--explain", action="store_true", help="show the candidates and what each did"
     )
-    add_json(parser)
-    add_secret_file(parser)
+    common.add_json(parser)
+    common.add_secret_file(parser)
     parser.add_argument(
-        "--timeout", metavar="TIME", type=duration, default=30.0,
+        "--timeout", metavar="TIME", type=common.duration, default=30.0,
         help="for all candidates together (default: 30s)",
     )  # fmt: skip
-    add_private_network(parser)
+    common.add_private_network(parser)
 
 
 def _connect(options: argparse.Namespace) -> int:
@@ -62,7 +54,7 @@ def _connect(options: argparse.Namespace) -> int:
         return connect_command(str(manager), manager.secret_file)
 
     if not options.address:
-        what = no_address(options.address, "ADDRESS", environment.ADDRESS)
+        what = common.no_address(options.address, "ADDRESS", environment.ADDRESS)
         options.parser.refuse(f"{what}; {its_manager(None, line)}")
     try:
         address = Sinful.parse(options.address)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 
-from vine_sharedport.cli.common import Subparsers, add_command, add_json
+from vine_sharedport.cli import common
 from vine_sharedport.errors import ExitStatus
 
 __all__ = ["add_doctor"]
 
 
-def add_doctor(nouns: Subparsers) -> None:
+def add_doctor(nouns: common.Subparsers) -> None:
     """Add the noun ``doctor``."""
-    parser = add_command(
+    parser = common.add_command(
         nouns, "doctor", _doctor,
         "Check whether HTCondor's shared port is usable here. It hands a connection over to"
         " a program of yours; exit status 0 if that works, 1 if not.",
         example="vine_sharedport doctor --json",
     )  # fmt: skip
-    add_json(parser)
+    common.add_json(parser)
 
 
 def _doctor(options: argparse.Namespace) -> int:

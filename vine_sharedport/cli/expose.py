@@ -9,23 +9,16 @@ import signal
 import time
 
 from vine_sharedport import records
-from vine_sharedport.cli.common import (
-    Subparsers,
-    add_command,
-    add_json,
-    add_link_options,
-    add_no_own_pool,
-    choose_pool,
-)
+from vine_sharedport.cli import common
 
 __all__ = ["add_expose"]
 
 log = logging.getLogger(__name__)
 
 
-def add_expose(nouns: Subparsers) -> None:
+def add_expose(nouns: common.Subparsers) -> None:
     """Add the noun ``expose``."""
-    parser = add_command(
+    parser = common.add_command(
         nouns, "expose", _expose,
         "Give a TCP server of this host a sock id. Makes it, such as Makeflow or a manager "
         "written in C, reachable through the shared port, by a relay. Runs until it is "
@@ -33,14 +26,14 @@ def add_expose(nouns: Subparsers) -> None:
         example="vine_sharedport expose --port 9123 --shared-port-name makeflow",
     )  # fmt: skip
     parser.add_argument("--port", type=int, help="the server's TCP port")
-    add_link_options(parser)
+    common.add_link_options(parser)
     parser.add_argument(
         "--secret-file", metavar="FILE",
         help="where to write the secret that clients need, or to read it if it is there "
         "(default: NAME.secret in the present directory)",
     )  # fmt: skip
-    add_json(parser)
-    add_no_own_pool(parser)
+    common.add_json(parser)
+    common.add_no_own_pool(parser)
 
 
 def _expose(options: argparse.Namespace) -> int:
@@ -57,7 +50,7 @@ def _expose(options: argparse.Namespace) -> int:
     if not options.gate:
         log.warning("--no-gate: everybody who reaches the shared port can connect to the port")
     settings = SharedPort(name=options.shared_port_name, gate=options.gate)
-    choose_pool(options)
+    common.choose_pool(options)
     for number in (signal.SIGTERM, signal.SIGHUP):  # end as by Ctrl-C, and clean up
         signal.signal(number, signal.default_int_handler)
     with expose(options.port, settings, secret_file=options.secret_file) as link:

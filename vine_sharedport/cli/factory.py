@@ -16,16 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from vine_sharedport.cli.common import (
-    Parser,
-    Subparsers,
-    add_command,
-    add_json,
-    add_no_own_pool,
-    choose_pool,
-    duration,
-    tell,
-)
+from vine_sharedport.cli import common
 from vine_sharedport.errors import ExitStatus, SettingError
 
 __all__ = ["add_factory", "with_verb"]
@@ -54,9 +45,9 @@ _LETTERS = {
 _TIMES = ("cycle", "factory_timeout", "settle", "timeout")
 
 
-def add_factory(nouns: Subparsers) -> None:
+def add_factory(nouns: common.Subparsers) -> None:
     """Add the noun ``factory``."""
-    parser = add_command(
+    parser = common.add_command(
         nouns, "factory", None,
         "Keep as many workers in HTCondor as a manager's tasks need. The workers come back "
         "to it through the shared port. It ends with its manager, and removes its jobs "
@@ -67,7 +58,7 @@ def add_factory(nouns: Subparsers) -> None:
     parser.set_defaults(words=with_verb, verb="run")
     verbs = parser.add_names("VERB")
     serving = _options()
-    add_command(
+    common.add_command(
         verbs, "start", _start,
         "Start one in the background. It goes on when the terminal closes, until its "
         "manager has ended, or until 'factory stop'.",
@@ -76,7 +67,7 @@ def add_factory(nouns: Subparsers) -> None:
         usage="%(prog)s [NAME] [OPTION...]",
         example="vine_sharedport factory start sweep --max-workers 50 --memory 2GB",
     )  # fmt: skip
-    run = add_command(
+    run = common.add_command(
         verbs, "run", _run,
         "Run one in this terminal, as vine_factory does. It ends when its manager has "
         "ended, or by SIGTERM or Ctrl-C.",
@@ -89,17 +80,17 @@ def add_factory(nouns: Subparsers) -> None:
     run.add_argument("--owner", help=argparse.SUPPRESS)
     run.add_argument("--end", action="store_true", help=argparse.SUPPRESS)
     run.add_argument("--lock", type=int, help=argparse.SUPPRESS)
-    status = add_command(
+    status = common.add_command(
         verbs, "status", _status,
         "Show where its workers are, and what is wrong. Exit status 1 if it does not run.",
         example="vine_sharedport factory status sweep --watch",
     )  # fmt: skip
-    stop = add_command(
+    stop = common.add_command(
         verbs, "stop", _stop,
         "End a factory, and wait until its jobs are gone.",
         example="vine_sharedport factory stop sweep",
     )  # fmt: skip
-    listing = add_command(
+    listing = common.add_command(
         verbs, "list", _list,
         "List the factories in and below the present directory. Those that run come first, "
         "and the newest of each first.",
@@ -114,20 +105,20 @@ def add_factory(nouns: Subparsers) -> None:
             help=f"its name, its manager's or its directory (default: {usual})",
         )  # fmt: skip
     form = status.add_mutually_exclusive_group()
-    add_json(form)
+    common.add_json(form)
     form.add_argument(
         "--prometheus", action="store_true", help="print Prometheus's text format"
     )
     form.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
     status.add_argument(
-        "--interval", type=duration, default=1.0, metavar="TIME",
+        "--interval", type=common.duration, default=1.0, metavar="TIME",
         help="time between two looks of --watch (default: 1s)",
     )  # fmt: skip
     stop.add_argument(
-        "--timeout", type=duration, default=60.0, metavar="TIME",
+        "--timeout", type=common.duration, default=60.0, metavar="TIME",
         help="wait no longer, exit status 1 then; it goes on ending (default: 60s)",
     )  # fmt: skip
-    add_json(listing)
+    common.add_json(listing)
 
 
 def with_verb(words: Sequence[str]) -> list[str]:
@@ -139,11 +130,11 @@ def with_verb(words: Sequence[str]) -> list[str]:
     return ["run", *words] if is_flag or (is_place and first not in verbs) else list(words)
 
 
-def _options() -> Parser:
+def _options() -> common.Parser:
     """Return a parser of every option of a factory, by vine_factory's names."""
     from vine_sharedport.factory.options import ALIASES, REFUSED, Kind, Options
 
-    parser = Parser(add_help=False)
+    parser = common.Parser(add_help=False)
     parser.add_argument(
         "manager", nargs="*", metavar="NAME",
         help="the manager's name, its address, or the directory of a factory to start again; "
@@ -191,7 +182,7 @@ def _options() -> Parser:
         "--dry-run", action="store_true",
         help="print what would be submitted for each worker; submit nothing",
     )  # fmt: skip
-    add_no_own_pool(parser)
+    common.add_no_own_pool(parser)
     return parser
 
 
@@ -294,7 +285,7 @@ def _prepare(
         what = "give the manager: its NAME, or --address SINFUL with --secret-file FILE"
         names = names_here(values.get("system", "taskvine"))
         options.parser.refuse(f"{what}; here runs: {by_name(names[0])}" if names else what)
-    choose_pool(options, elsewhere=not values.keys().isdisjoint(("schedd", "pool")))
+    common.choose_pool(options, elsewhere=not values.keys().isdisjoint(("schedd", "pool")))
     factory = api.Factory(**values)
     if options.dry_run:
         print(factory.submit_description(), end="")
@@ -332,8 +323,8 @@ def _run_directory(options: argparse.Namespace, directory: str) -> int:
                 f"'vine_sharedport factory list'. A manager of this name comes after -M"
             ) from error
         resolved = Options()  # there may be jobs to see to all the same
-        tell(error)
-    choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
+        common.tell(error)
+    common.choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
     _log_to(resolved, None)
     return process.run(
         directory,
@@ -485,5 +476,5 @@ def _stop(options: argparse.Namespace) -> int:
     if process.terminate(directory, timeout=options.timeout, how=process.STOPPED):
         print(f"The factory in {directory} has ended.")
         return ExitStatus.OK
-    tell(f"the factory in {directory} is still removing its jobs; it goes on by itself")
+    common.tell(f"the factory in {directory} is still removing its jobs; it goes on by itself")
     return ExitStatus.FAILED

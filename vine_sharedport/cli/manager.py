@@ -11,19 +11,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from vine_sharedport.cli.common import (
-    Subparsers,
-    add_command,
-    add_json,
-    add_link_options,
-    add_no_own_pool,
-    add_program,
-    choose_pool,
-    duration,
-    size,
-    tell,
-    warn_of_late_options,
-)
+from vine_sharedport.cli import common
 from vine_sharedport.errors import ExitStatus, NoStatusError
 
 __all__ = ["add_manager"]
@@ -33,9 +21,9 @@ log = logging.getLogger(__name__)
 _SUBMIT = "vine_sharedport manager submit"
 
 
-def add_manager(nouns: Subparsers) -> None:
+def add_manager(nouns: common.Subparsers) -> None:
     """Add the noun ``manager``."""
-    parser = add_command(
+    parser = common.add_command(
         nouns, "manager", None,
         "Run a manager's program as an HTCondor job on the access point. It is a job of the"
         " local universe, for where long processes of users do not belong on the login "
@@ -45,17 +33,17 @@ def add_manager(nouns: Subparsers) -> None:
     parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
     verbs = parser.add_names("VERB")
     _add_submit(verbs)
-    listing = add_command(
+    listing = common.add_command(
         verbs, "list", _list,
         "Show all in the queue, and those that have ended lately.",
         example="vine_sharedport manager list --json",
     )  # fmt: skip
-    status = add_command(
+    status = common.add_command(
         verbs, "status", _status,
         "Show one manager. Exit status 1 if it has failed or is held.",
         example="vine_sharedport manager status sweep",
     )  # fmt: skip
-    log = add_command(
+    log = common.add_command(
         verbs, "log", _log,
         "Print what it has printed. Its output comes on stdout, and its errors on stderr.",
         example="vine_sharedport manager log sweep --follow",
@@ -65,14 +53,14 @@ def add_manager(nouns: Subparsers) -> None:
         action="store_true",
         help="go on until it has ended, and say how; exit status 1 if it failed or is held",
     )
-    stop = add_command(
+    stop = common.add_command(
         verbs, "stop", _stop,
         "End it, and wait until it is gone. The program gets SIGTERM, and SIGKILL if it has"
         " not ended in time (--grace of 'manager submit').",
         example="vine_sharedport manager stop sweep",
     )  # fmt: skip
     stop.add_argument(
-        "--timeout", metavar="TIME", type=duration,
+        "--timeout", metavar="TIME", type=common.duration,
         help="wait no longer, exit status 1 then; it goes on ending (default: for its grace)",
     )  # fmt: skip
     for verb in (status, log, stop):
@@ -80,13 +68,13 @@ def add_manager(nouns: Subparsers) -> None:
             "manager", nargs="?", metavar="NAME|ID", help="default: the last one submitted"
         )
     for verb in (listing, status):
-        add_json(verb)
+        common.add_json(verb)
     for verb in (listing, status, log, stop):
-        add_no_own_pool(verb)
+        common.add_no_own_pool(verb)
 
 
-def _add_submit(verbs: Subparsers) -> None:
-    submit = add_command(
+def _add_submit(verbs: common.Subparsers) -> None:
+    submit = common.add_command(
         verbs, "submit", _submit,
         "Submit a Python program as a job. It runs in the present directory by "
         "the present Python, with PATH, PYTHONPATH, the virtual or conda environment and "
@@ -104,13 +92,13 @@ def _add_submit(verbs: Subparsers) -> None:
         help="run it by 'vine_sharedport run': its managers have a shared port although it "
         "does not ask for one; --shared-port-name and --no-gate are for that",
     )  # fmt: skip
-    add_link_options(submit)
+    common.add_link_options(submit)
     submit.add_argument(
         "--env", action="append", default=[], metavar="NAME[=VALUE]",
         help="one more variable of the environment; may be given again",
     )  # fmt: skip
     submit.add_argument(
-        "--grace", type=duration, default=60.0, metavar="TIME",
+        "--grace", type=common.duration, default=60.0, metavar="TIME",
         help="time to end after SIGTERM when it is stopped (default: 60s)",
     )  # fmt: skip
     submit.add_argument(
@@ -119,14 +107,14 @@ def _add_submit(verbs: Subparsers) -> None:
         "beginning",
     )  # fmt: skip
     submit.add_argument(
-        "--memory", type=size, metavar="SIZE",
+        "--memory", type=common.size, metavar="SIZE",
         help="memory to ask for, where the administrator limits such jobs",
     )  # fmt: skip
     submit.add_argument(
         "--dry-run", action="store_true", help="print the submit description; submit nothing"
     )
-    add_no_own_pool(submit)
-    add_program(submit)
+    common.add_no_own_pool(submit)
+    common.add_program(submit)
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -159,7 +147,7 @@ def _submit(options: argparse.Namespace) -> int:
         once=options.once,
         memory=options.memory,
     )
-    warn_of_late_options(options.parser, options.program, options.arguments)
+    common.warn_of_late_options(options.parser, options.program, options.arguments)
     if not options.extend and not options.module and _has_no_shared_port(options.program):
         words = ["--run", *_before_program(options), options.program, *options.arguments]
         log.warning(
@@ -167,7 +155,7 @@ def _submit(options: argparse.Namespace) -> int:
             "of its modules does, submit it so: %s %s",
             options.program, _SUBMIT, shlex.join(words),
         )  # fmt: skip
-    choose_pool(options)
+    common.choose_pool(options)
     if options.dry_run:
         print(describe_manager(manager).format(), end="")
         return ExitStatus.OK
@@ -199,7 +187,7 @@ def _has_no_shared_port(program: str) -> bool:
 def _list(options: argparse.Namespace) -> int:
     from vine_sharedport.pool import manager_job
 
-    choose_pool(options)
+    common.choose_pool(options)
     jobs = manager_job.list_managers()
     if options.json:
         print(json.dumps([job.as_dict() for job in jobs]))
@@ -212,7 +200,7 @@ def _name(options: argparse.Namespace) -> str:
     """Return the name or number of the manager that is meant."""
     from vine_sharedport.pool import manager_job
 
-    choose_pool(options)
+    common.choose_pool(options)
     if options.manager is not None:
         return str(options.manager)
     jobs = manager_job.list_managers()
@@ -240,7 +228,7 @@ def _log(options: argparse.Namespace) -> int:
     if not options.follow:
         return ExitStatus.OK
     job = manager_job.find_manager(str(job.id))
-    tell(str(job).splitlines()[0])
+    common.tell(str(job).splitlines()[0])
     return ExitStatus.FAILED if job.failed or job.state == "held" else ExitStatus.OK
 
 
@@ -251,5 +239,5 @@ def _stop(options: argparse.Namespace) -> int:
     if job.done:
         print(f"The manager {job.name} ({job.id}) has ended: {job.state}.")
         return ExitStatus.OK
-    tell(f"the manager {job.name} ({job.id}) is still ending; it goes on by itself")
+    common.tell(f"the manager {job.name} ({job.id}) is still ending; it goes on by itself")
     return ExitStatus.FAILED

@@ -8,15 +8,15 @@ import logging
 import os
 
 from vine_sharedport import records
-from vine_sharedport.cli.common import Subparsers, add_command, add_json, size
+from vine_sharedport.cli import common
 from vine_sharedport.errors import ExitStatus
 
 __all__ = ["add_pool"]
 
 
-def add_pool(nouns: Subparsers) -> None:
+def add_pool(nouns: common.Subparsers) -> None:
     """Add the noun ``pool``."""
-    parser = add_command(
+    parser = common.add_command(
         nouns, "pool", None,
         "Start, look at or stop an HTCondor pool of your own. It has a shared port, for trying "
         "things out where there is no HTCondor. Needs HTCondor's programs and no rights.",
@@ -24,7 +24,7 @@ def add_pool(nouns: Subparsers) -> None:
     )  # fmt: skip
     parser.set_defaults(log=logging.WARNING)  # stdout tells what was done
     verbs = parser.add_names("VERB")
-    start = add_command(
+    start = common.add_command(
         verbs, "start", _start,
         "Start one in the background, or find it running. It runs until 'pool "
         "stop', and every command of this user finds it.",
@@ -34,21 +34,24 @@ def add_pool(nouns: Subparsers) -> None:
         "--cpus", type=int, metavar="N", help="cores that its slots offer (default: 4 or more)"
     )
     start.add_argument(
-        "--memory", type=size, metavar="SIZE", help="memory that its slots offer (default: all)"
+        "--memory",
+        type=common.size,
+        metavar="SIZE",
+        help="memory of its slots (default: all)",
     )
-    status = add_command(
+    status = common.add_command(
         verbs, "status", _status,
         "Show what runs of the pool. Exit status 1 if nothing does.",
         example="vine_sharedport pool status --json",
     )  # fmt: skip
-    add_json(status)
-    stop = add_command(
+    common.add_json(status)
+    stop = common.add_command(
         verbs,
         "stop",
         _stop,
         "Stop it and its jobs, and wait for their end.",
     )
-    env = add_command(
+    env = common.add_command(
         verbs, "env", _env,
         "Print what a shell needs for condor_q and the like (sh, bash, zsh). "
         "vine_sharedport's commands need no such thing.",

@@ -6,33 +6,24 @@ import argparse
 import shlex
 import sys
 
-from vine_sharedport.cli.common import (
-    Subparsers,
-    add_command,
-    add_link_options,
-    add_no_own_pool,
-    add_program,
-    choose_pool,
-    tell,
-    warn_of_late_options,
-)
+from vine_sharedport.cli import common
 from vine_sharedport.errors import ExitStatus, SharedPortError
 
 __all__ = ["add_run", "run"]
 
 
-def add_run(nouns: Subparsers) -> None:
+def add_run(nouns: common.Subparsers) -> None:
     """Add the noun ``run``."""
-    parser = add_command(
+    parser = common.add_command(
         nouns, "run", run,
         "Run a Python program, its managers having a shared port. Every TaskVine Manager "
         "and WorkQueue that it makes, in its child processes too, gets one beside its TCP "
         "port. Ends with the program, with its exit status.",
         example="vine_sharedport run --shared-port-name sweep analysis.py --size 9",
     )  # fmt: skip
-    add_link_options(parser)
-    add_no_own_pool(parser)
-    add_program(parser)
+    common.add_link_options(parser)
+    common.add_no_own_pool(parser)
+    common.add_program(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -52,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
             f"  {_run_command(options)}"
         )
     settings = SharedPort(name=options.shared_port_name, gate=options.gate)
-    warn_of_late_options(options.parser, options.program, options.arguments)
-    choose_pool(options)
+    common.warn_of_late_options(options.parser, options.program, options.arguments)
+    common.choose_pool(options)
     arguments = [options.program, *options.arguments]
     check_program(options.program, module=options.module)
     try:
@@ -62,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         raise
     except SharedPortError as error:
         place = place_in_program(error)
-        tell(f"{place and f'{place}: '}{error}")
+        common.tell(f"{place and f'{place}: '}{error}")
         return ExitStatus.FAILED
     except BaseException as error:  # the program's own: as Python would tell it
         error = error.with_traceback(traceback_of_program(error))
