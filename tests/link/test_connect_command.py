@@ -290,7 +290,7 @@ def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:
         (["<192.0.2.7>"], 2, "names no port to connect to"),
         (["<127.0.0.1:1?sock=a%20b>"], 2, "is no manager's"),
         (["<127.0.0.1:1?sock=a>", "--timeout", "x"], 2, "'x' is no length of time"),
-        (["<127.0.0.1:1?sock=a>", "--secret-file", "/none"], 1, "cannot read the secret file"),
+        (["<127.0.0.1:1?sock=a>", "--secret-file", "/none"], 2, "cannot read the secret file"),
         (["<127.0.0.1:1?sock=a>", "--cores"], 2, "there is no option --cores"),
     ],
 )
