@@ -71,15 +71,21 @@ def short_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.fixture
-def main() -> Iterator[Callable[..., int]]:
-    """Return the command as a function; what it does to the logging ends with the test."""
-    from vine_sharedport.cli import main as cli
-
+@pytest.fixture(autouse=True)
+def _logging_is_as_before() -> Iterator[None]:
+    """Take back what a command does to the logging, or later tests would see no message."""
     logger = logging.getLogger("vine_sharedport")
     before = logger.handlers[:], logger.level, logger.propagate
-    yield lambda *arguments: cli.main(arguments)
+    yield
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.fixture
+def main() -> Callable[..., int]:
+    """Return the command as a function."""
+    from vine_sharedport.cli import main as cli
+
+    return lambda *arguments: cli.main(arguments)
 
 
 def kernel_says_another_uid() -> str | None:

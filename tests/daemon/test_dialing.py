@@ -120,6 +120,7 @@ def test_worker_that_was_there_first_gets_in_when_the_manager_comes(
         assert worker.log.count("\nconnected to manager") == 1, "it noticed"
 
 
+@pytest.mark.alone
 def test_wrong_secret_ends_the_worker_within_5_seconds(
     make_manager: Any, launch: Any, secret: str
 ) -> None:
@@ -142,6 +143,7 @@ def test_missing_secret_ends_the_worker_as_a_wrong_one_does(
     assert "the manager asks for its secret, and this worker has none" in worker.log
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("with_secret", [True, False])
 def test_time_limit_of_the_worker_ends_it(
     pool: Any, launch: Any, secret: str, with_secret: bool
@@ -155,6 +157,7 @@ def test_time_limit_of_the_worker_ends_it(
     assert "deleting workspace" in worker.log, "it did not clean up"
 
 
+@pytest.mark.alone
 def test_time_limit_ends_a_worker_that_waits_for_an_answer(
     pool: Any, launch: Any, secret: str, tmp_path: Path
 ) -> None:

@@ -282,6 +282,7 @@ def nobody() -> DialError:
     return DialError("cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there")
 
 
+@pytest.mark.alone
 def test_failure_to_dial_is_tried_again_behind_the_same_connection(
     pauses: list[float], far: Far, caplog: pytest.LogCaptureFixture
 ) -> None:
