@@ -174,7 +174,8 @@ def _advise(
         log.error("the manager of this address may have ended; %s", _yours(line))
     elif status == ExitStatus.LATER:
         log.error(
-            "--connect-timeout 1h waits for longer; what fails is shown by:\n  %s",
+            "if its manager has not ended, --connect-timeout 1h waits for longer; what fails "
+            "is shown by:\n  %s",
             connect_command(address, secret_file),
         )
 
