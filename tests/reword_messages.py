@@ -20,7 +20,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGE = CHECKOUT / "vine_sharedport"
-ERRORS = re.compile(r"(Error|Timeout)$")
+ERRORS = re.compile(r"(Error|Timeout|_Mismatch|_fail|_refuse)$")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 LITERAL = re.compile(rb"""([rf]*)("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 VALUE = re.compile(rb"\{\{|\}\}|\{(?:[^{}]|\{[^{}]*\})*\}")

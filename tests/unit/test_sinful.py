@@ -11,6 +11,8 @@ import pytest
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.sinful import MAX_SINFUL, Sinful
 
+from ..values import names
+
 DIRECTORY = Path(__file__).parents[1] / "vectors"
 FILES = sorted(DIRECTORY.glob("sinful-*.json"))
 VECTORS: list[tuple[str, dict[str, Any]]] = [
@@ -69,7 +71,7 @@ def test_version_1_address_is_refused_by_name() -> None:
     texts = [v["text"] for _, v in VECTORS if v["attribute"] == "AddressV1"]
     assert texts
     for text in texts:
-        with pytest.raises(SinfulError, match="version 1 address"):
+        with pytest.raises(SinfulError, match=names("AddressV1")):
             Sinful.parse(text)
 
 
@@ -223,86 +225,86 @@ def test_with_sock_takes_only_sock_ids_that_can_be_served(sock_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "values"),
     [
-        ("", "no HTCondor address"),
-        ("<", "no HTCondor address"),
-        ("h:1", "with the angle brackets"),
-        ("<h:1", "no HTCondor address"),
-        ("h:1>", "no HTCondor address"),
-        (" <h:1>", "no HTCondor address"),
-        ("<h:1>\n", "no HTCondor address"),
-        ("{}", "version 1 address"),
-        ("[::1]:9618", "not of the form"),
-        ("<>", "host is ''"),
-        ("<:1>", "host is ''"),
-        ("<?addrs=1.2.3.4-5>", "host is ''"),
-        ("<h:>", "follows the host"),
-        ("<h:1x>", "follows the host"),
-        ("<h:-1>", "follows the host"),
-        ("<h:+1>", "follows the host"),
-        ("<h:123456>", "follows the host"),
-        ("<h:65536>", "port is 65536"),
-        ("<::1:9618>", "write an IPv6 address in brackets"),
-        ("<[::1:9618>", "close the bracket"),
-        ("<[h]:9618>", "no \\[IPv6 address\\]"),
-        ("<[192.0.2.7]:1>", "no \\[IPv6 address\\]"),
-        ("<[::1]x:1>", "follows the host"),
-        ("<[::g]:1>", "no IP address"),
-        ("<[fe80::1%25eth0]:1>", "no IP address"),
-        ("<[fe80::1%eth0]:1>", "no IP address"),
-        ("<[]:1>", "no \\[IPv6 address\\]"),
-        ("<10.1:1>", "no IP address"),
-        ("<256.0.0.1:1>", "no IP address"),
-        ("<1.2.3.4.:1>", "no IP address"),
-        ("<2130706433:1>", "no IP address"),
-        ("<0x7f.0x1:1>", "no IP address"),
-        ("<-h:1>", "host is '-h'"),
-        ("<a..b:1>", "host is 'a..b'"),
-        ("<a/b:1>", "host is 'a/b'"),
-        ("<h%2e:1>", "host is"),
-        pytest.param(f"<{'a' * 64}:1>", "host is", id="label of 64 characters"),
-        pytest.param(f"<{'a.' * 127}:1>", "host is", id="name of 254 characters"),
-        ("<h:1?a b>", "blank, control or non-ASCII"),
-        ("<h:1?a=\t>", "blank, control or non-ASCII"),
-        ("<h:1?a=\x00>", "blank, control or non-ASCII"),
-        ("<h:1?a=\x7f>", "blank, control or non-ASCII"),
-        ("<h:1?a=é>", "blank, control or non-ASCII"),
-        ("<h:\u0661>", "blank, control or non-ASCII"),  # an Arabic digit one
-        ("<h:1?a=<b>", "has a '<', '>' or ','"),
-        ("<h:1?a=b>>", "has a '<', '>' or ','"),
-        ("<h:1>,<h:2?a>", "follows the host"),
-        ("<h:1?a=b,c>", "has a '<', '>' or ','"),
-        ("<h:1?=b>", "parameter name ''"),
-        ("<h:1?a=%>", "no percent-encoding"),
-        ("<h:1?a=%4>", "no percent-encoding"),
-        ("<h:1?a=%4&1>", "no percent-encoding"),
-        ("<h:1?a=%4g>", "no percent-encoding"),
-        ("<h:1?%=1>", "no percent-encoding"),
-        ("<h:1?a=%00>", "printable ASCII only"),
-        ("<h:1?a=x%0aMyAddress%20=>", "printable ASCII only"),
-        ("<h:1?alias=%1b[2J>", "printable ASCII only"),
-        ("<h:1?a=%7f>", "printable ASCII only"),
-        ("<h:1?a=%c3%a9>", "printable ASCII only"),  # HTCondor would print %ff%ff
-        ("<h:1?%0a=1>", "use printable ASCII"),
-        ("<h:1?addrs=192.0.2.7>", "wanted address-port"),
-        ("<h:1?addrs=192.0.2.7->", "wanted address-port"),
-        ("<h:1?addrs=192.0.2.7-65536>", "wanted address-port"),
-        ("<h:1?addrs=192.0.2.7:9618>", "wanted address-port"),
-        ("<h:1?addrs=192.0.2.7-9618%20>", "wanted address-port"),
-        ("<h:1?addrs=192.0.2.7-+1>", "wanted address-port"),
-        ("<h:1?addrs=h-9618>", "no IP address"),
-        ("<h:1?addrs=-9618>", "no IP address"),
-        ("<h:1?addrs=[--1]x-9618>", "no IP address"),
-        ("<h:1?addrs=[[--1]]-9618>", "no IP address"),
-        ("<h:1?PrivAddr=10.0.0.1:9618>", "PrivAddr: '10.0.0.1:9618' is no HTCondor address"),
-        ("<h:1?PrivAddr=%3ch:x%3e>", "PrivAddr: ':x' follows the host"),
-        ("<h:1?PrivAddr=%3ch:1%3faddrs%3dx%3e>", "PrivAddr: addrs has 'x'"),
-        ("<h:1?PrivAddr=%3ch%3fPrivAddr%3d%253ch%253e%3e>", "PrivAddr: it has one inside"),
+        ("", ("''", "<host:port?sock=id>")),
+        ("<", ("'<'", "<host:port?sock=id>")),
+        ("h:1", ("'h:1'", "<host:port?sock=id>")),
+        ("<h:1", ("'<h:1'", "<host:port?sock=id>")),
+        ("h:1>", ("'h:1>'", "<host:port?sock=id>")),
+        (" <h:1>", ("' <h:1>'", "<host:port?sock=id>")),
+        ("<h:1>\n", ("'<h:1>\\n'", "<host:port?sock=id>")),
+        ("{}", ("'{}'", "AddressV1")),
+        ("[::1]:9618", ("'[::1]:9618'", "AddressV1")),
+        ("<>", ("''", "IPv4")),
+        ("<:1>", ("''", "IPv4")),
+        ("<?addrs=1.2.3.4-5>", ("''", "IPv4")),
+        ("<h:>", ("':'", "65535")),
+        ("<h:1x>", ("':1x'", "65535")),
+        ("<h:-1>", ("':-1'", "65535")),
+        ("<h:+1>", ("':+1'", "65535")),
+        ("<h:123456>", ("':123456'", "65535")),
+        ("<h:65536>", (65536, "65535")),
+        ("<::1:9618>", ("'::1:9618'", "65535", "IPv6")),
+        ("<[::1:9618>", ("'[::1:9618'", "IPv6")),
+        ("<[h]:9618>", ("'[h]:9618'", "IPv6")),
+        ("<[192.0.2.7]:1>", ("'[192.0.2.7]:1'", "IPv6")),
+        ("<[::1]x:1>", ("'x:1'", "65535")),
+        ("<[::g]:1>", ("'::g'", "2001:db8::7")),
+        ("<[fe80::1%25eth0]:1>", ("'fe80::1%25eth0'", "2001:db8::7")),
+        ("<[fe80::1%eth0]:1>", ("'fe80::1%eth0'", "2001:db8::7")),
+        ("<[]:1>", ("'[]:1'", "IPv6")),
+        ("<10.1:1>", ("'10.1'", "2001:db8::7")),
+        ("<256.0.0.1:1>", ("'256.0.0.1'", "2001:db8::7")),
+        ("<1.2.3.4.:1>", ("'1.2.3.4.'", "2001:db8::7")),
+        ("<2130706433:1>", ("'2130706433'", "2001:db8::7")),
+        ("<0x7f.0x1:1>", ("'0x7f.0x1'", "2001:db8::7")),
+        ("<-h:1>", ("'-h'", "IPv4")),
+        ("<a..b:1>", ("'a..b'", "IPv4")),
+        ("<a/b:1>", ("'a/b'", "IPv4")),
+        ("<h%2e:1>", ("'h%2e'", "IPv4")),
+        pytest.param(f"<{'a' * 64}:1>", ("IPv4",), id="label of 64 characters"),
+        pytest.param(f"<{'a.' * 127}:1>", ("IPv4",), id="name of 254 characters"),
+        ("<h:1?a b>", ("'<h:1?a b>'", "ASCII")),
+        ("<h:1?a=\t>", ("'<h:1?a=\\t>'", "ASCII")),
+        ("<h:1?a=\x00>", ("'<h:1?a=\\x00>'", "ASCII")),
+        ("<h:1?a=\x7f>", ("'<h:1?a=\\x7f>'", "ASCII")),
+        ("<h:1?a=é>", ("'<h:1?a=\\xe9>'", "ASCII")),
+        ("<h:\u0661>", ("'<h:\\u0661>'", "ASCII")),  # an Arabic digit one
+        ("<h:1?a=<b>", ("'<h:1?a=<b>'", "'<'", "%3c")),
+        ("<h:1?a=b>>", ("'<h:1?a=b>>'", "'<'", "%3c")),
+        ("<h:1>,<h:2?a>", ("':1>,<h:2'", "65535", "IPv6")),
+        ("<h:1?a=b,c>", ("'<h:1?a=b,c>'", "'<'", "%3c")),
+        ("<h:1?=b>", ("''", "ASCII")),
+        ("<h:1?a=%>", ("'%'",)),
+        ("<h:1?a=%4>", ("'%4'",)),
+        ("<h:1?a=%4&1>", ("'%4'",)),
+        ("<h:1?a=%4g>", ("'%4g'",)),
+        ("<h:1?%=1>", ("'%'",)),
+        ("<h:1?a=%00>", ("'a'", "'\\x00'", "ASCII")),
+        ("<h:1?a=x%0aMyAddress%20=>", ("'a'", "'x\\nMyAddress ='", "ASCII")),
+        ("<h:1?alias=%1b[2J>", ("'alias'", "'\\x1b[2J'", "ASCII")),
+        ("<h:1?a=%7f>", ("'a'", "'\\x7f'", "ASCII")),
+        ("<h:1?a=%c3%a9>", ("'a'", "'\\xc3\\xa9'", "ASCII")),  # HTCondor would print %ff%ff
+        ("<h:1?%0a=1>", ("'\\n'", "ASCII")),
+        ("<h:1?addrs=192.0.2.7>", ("'192.0.2.7'", "192.0.2.7-9618", "addrs")),
+        ("<h:1?addrs=192.0.2.7->", ("'192.0.2.7-'", "192.0.2.7-9618", "addrs")),
+        ("<h:1?addrs=192.0.2.7-65536>", ("'192.0.2.7-65536'", "192.0.2.7-9618", "addrs")),
+        ("<h:1?addrs=192.0.2.7:9618>", ("'192.0.2.7:9618'", "192.0.2.7-9618", "addrs")),
+        ("<h:1?addrs=192.0.2.7-9618%20>", ("'192.0.2.7-9618 '", "192.0.2.7-9618", "addrs")),
+        ("<h:1?addrs=192.0.2.7-+1>", ("'192.0.2.7-'", "192.0.2.7-9618", "addrs")),
+        ("<h:1?addrs=h-9618>", ("'h'", "2001:db8::7")),
+        ("<h:1?addrs=-9618>", ("''", "2001:db8::7")),
+        ("<h:1?addrs=[--1]x-9618>", ("'[::1]x'", "2001:db8::7")),
+        ("<h:1?addrs=[[--1]]-9618>", ("'[::1]'", "2001:db8::7")),
+        ("<h:1?PrivAddr=10.0.0.1:9618>", ("PrivAddr", "'10.0.0.1:9618'", "<host:port?sock=id>")),
+        ("<h:1?PrivAddr=%3ch:x%3e>", ("PrivAddr", "':x'", "65535")),
+        ("<h:1?PrivAddr=%3ch:1%3faddrs%3dx%3e>", ("PrivAddr", "'x'", "192.0.2.7-9618")),
+        ("<h:1?PrivAddr=%3ch%3fPrivAddr%3d%253ch%253e%3e>", ("PrivAddr", "HTCondor")),
     ],
 )
-def test_text_that_is_no_address_is_refused(text: str, complaint: str) -> None:
-    with pytest.raises(SinfulError, match=complaint) as caught:
+def test_text_that_is_no_address_is_refused(text: str, values: tuple[object, ...]) -> None:
+    with pytest.raises(SinfulError, match=names(*values)) as caught:
         Sinful.parse(text)
     # It may go to a log or terminal, whoever wrote the text.
     assert str(caught.value).isascii()
@@ -314,13 +316,13 @@ def test_size_is_bounded_as_read_and_as_printed() -> None:
     fits = "<h:1?a=" + "b" * (MAX_SINFUL - 8) + ">"
     assert len(fits) == MAX_SINFUL
     assert Sinful.parse(fits).format() == fits
-    with pytest.raises(SinfulError, match=f"of {MAX_SINFUL + 1} characters"):
+    with pytest.raises(SinfulError, match=names(MAX_SINFUL + 1, MAX_SINFUL)):
         Sinful.parse(fits.replace("b>", "bb>"))
-    with pytest.raises(SinfulError, match=f"the limit is {MAX_SINFUL}"):
+    with pytest.raises(SinfulError, match=names(MAX_SINFUL)):
         Sinful.parse("<h:1?a=" + "~" * (MAX_SINFUL // 2) + ">")
-    with pytest.raises(SinfulError, match=f"of {MAX_SINFUL + 2} characters"):
+    with pytest.raises(SinfulError, match=names(MAX_SINFUL + 2, MAX_SINFUL)):
         Sinful.parse("<h?" + "&" * (MAX_SINFUL - 2) + ">")
-    with pytest.raises(SinfulError, match=f"the limit is {MAX_SINFUL}"):
+    with pytest.raises(SinfulError, match=names(MAX_SINFUL)):
         Sinful.parse(fits).with_sock("vine_42")
 
 
@@ -329,37 +331,36 @@ def test_private_addresses_nested_as_deep_as_the_limit_allows_are_refused() -> N
     while len(text) < MAX_SINFUL // 2:
         inner = "".join(c if c.isalnum() else f"%{ord(c):02x}" for c in text)
         text = f"<h?PrivAddr={inner}>"
-    with pytest.raises(SinfulError) as caught:
+    with pytest.raises(SinfulError, match="^PrivAddr: [^']*$"):  # and not of what is inside
         Sinful.parse(text)
-    assert str(caught.value).startswith("PrivAddr: it has one inside")
 
 
 @pytest.mark.parametrize(
-    ("host", "port", "params", "complaint"),
+    ("host", "port", "params", "values"),
     [
-        ("", 1, (), "host is"),
-        ("[::1]", 1, (), "no IP address"),
-        ("h>", 1, (), "host is"),
-        ("h\n", 1, (), "host is"),
-        ("h", -1, (), "port is -1"),
-        ("h", 65536, (), "port is 65536"),
-        ("h", 1, (("", "x"),), "parameter name ''"),
-        ("h", 1, (("a", "é"),), "printable ASCII"),
-        ("h", 1, (("a", "\n"),), "printable ASCII"),
-        ("h", 1, (("a", "1"), ("a", None)), "is there twice"),
-        ("h", 1, (("addrs", "x"),), "addrs has 'x'"),
-        ("h", 1, (("PrivAddr", "x"),), "PrivAddr: 'x'"),
-        ("h", 1, (("a", "b" * MAX_SINFUL),), "the limit is"),
+        ("", 1, (), ("''", "IPv4")),
+        ("[::1]", 1, (), ("'[::1]'", "2001:db8::7")),
+        ("h>", 1, (), ("'h>'", "IPv4")),
+        ("h\n", 1, (), ("'h\\n'", "IPv4")),
+        ("h", -1, (), (-1, "65535")),
+        ("h", 65536, (), (65536, "65535")),
+        ("h", 1, (("", "x"),), ("''", "ASCII")),
+        ("h", 1, (("a", "é"),), ("'a'", "'\\xe9'", "ASCII")),
+        ("h", 1, (("a", "\n"),), ("'a'", "'\\n'", "ASCII")),
+        ("h", 1, (("a", "1"), ("a", None)), ("'a'",)),
+        ("h", 1, (("addrs", "x"),), ("'x'", "192.0.2.7-9618", "addrs")),
+        ("h", 1, (("PrivAddr", "x"),), ("PrivAddr", "'x'", "<host:port?sock=id>")),
+        ("h", 1, (("a", "b" * MAX_SINFUL),), (MAX_SINFUL,)),
     ],
     ids=range(13),
 )
 def test_address_that_could_not_be_printed_cannot_be_made(
-    host: str, port: int, params: tuple[tuple[str, str | None], ...], complaint: str
+    host: str, port: int, params: tuple[tuple[str, str | None], ...], values: tuple[object, ...]
 ) -> None:
-    with pytest.raises(SinfulError, match=complaint):
+    with pytest.raises(SinfulError, match=names(*values)):
         Sinful(host, port, params)
 
 
 def test_error_is_a_value_error_too() -> None:
-    with pytest.raises(ValueError, match="no HTCondor address"):
+    with pytest.raises(ValueError, match="'x'"):
         Sinful.parse("x")
