@@ -26,6 +26,8 @@ from vine_sharedport.link.reference import Reference
 from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
 
+from ..values import naming
+
 STATUS = [{"tasks_waiting": 3, "project": "sweep"}]
 Handler = Callable[["Client"], None]
 
@@ -152,7 +154,9 @@ def test_each_system_is_asked_in_its_own_words(system: str, told: str, what: str
 
 
 def test_something_else_than_a_known_question_is_an_error() -> None:
-    with pytest.raises(ValueError, match="wanted one of manager, workers"):
+    with pytest.raises(
+        ValueError, match=naming("'managers'", "manager", "workers", "tasks", "categories")
+    ):
         ask(Reference(Sinful("127.0.0.1", 1)), "managers")
 
 
@@ -209,7 +213,7 @@ def test_a_gate_that_greets_late_is_named_to_who_has_no_secret() -> None:
 def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     place = Reference(Sinful("127.0.0.1", 1), password_file=str(tmp_path / "none"))
     with pytest.raises(
-        ManagerUnreachable, match=r"cannot read the password file .*none: No such"
+        ManagerUnreachable, match=naming(tmp_path / "none", "No such file or directory")
     ):
         ask(place, "manager")
 
@@ -246,7 +250,7 @@ def test_an_endless_answer_is_given_up() -> None:
         (b"{}", "no array of objects"),
         (b"[1, 2]", "no array of objects"),
         (b"null", "no array of objects"),
-        (b'[{"n": ' + b"9" * 2_000_000 + b"}]", "a number of 2000000 digits"),
+        (b'[{"n": ' + b"9" * 2_000_000 + b"}]", "2000000"),
         (b"[" + b"{}," * 9_000_000 + b"{}]", "more than 8000000 values"),
         (b"\x00\xff\xfe", "no JSON"),
         (b"\x15\x03\x03\x00\x02\x02\x28", "speaks TLS: set ssl"),
@@ -333,13 +337,13 @@ def test_nobody_at_the_port_is_named() -> None:
 
 
 def test_a_host_that_is_not_known_is_named() -> None:
-    with pytest.raises(ManagerUnreachable, match=r"cannot ask .*no-such-host\.invalid"):
+    with pytest.raises(ManagerUnreachable, match=naming("no-such-host.invalid")):
         ask(Reference(Sinful("no-such-host.invalid", 1)), "manager")
 
 
 def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     place = Reference(Sinful.parse("<127.0.0.1:1?sock=a>"), str(tmp_path / "none"))
-    with pytest.raises(ManagerUnreachable, match="cannot read the secret file"):
+    with pytest.raises(ManagerUnreachable, match=naming(tmp_path / "none")):
         ask(place, "manager")
 
 
@@ -367,7 +371,9 @@ def test_the_place_is_what_the_options_say() -> None:
     assert options.reference == Reference(
         Sinful.parse("<192.0.2.1:9618?sock=a>"), "/s", "work_queue", True, "n", "/p"
     )
-    with pytest.raises(SettingError, match="give manager="):
+    with pytest.raises(
+        SettingError, match=naming("manager=", "shared_port=True", "address=", "secret_file=")
+    ):
         _ = Options().reference
 
 

@@ -41,6 +41,7 @@ from vine_sharedport.pool.event_log import Event
 from vine_sharedport.wire.sinful import Sinful
 from vine_sharedport.worker.bundle import launcher_path
 
+from ..values import naming
 from .fake_schedd import evaluate
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
@@ -190,20 +191,20 @@ def test_a_wrapper_is_the_jobs_program_and_the_launcher_travels(
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "found"),
     [
-        ({"address": None}, "does not know its manager's address"),
-        ({"batch_options": "rank Memory"}, "batch_options has the line 'rank Memory'"),
-        ({"extra_options": "'open"}, "extra_options is"),
-        ({"worker_binary": "/none"}, "there is no worker program '/none'"),
-        ({"preset": "nowhere"}, "there is no preset 'nowhere'"),
-        ({"wrapper_input": "/none"}, "cannot use the file /none: there is no such file"),
+        ({"address": None}, ("manager=", "address=")),
+        ({"batch_options": "rank Memory"}, ("batch_options", "'rank Memory'")),
+        ({"extra_options": "'open"}, ("extra_options",)),
+        ({"worker_binary": "/none"}, ("'/none'", "worker=")),
+        ({"preset": "nowhere"}, ("'nowhere'", "ospool")),
+        ({"wrapper_input": "/none"}, ("/none",)),
     ],
 )
 def test_what_cannot_be_submitted_is_refused(
-    tmp_path: Path, worker: str, values: dict[str, Any], message: str
+    tmp_path: Path, worker: str, values: dict[str, Any], found: tuple[str, ...]
 ) -> None:
-    with pytest.raises(SettingError, match=re.escape(message)):
+    with pytest.raises(SettingError, match=naming(*found)):
         described(tmp_path, worker, **values)
 
 
@@ -288,7 +289,7 @@ def test_a_directory_has_one_factory_at_a_time_and_one_id(tmp_path: Path) -> Non
     assert files.factory_id(directory) == first
     (tmp_path / "factory.id").write_text('" || true')
     # With another id the jobs that are there would be others'.
-    with pytest.raises(SettingError, match=r"factory\.id is damaged.* condor_rm"):
+    with pytest.raises(SettingError, match=r"factory\.id.* condor_rm"):
         files.factory_id(directory)
 
 
@@ -561,9 +562,9 @@ def test_the_stock_factory_gets_its_own_options_by_their_names(tmp_path: Path) -
     assert {f"--scratch-dir={there}", "--k8s-image=vine", "--wrapper=./launcher.sh"} <= {*line}
     line = stock(tmp_path, directory=there)._construct_command_line()
     assert f"--scratch-dir={there}" in line
-    with pytest.raises(OptionError, match="by 'k8s', has no option spool"):
+    with pytest.raises(OptionError, match=naming("'k8s'", "spool", "'condor'")):
         stock(tmp_path, spool=True)
-    with pytest.raises(OptionError, match="did you mean max_workers"):
+    with pytest.raises(OptionError, match=naming("max_workers")):
         stock(tmp_path, max_wrkers=1)
 
 

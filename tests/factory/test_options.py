@@ -35,6 +35,8 @@ from vine_sharedport.factory.options import (
     write_config,
 )
 
+from ..values import naming
+
 # The long options of vine_factory and work_queue_factory (cctools 7.14 to 7.15), and the
 # names that only the Python class Factory or the configuration file know.
 STOCK = [
@@ -77,7 +79,7 @@ def made(**values: Any) -> Options:
 def test_every_stock_option_is_known_or_refused_with_a_remedy(name: str) -> None:
     plain = name.replace("-", "_")
     if plain in REFUSED:
-        with pytest.raises(OptionError, match=f"{name} is refused: .*(use|set) "):
+        with pytest.raises(OptionError, match=naming(name)):
             field_name(name)
     else:
         assert field_name(name) == field_name(plain) == ALIASES.get(plain, plain)
@@ -140,7 +142,7 @@ def test_defaults_are_the_stock_factorys() -> None:
      ("container", "container_image"), ("Cores", "cores")],
 )  # fmt: skip
 def test_an_unknown_name_is_an_error_with_the_nearest_one(given_name: str, near: str) -> None:
-    with pytest.raises(OptionError, match=f"no option {given_name}; did you mean {near}"):
+    with pytest.raises(OptionError, match=naming(given_name, near)):
         Options.make({given_name: 1})
     assert issubclass(OptionError, AttributeError)
     assert issubclass(OptionError, SettingError)
@@ -228,38 +230,38 @@ def test_values_become_what_they_mean(name: str, value: Any, expected: Any) -> N
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_what_is_wanted(name: str, value: Any) -> None:
-    with pytest.raises(SettingError, match=rf"option {name} is .*wanted is") as caught:
+    with pytest.raises(SettingError, match=naming(name)) as caught:
         made(**{name: value})
     assert not isinstance(caught.value, AttributeError)
     assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(
-    ("command", "value", "message"),
+    ("command", "value", "found"),
     [
-        ("queue", "50", "has 'queue = 50', which is no submit command"),
-        ("Queue 50", "", "which is no submit command"),
-        ("include command", "touch /x", "which is no submit command"),
-        ("include : /etc/passwd", "", "which is no submit command"),
-        ("if false", "x", "which is no submit command"),
-        ("else", "x", "which is no submit command"),
-        ("a b", "1", "wanted are submit commands"),
-        ("rank @", "end", "wanted are submit commands"),
-        ("# rank", "1", "wanted are submit commands"),
-        ("rank", "1 \\", "the next line would go on"),
-        ("requirements", "((", "requirements is '\\(\\(', which is no ClassAd expression"),
-        ("+Team", "a b", r"\+Team is 'a b', which is no ClassAd expression"),
-        ("My.Team", '"a', "which is no ClassAd expression"),
+        ("queue", "50", "'queue = 50'"),
+        ("Queue 50", "", "'Queue 50"),
+        ("include command", "touch /x", "'include command = touch /x'"),
+        ("include : /etc/passwd", "", "'include : /etc/passwd"),
+        ("if false", "x", "'if false = x'"),
+        ("else", "x", "'else = x'"),
+        ("a b", "1", "'a b = 1'.* NAME = VALUE"),
+        ("rank @", "end", "'rank @ = end'.* NAME = VALUE"),
+        ("# rank", "1", "'# rank = 1'.* NAME = VALUE"),
+        ("rank", "1 \\", r"rank = 1 \\"),
+        ("requirements", "((", r"requirements .*'\(\(', .*ClassAd"),
+        ("+Team", "a b", r"\+Team .*'a b', .*ClassAd"),
+        ("My.Team", '"a', "My.Team .*ClassAd"),
     ],
 )
-def test_what_is_no_submit_command_is_refused(command: str, value: str, message: str) -> None:
-    if "ClassAd" in message:
+def test_what_is_no_submit_command_is_refused(command: str, value: str, found: str) -> None:
+    if "ClassAd" in found:
         pytest.importorskip("classad2")
-    with pytest.raises(SettingError, match=f"^commands.*{message}"):
+    with pytest.raises(SettingError, match=f"^commands.*{found}"):
         made(commands={command: value})
     # A backslash is written twice there.
     line = f"{command} = {value}".replace("\\", "\\\\")
-    with pytest.raises(SettingError, match=f"^batch_options.*{message}"):
+    with pytest.raises(SettingError, match=f"^batch_options.*{found}"):
         made(batch_options=f"rank = 2\n{line}")
 
 
@@ -267,9 +269,7 @@ def test_what_is_no_submit_command_is_refused(command: str, value: str, message:
 def test_requirements_that_are_no_expression_are_refused(text: str) -> None:
     pytest.importorskip("classad2")
     for value in (text, ["Memory > 1", text]):
-        with pytest.raises(
-            SettingError, match=r"condor_requirements is .*no ClassAd expression"
-        ):
+        with pytest.raises(SettingError, match=r"condor_requirements .*ClassAd"):
             made(condor_requirements=value)
 
 
@@ -316,14 +316,14 @@ def test_the_default_minimum_gives_way_to_any_maximum() -> None:
 
 def test_an_option_without_effect_says_so() -> None:
     (said,) = remarks(made(catalog="catalog.cse.nd.edu"))
-    assert "catalog has no effect: workers get the manager's address" in said
+    assert "catalog" in said
 
 
 def test_while_running_only_some_options_change() -> None:
     before = made(max_workers=3, schedd="s")
     after = Options.make({"max_workers": 7, "schedd": "s"}, base=before, running=True)
     assert (after.max_workers, after.schedd) == (7, "s")
-    with pytest.raises(OptionError, match=r"schedd cannot be changed once it runs: it is 's'"):
+    with pytest.raises(OptionError, match=naming("schedd", "'s'", "'t'")):
         Options.make({"schedd": "t"}, base=before, running=True)
     for name in ("cores", "max_idle", "timeout", "condor_requirements", "cycle", "repair"):
         assert name in CHANGEABLE
@@ -407,10 +407,10 @@ def test_a_file_is_for_its_owner_alone_and_replaced_whole(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (b"{", "no JSON"), (b"[]", "is a list"), (b"[" * 100_000, "no JSON"),
-        (b'{"max-workers": 2*3}', "no JSON.*JX"), (b"\xff", "can't decode"),
-        (b" " * (2 << 20), "more than"), (b'{"max-wokers": 2}', "did you mean max-workers"),
-        (b'{"max-workers": {}}', "wanted is"), (b'{"foremen-name": "x"}', "refused"),
+        (b"{", "JSON"), (b"[]", " list.*JSON"), (b"[" * 100_000, "JSON"),
+        (b'{"max-workers": 2*3}', "JSON.*JX"), (b"\xff", "can't decode"),
+        (b" " * (2 << 20), str(1 << 20)), (b'{"max-wokers": 2}', "max-wokers.*max-workers"),
+        (b'{"max-workers": {}}', "max_workers.*{}"), (b'{"foremen-name": "x"}', "foremen-name"),
     ],
 )  # fmt: skip
 def test_a_bad_file_is_named_with_the_reason(tmp_path: Path, data: bytes, found: str) -> None:

@@ -20,6 +20,8 @@ from vine_sharedport.link.reference import Reference
 from vine_sharedport.link.run_file import LOG_FILE, write_run_file
 from vine_sharedport.wire.sinful import Sinful
 
+from ..values import naming
+
 HOST = Sinful.parse("<192.0.2.7:9618>")
 Start = Callable[..., TextIO]
 
@@ -108,10 +110,10 @@ def test_a_manager_of_another_htcondor_is_told_from_one_of_this(
     start("sweep", "vine_1_a", None)
     assert where(waiting()) == ("vine_1_a", None)
     location.socket_dir = str(here / "elsewhere")
-    with pytest.raises(SettingError, match=r"sweep is served in .*--no-own-pool") as caught:
+    with pytest.raises(SettingError, match=r"sweep .*--no-own-pool") as caught:
         waiting()
-    assert f"{here}, but" in str(caught.value)
-    assert f"looks in {here}/elsewhere" in str(caught.value)
+    assert f"{here}," in str(caught.value)
+    assert f"{here}/elsewhere" in str(caught.value)
 
 
 def test_one_that_was_started_again_is_found_with_its_own_secret_or_none(
@@ -196,7 +198,7 @@ def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
     write_config(config(directory), waiting())
     start("sweep", "vine_1_a", None)
     start("sweep", "vine_2_b", None)
-    with pytest.raises(SettingError, match="2 managers that run in or below"):
+    with pytest.raises(SettingError, match=naming(2)):
         target.look_again(waiting_at_first := read_config(config(directory)))
     with caplog.at_level(logging.WARNING):
         assert not setup.follow_name(directory)

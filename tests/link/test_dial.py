@@ -28,6 +28,7 @@ from vine_sharedport.link.race import DialEvent
 from vine_sharedport.wire.gate import MAGIC, GateServer, GateState
 from vine_sharedport.wire.sinful import Sinful
 
+from ..values import naming
 from . import helpers
 
 
@@ -305,8 +306,9 @@ def test_refused_secret_ends_all_attempts(listener: socket.socket) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         thread = threading.Thread(target=lambda: _serve_gate(listener, bytes(32)))
         thread.start()
-        with pytest.raises(WrongSecretError, match="it has another secret"):
+        with pytest.raises(WrongSecretError) as caught:
             connect(address(port_of(listener), port_of(other)), secret=b"\1" * 32)
+        assert caught.value.verdict is Verdict.WRONG_SECRET
         thread.join()
         other.settimeout(0)
         with pytest.raises(BlockingIOError):
@@ -328,9 +330,7 @@ def test_who_cannot_prove_the_secret_is_like_one_with_another(
 
     thread = threading.Thread(target=serve)
     thread.start()
-    with pytest.raises(
-        WrongSecretError, match=r"does not hold .*serves vine_1 is another manager"
-    ):
+    with pytest.raises(WrongSecretError, match=naming("vine_1")):
         connect(address(port_of(listener)), secret=bytes(32))
     thread.join()
 
@@ -379,7 +379,7 @@ def test_one_deadline_is_shared_by_all_candidates(mute_port: int) -> None:
 
 
 def test_candidates_for_which_there_was_no_time_are_named(mute_port: int) -> None:
-    with pytest.raises(DialTimeout, match="port 9618: not tried, for lack of time") as caught:
+    with pytest.raises(DialTimeout, match=naming(9618)) as caught:
         connect(f"<127.0.0.9:9618?addrs=127.0.0.1-{mute_port}>", timeout=0.1)
     assert [a.verdict for a in caught.value.attempts] == [Verdict.TIMED_OUT, Verdict.NOT_TRIED]
     assert caught.value.verdict is Verdict.TIMED_OUT
@@ -446,7 +446,7 @@ def test_resolver_that_hangs_keeps_the_deadline(names: dict[str, Any]) -> None:
     names["hangs.example.org"] = lambda: go_on.wait(10) and []
     before = time.monotonic()
     try:
-        with pytest.raises(DialTimeout, match="the name service did not answer in time"):
+        with pytest.raises(DialTimeout, match=naming("hangs.example.org")):
             connect("<hangs.example.org:9618?sock=vine_1>", timeout=0.3)
         assert time.monotonic() - before < 5
     finally:
@@ -459,9 +459,7 @@ def test_name_that_leads_where_we_have_been_is_not_tried_again(
 ) -> None:
     names["same.example.org"] = ["127.0.0.1"]
     events: list[DialEvent] = []
-    with pytest.raises(
-        DialError, match=r"same.example.org .*: leads to 127.0.0.1, tried already"
-    ):
+    with pytest.raises(DialError, match=naming("same.example.org", "127.0.0.1")):
         connect(f"<127.0.0.1:{closed_port}?alias=same.example.org>", on_event=events.append)
     assert [event.what for event in events].count("started") == 1
 
@@ -479,7 +477,7 @@ def test_mute_candidates_get_little_time_when_a_shared_port_has_nobody(
     thread = threading.Thread(target=drop)
     thread.start()
     before = time.monotonic()
-    with pytest.raises(DialError, match="no manager serves this sock id") as caught:
+    with pytest.raises(DialError) as caught:
         connect(address(mute_port, port_of(listener)), secret=bytes(32))
     assert caught.value.verdict is Verdict.NOBODY_THERE
     assert 0.5 < time.monotonic() - before < 3
@@ -500,8 +498,9 @@ def test_confirming_sees_that_nobody_is_there(
 
     thread = threading.Thread(target=drop)
     thread.start()
-    with pytest.raises(DialError, match="no manager serves this sock id"):
+    with pytest.raises(DialError) as caught:
         connect(address(port_of(listener)), check=True)
+    assert caught.value.verdict is Verdict.NOBODY_THERE
     thread.join()
 
 
@@ -528,7 +527,7 @@ def test_confirming_leaves_what_has_come_to_be_read(listener: socket.socket) -> 
 def test_confirming_sees_that_a_secret_is_wanted(listener: socket.socket) -> None:
     thread = threading.Thread(target=lambda: _serve_gate(listener, bytes(32)))
     thread.start()
-    with pytest.raises(WrongSecretError, match="the manager asks for its secret") as caught:
+    with pytest.raises(WrongSecretError) as caught:
         connect(address(port_of(listener)), check=True)
     assert caught.value.verdict is Verdict.SECRET_NEEDED
     thread.join()
@@ -566,7 +565,7 @@ def test_want_of_descriptors_or_threads_is_a_dial_error(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(DialError, match="port 9618: can't start new"):
+        with pytest.raises(DialError, match=naming(9618, "can't start new thread")):
             connect("<name.example.org:9618?sock=vine_1>")
     for what in (race.selectors, "DefaultSelector"), (race.socket, "socket"):
         with monkeypatch.context() as patch:
@@ -590,7 +589,7 @@ def test_name_that_does_not_resolve_is_a_dial_error(names: dict[str, Any]) -> No
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     names["gone.example.org"] = fail
-    wanted = "gone.example.org port 9618: the name service says: Name or service not known"
+    wanted = naming("gone.example.org", 9618, "Name or service not known")
     with pytest.raises(DialError, match=wanted) as caught:
         connect("<gone.example.org:9618?sock=vine_1>")
     assert caught.value.verdict is Verdict.NAME_UNKNOWN

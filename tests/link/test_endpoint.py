@@ -19,6 +19,7 @@ from vine_sharedport.link.counters import Refusal
 from vine_sharedport.link.endpoint import Endpoint, Limits
 
 from ..fake_shared_port import PASS_SOCK
+from ..values import naming
 from . import helpers
 
 
@@ -74,7 +75,7 @@ def test_every_descriptor_on_the_way_is_close_on_exec(endpoint: Endpoint) -> Non
 
 def test_accept_waits_for_the_client_and_returns_it_blocking(endpoint: Endpoint) -> None:
     with helpers.handed_off(endpoint.path) as client:
-        with pytest.raises(HandOffTimeout, match=r"no client came to vine_1 within 0 s"):
+        with pytest.raises(HandOffTimeout, match=naming("vine_1", "0 s")):
             endpoint.accept(0)
         client.sendall(b"x")
         with endpoint.accept() as server:

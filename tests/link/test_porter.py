@@ -24,6 +24,7 @@ from vine_sharedport.link.porter import Settings
 from vine_sharedport.link.porter_handle import PorterHandle
 
 from ..fake_shared_port import PASS_SOCK, FakeSharedPort
+from ..values import naming
 from . import helpers
 from .managers import Manager, program
 
@@ -372,12 +373,12 @@ def test_tend_starts_what_could_not_be_started_before(
         broken.setattr(sys, "executable", "/nonexistent/python")
         os.kill(manager.pid, signal.SIGKILL)
         helpers.wait_until(lambda: manager.turn() or manager.handle.pid is None)
-        assert "cannot start the porter" in caplog.text
-        assert "workers cannot come in by the shared port for now" in caplog.text
+        errors = [record for record in caplog.records if record.levelname == "ERROR"]
+        assert errors
         # A manager calls this after each task: it neither floods the log nor the machine.
         for _ in range(100):
             manager.handle.tend()
-        assert caplog.text.count("cannot start the porter") < 5
+        assert sum(record.levelname == "ERROR" for record in caplog.records) < 5
         assert manager.handle.receive() is None
     helpers.wait_until(lambda: manager.handle.tend() or manager.handle.pid)
     helpers.wait_until(manager.is_served)
@@ -420,19 +421,19 @@ def test_porter_ignores_the_terminals_signals(manager: Manager, number: int) -> 
 
 def test_missing_directory_is_the_constructors_error(short_directory: Path) -> None:
     directory = str(short_directory / "none")
-    with pytest.raises(EndpointError, match=f"socket directory {directory}: No such file"):
+    with pytest.raises(EndpointError, match=naming(directory, "No such file or directory")):
         PorterHandle(Settings("vine_1", directory))
 
 
 def test_name_that_is_served_is_the_constructors_error(manager: Manager) -> None:
-    with pytest.raises(EndpointError, match=r"'vine_1' is served by a living process"):
+    with pytest.raises(EndpointError, match=naming("'vine_1'", manager.path)):
         PorterHandle(Settings("vine_1", str(manager.directory)))
     with helpers.handed_off(manager.path, b"x"):
         manager.take().close()
 
 
 def test_bad_name_is_the_constructors_error(short_directory: Path) -> None:
-    with pytest.raises(SettingError, match="42 characters"):
+    with pytest.raises(SettingError, match=naming(42, 41)):
         PorterHandle(Settings("i" * 42, str(short_directory)))
 
 
@@ -440,11 +441,9 @@ def test_porter_that_ends_at_once_is_a_launch_error(
     short_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(
-        LaunchError, match="the porter ended at once; set a log file to see why"
-    ):
+    with pytest.raises(LaunchError):
         PorterHandle(Settings("vine_1", str(short_directory)))
-    with pytest.raises(LaunchError, match="the porter ended at once; see /some/log"):
+    with pytest.raises(LaunchError, match=naming("/some/log")):
         PorterHandle(Settings("vine_1", str(short_directory), log_file="/some/log"))
 
 
@@ -455,7 +454,7 @@ def test_porter_that_does_not_answer_is_a_launch_error(
     monkeypatch.setattr(porter_handle, "isolated_command", lambda *_: sleep)
     monkeypatch.setattr(porter_handle, "_START_TIMEOUT", 0.1)
     monkeypatch.setattr(porter_handle, "_STOP_TIMEOUT", 0.1)
-    with pytest.raises(LaunchError, match=r"the porter did not answer within 0\.1 s"):
+    with pytest.raises(LaunchError, match=naming("0.1 s")):
         PorterHandle(Settings("vine_1", str(short_directory)))
 
 
@@ -464,7 +463,7 @@ def test_python_that_cannot_be_found_is_a_launch_error(
     short_directory: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    with pytest.raises(LaunchError, match=r"executable is empty|cannot start the porter"):
+    with pytest.raises(LaunchError, match=r"sys\.executable|" + re.escape(executable)):
         PorterHandle(Settings("vine_1", str(short_directory)))
 
 

@@ -299,7 +299,7 @@ def test_failure_to_dial_is_tried_again_behind_the_same_connection(
         relay.close()
     assert [round(pause, 1) for pause in pauses] == [0.1, 0.2, 0.3, 0.3]
     assert len(dial.times) == 5
-    assert "cannot reach <192.0.2.7:9618?sock=vine_1>: nobody there; trying" in caplog.text
+    assert "<192.0.2.7:9618?sock=vine_1>: nobody there" in caplog.text
 
 
 @pytest.mark.parametrize("said", [b"", b"hello"])
@@ -467,8 +467,7 @@ def test_connection_without_a_thread_is_closed_and_the_relay_goes_on(
         with near_of(relay) as near, far.accept() as server:
             assert helpers.is_closed(near)
             assert helpers.is_closed(server)
-    assert "a connection is refused: can't start new thread: this process" in caplog.text
-    assert "a connection is lost: can't start new thread: this process" in caplog.text
+    assert caplog.text.count("can't start new thread") == 2
     with near_of(relay) as near, far.accept() as server:
         server.sendall(b"x")
         assert helpers.receive_exactly(near, 1) == b"x"
@@ -625,7 +624,7 @@ def test_another_user_of_the_machine_is_refused(
     monkeypatch.setattr(os, "geteuid", lambda: other)
     with _connect_by(host, relay.port) as near:
         assert near.recv(1) == b""
-    assert "refused a connection of another user" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_ipv6_socket_reaches_the_port_by_the_mapped_address(relay: Relay, far: Far) -> None:

@@ -16,6 +16,7 @@ from elftools.elf.elffile import ELFFile
 from vine_sharedport.errors import LaunchError, SettingError
 from vine_sharedport.worker import shim
 
+from ..values import naming
 from .support import Client, first_program, missing
 
 # What a process may lack: the shim looks before it calls.
@@ -131,16 +132,14 @@ def test_a_build_takes_the_place_of_an_older_one_at_once(compiler: str, tmp_path
 def test_a_compiler_that_is_not_there_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SettingError, match=r"no C compiler 'no-such-cc -x'; install it"):
+    with pytest.raises(SettingError, match=naming("'no-such-cc -x'")):
         shim.build(str(tmp_path / "1"), compiler="no-such-cc -x")
     monkeypatch.setenv("CC", "no-such-cc")
-    with pytest.raises(SettingError, match=r"no C compiler 'no-such-cc'.* CC"):
+    with pytest.raises(SettingError, match=naming("'no-such-cc'", "CC")):
         shim.build(str(tmp_path / "1"))
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        SettingError, match=r"no C compiler: none of gcc, cc, clang .*install gcc"
-    ):
+    with pytest.raises(SettingError, match=naming("gcc", "cc", "clang", "PATH")):
         shim.build(str(tmp_path / "1"))
     assert os.listdir(tmp_path) == []
 
@@ -148,7 +147,7 @@ def test_a_compiler_that_is_not_there_is_named(
 def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(
     compiler: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(LaunchError, match=r"(?s)status 1: .*shim\.c.*\n.*unknown_here"):
+    with pytest.raises(LaunchError, match=r"(?s) 1\b.*shim\.c.*\n.*unknown_here"):
         shim.build(str(tmp_path / "1"), compiler=f"{compiler} -include unknown_here")
     assert os.listdir(tmp_path) == []
 
@@ -167,9 +166,7 @@ def test_a_forgotten_function_of_a_libc_fails_the_build(compiler: str, tmp_path:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(
-        SettingError, match=r"cannot write .*Permission denied; make .* writable"
-    ):
+    with pytest.raises(SettingError, match=naming(tmp_path, "Permission denied")):
         shim.build(str(tmp_path / "1"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -16,6 +17,8 @@ import vine_sharedport
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.worker import bundle, shim
 from vine_sharedport.worker.bundle import MODULES, write_bundle, write_package
+
+from ..values import naming
 
 ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
 
@@ -117,15 +120,15 @@ def test_without_the_library_it_says_so_once(
         write_bundle(str(tmp_path / name), ADDRESS)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert "workers use the relay, which needs Python 3.9 or later" in record.getMessage()
-    assert "install gcc" in record.getMessage()
+    assert "Python 3.9" in record.getMessage()
+    assert "pip install --force-reinstall" in record.getMessage()
 
 
 def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
     directory = tmp_path / "project"
     directory.mkdir()
     (directory / "launcher.sh").write_text("somebody's")
-    with pytest.raises(SettingError, match=r"has other files in it \(such as 'launcher\.sh'\)"):
+    with pytest.raises(SettingError, match=naming(directory, "'launcher.sh'")):
         write_bundle(str(directory), ADDRESS)
     assert (directory / "launcher.sh").read_text() == "somebody's"
     assert _modes(directory).keys() == {"launcher.sh"}
@@ -134,7 +137,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path: Path) -> None:
 def test_a_link_to_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    with pytest.raises(SettingError, match="is no directory of yours"):
+    with pytest.raises(SettingError, match=naming(tmp_path / "link")):
         write_bundle(str(tmp_path / "link"), ADDRESS)
 
 
@@ -142,26 +145,26 @@ def test_a_directory_in_a_files_place_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "bundle"
     write_bundle(str(directory), ADDRESS)
     (directory / "vine_sharedport.secret").mkdir()
-    with pytest.raises(SettingError, match=r"secret is no regular file"):
+    with pytest.raises(SettingError, match=naming(directory / "vine_sharedport.secret")):
         write_bundle(str(directory), ADDRESS)
 
 
 @pytest.mark.parametrize("name", ["it's", 'a"b', "a,b", "a\\b", "a\nb"])
 def test_a_path_that_the_tools_cannot_be_told_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingError, match="choose another path"):
+    with pytest.raises(SettingError, match=re.escape(repr(str(tmp_path / name)))):
         write_bundle(str(tmp_path / name), ADDRESS)
     assert not list(tmp_path.glob("*"))
 
 
 def test_nothing_is_made_where_something_is_wrong(tmp_path: Path) -> None:
     directory = tmp_path / "bundle"
-    with pytest.raises(SinfulError, match="names no manager"):
+    with pytest.raises(SinfulError, match=naming("<192.0.2.7:9618>", "sock=")):
         write_bundle(str(directory), "<192.0.2.7:9618>")
-    with pytest.raises(SinfulError, match="names no port to connect to"):
+    with pytest.raises(SinfulError, match=naming("<192.0.2.7?sock=vine_42>")):
         write_bundle(str(directory), "<192.0.2.7?sock=vine_42>")
-    with pytest.raises(SettingError, match="cannot read the secret file"):
+    with pytest.raises(SettingError, match=naming(tmp_path / "gone")):
         write_bundle(str(directory), ADDRESS, secret_file=str(tmp_path / "gone"))
-    with pytest.raises(SettingError, match="no worker program 'gone'"):
+    with pytest.raises(SettingError, match=naming("'gone'", "worker=")):
         write_bundle(str(directory), ADDRESS, worker="gone")
     assert not directory.exists()
 

@@ -18,7 +18,7 @@ from vine_sharedport.wire.cedar import (
     encode_string,
 )
 
-from ..values import names
+from ..values import naming
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
 FILES = sorted(DIRECTORY.glob("connect-*.json"))
@@ -106,7 +106,7 @@ def test_message_is_one_last_frame() -> None:
 
 @pytest.mark.parametrize("size", [0, MAX_FRAME_PAYLOAD + 1])
 def test_frame_size_that_htcondor_refuses_is_not_sent(size: int) -> None:
-    with pytest.raises(CedarError, match=names(size, MAX_FRAME_PAYLOAD)):
+    with pytest.raises(CedarError, match=naming(size, MAX_FRAME_PAYLOAD)):
         encode_message(bytes(size))
 
 
@@ -136,14 +136,14 @@ def test_frame_of_one_mebibyte_is_sent_and_read() -> None:
 def test_hostile_header_is_refused_by_itself(header: str, value: object) -> None:
     for step in (1, 4, 64):
         decoder = MessageDecoder(max_message=1 << 33)
-        with pytest.raises(CedarError, match=names(value)):
+        with pytest.raises(CedarError, match=naming(value)):
             feed(decoder, bytes.fromhex(header), step)
         assert decoder.failed
         assert decoder.pending == 0
 
 
 def test_flag_is_refused_before_the_rest_of_the_header_is_there() -> None:
-    with pytest.raises(CedarError, match=names("0x0a")):
+    with pytest.raises(CedarError, match=naming("0x0a")):
         MessageDecoder().feed(b"\x0a")
 
 
@@ -171,7 +171,7 @@ def test_messages_before_a_broken_header_are_returned_and_the_error_comes_next()
 def test_message_above_the_limit_is_refused_by_its_header() -> None:
     assert MessageDecoder(max_message=8).feed(frame(bytes(8))) == [bytes(8)]
     decoder = MessageDecoder(max_message=8)
-    with pytest.raises(CedarError, match=names(9, 8)):
+    with pytest.raises(CedarError, match=naming(9, 8)):
         decoder.feed(frame(bytes(9))[:5])
 
 
@@ -179,7 +179,7 @@ def test_message_that_outgrows_the_limit_in_many_frames_is_refused() -> None:
     decoder = MessageDecoder(max_message=8)
     assert decoder.feed(frame(b"a", MORE) * 8) == []
     assert decoder.pending == 8
-    with pytest.raises(CedarError, match=names(9, 8)):
+    with pytest.raises(CedarError, match=naming(9, 8)):
         decoder.feed(frame(b"a", MORE))
     assert decoder.pending == 0
 
@@ -191,7 +191,7 @@ def test_limit_is_for_each_message_and_not_for_the_stream() -> None:
 
 def test_default_limit_holds_the_largest_connect_message() -> None:
     assert DEFAULT_MAX_MESSAGE >= 8 + 1024 + 1024 + 8 + 8 + 100 * 512
-    with pytest.raises(CedarError, match=names(65537, 65536)):
+    with pytest.raises(CedarError, match=naming(65537, 65536)):
         MessageDecoder().feed(b"\x01\x00\x01\x00\x01")
 
 
@@ -220,13 +220,13 @@ def test_integer_is_eight_bytes_big_endian(value: int, wire: str) -> None:
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**10_000])
 def test_integer_beyond_64_bits_is_not_sent(value: int) -> None:
-    with pytest.raises(CedarError, match=names(value.bit_length(), 64)):
+    with pytest.raises(CedarError, match=naming(value.bit_length(), 64)):
         encode_int(value)
 
 
 def test_integer_cut_short_is_an_error() -> None:
     for size in range(8):
-        with pytest.raises(CedarError, match=names(size, 8)):
+        with pytest.raises(CedarError, match=naming(size, 8)):
             Reader(bytes(size)).int()
 
 
@@ -239,7 +239,7 @@ def test_string_ends_in_nul() -> None:
     ("text", "value"), [("a\0b", "NUL"), ("\0", "NUL"), ("\udc80", "UTF-8")]
 )
 def test_string_that_would_arrive_as_another_is_not_sent(text: str, value: str) -> None:
-    with pytest.raises(CedarError, match=names(value)):
+    with pytest.raises(CedarError, match=naming(value)):
         encode_string(text)
 
 
@@ -252,7 +252,7 @@ def test_values_come_in_order_and_nothing_may_follow() -> None:
 def test_bytes_after_the_last_value_are_an_error() -> None:
     reader = Reader(b"abc\0de")
     reader.string()
-    with pytest.raises(CedarError, match=names(2)):
+    with pytest.raises(CedarError, match=naming(2)):
         reader.done()
 
 
@@ -264,19 +264,19 @@ def test_absent_string_is_the_byte_0xad_and_reads_as_empty() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"abc", b"\xff"])
 def test_string_without_its_nul_is_an_error(payload: bytes) -> None:
-    with pytest.raises(CedarError, match=names("NUL")):
+    with pytest.raises(CedarError, match=naming("NUL")):
         Reader(payload).string()
 
 
 def test_string_must_fit_its_buffer_with_the_nul() -> None:
     assert Reader(b"abc\0").string(4) == "abc"
-    with pytest.raises(CedarError, match=names(5, 4)):
+    with pytest.raises(CedarError, match=naming(5, 4)):
         Reader(b"abcd\0").string(4)
 
 
 def test_string_that_is_not_utf8_is_an_error() -> None:
     assert Reader("größe\0".encode()).string() == "größe"
-    with pytest.raises(CedarError, match=names("UTF-8")):
+    with pytest.raises(CedarError, match=naming("UTF-8")):
         Reader(b"gr\xf6\xdfe\0").string()
 
 

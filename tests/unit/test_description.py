@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,9 +74,8 @@ def test_what_htcondor_cannot_be_told_is_refused_by_name(text: str) -> None:
         lambda: SubmitDescription(inputs=(Verbatim(text),)),
         lambda: SubmitDescription(commands=Commands({"output": text})),
     ):
-        with pytest.raises(SettingError, match="put it into a file") as raised:
+        with pytest.raises(SettingError, match=re.escape(repr(text))):
             attempt()
-        assert repr(text) in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +83,13 @@ def test_what_htcondor_cannot_be_told_is_refused_by_name(text: str) -> None:
 )
 def test_a_path_that_htcondor_would_change_is_refused(path: str) -> None:
     for attempt in (lambda: quote_path(path), lambda: SubmitDescription(inputs=(path,))):
-        with pytest.raises(SettingError, match="replaces a part of the path"):
+        with pytest.raises(SettingError, match=re.escape(repr(path))):
             attempt()
 
 
 def test_a_comma_is_the_end_of_a_path_in_a_list_only() -> None:
     assert quote_path("/a,b") == "/a,b"
-    with pytest.raises(SettingError, match="takes the comma"):
+    with pytest.raises(SettingError, match=re.escape("'/a,b'")):
         SubmitDescription(inputs=("/a,b",))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from vine_sharedport.errors import DiscoveryError, MissingDependencyError, Sinfu
 from vine_sharedport.link.ad_file import parse_my_address
 from vine_sharedport.pool import _htcondor, discovery
 from vine_sharedport.wire.sinful import Sinful
+
+from ..values import naming
 
 # Written by condor_shared_port 23.9.6 of a personal pool; the address of HTCondor's
 # manual put in.
@@ -202,7 +205,7 @@ def test_nobody_is_waited_for_where_htcondor_does_not_run(
     htcondor2: FakeBindings, clock: list[float]
 ) -> None:
     _gone_for_long(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
-    with pytest.raises(DiscoveryError, match=r"not running.*does not exist"):
+    with pytest.raises(DiscoveryError, match=r"shared_port_ad .*systemctl start condor"):
         discovery.discover(check=False)
     assert clock == []
 
@@ -216,7 +219,7 @@ def test_a_killed_htcondors_ad_is_not_waited_for(
         address = f"<127.0.0.1:{nobody.getsockname()[1]}>"
         ad_file = Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
         ad_file.write_text(f'MyAddress = "{address}"\n')
-        with pytest.raises(DiscoveryError, match="but nothing answers"):
+        with pytest.raises(DiscoveryError, match=re.escape(address)):
             discovery.discover()
     assert clock == []
 
@@ -228,10 +231,10 @@ def test_a_master_is_given_time_to_start_its_shared_port_again_and_that_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     _gone_for_long(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
-    with _master(tmp_path), pytest.raises(DiscoveryError, match="not running"):
+    with _master(tmp_path), pytest.raises(DiscoveryError, match="systemctl start condor"):
         discovery.discover(check=False)
     assert sum(clock) >= 5
-    assert caplog.text.count("waiting up to 5 s") == 1
+    assert caplog.text.count(" 5 s") == 1
 
 
 def test_another_users_master_is_not_waited_for(
@@ -314,7 +317,7 @@ def test_shared_port_that_does_not_run_is_named_with_both_reasons(
 ) -> None:
     Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]).unlink()
     with pytest.raises(
-        DiscoveryError, match=r"not running.*shared_port_ad does not exist.*schedd"
+        DiscoveryError, match=r"shared_port_ad .*schedd.*systemctl start condor"
     ):
         discovery.discover(check=False)
 
@@ -324,7 +327,7 @@ def test_schedd_with_a_port_of_its_own_is_no_shared_port(
 ) -> None:
     Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]).unlink()
     htcondor2.schedd = "<192.0.2.7:4321>"
-    with pytest.raises(DiscoveryError, match=r"without shared port"):
+    with pytest.raises(DiscoveryError, match=naming("<192.0.2.7:4321>")):
         discovery.discover(check=False)
 
 
@@ -332,23 +335,21 @@ def test_host_without_condor_directories_is_told_at_once(
     htcondor2: FakeBindings, clock: list[float], tmp_path: Path
 ) -> None:
     htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"] = str(tmp_path / "gone" / "shared_port_ad")
-    with pytest.raises(DiscoveryError, match=r"not running"):
+    with pytest.raises(DiscoveryError, match=r"gone/shared_port_ad .*systemctl start condor"):
         discovery.discover(check=False)
     assert clock == []
 
 
 @pytest.mark.parametrize("address", ["192.0.2.7:9618", "<192.0.2.7>", "<192.0.2.7:0>"])
 def test_given_text_that_is_no_address_is_refused(address: str, tmp_path: Path) -> None:
-    with pytest.raises(DiscoveryError, match=r"given address"):
+    with pytest.raises(DiscoveryError, match=re.escape(address)):
         discovery.discover(address=address, socket_dir=str(tmp_path), check=False)
 
 
 def test_missing_bindings_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "htcondor2", raising=False)
     monkeypatch.setattr(_htcondor.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        MissingDependencyError, match=r"does not find htcondor2.*(hides|install)"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"htcondor2.*install"):
         discovery.discover()
 
 
@@ -357,7 +358,7 @@ def test_missing_configuration_is_named(
     htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     monkeypatch.setenv("CONDOR_CONFIG", source)
-    with pytest.raises(DiscoveryError, match=r"no HTCondor configuration found.*CONDOR_CONFIG"):
+    with pytest.raises(DiscoveryError, match=r"CONDOR_CONFIG"):
         discovery.discover()
     assert htcondor2.reloaded == []
 
@@ -367,10 +368,10 @@ def test_a_configuration_that_is_gone_is_to_be_unset(
 ) -> None:
     path = tmp_path / "gone"
     monkeypatch.setenv("CONDOR_CONFIG", str(path))
-    with pytest.raises(DiscoveryError, match=r"no such file; 'unset CONDOR_CONFIG', or "):
+    with pytest.raises(DiscoveryError, match=naming(f"'{path}'", "'unset CONDOR_CONFIG'")):
         discovery.discover()
     path.mkdir()
-    with pytest.raises(DiscoveryError, match=r"not a readable file; (?!.*unset)"):
+    with pytest.raises(DiscoveryError, match=r"^(?!.*unset).*/gone'"):
         discovery.discover()
 
 
@@ -408,7 +409,7 @@ def test_host_name_on_which_htcondor_would_hang_is_named(
     Path(os.environ["CONDOR_CONFIG"]).write_text("")
     failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
     monkeypatch.setattr(_htcondor.socket, "getaddrinfo", _resolver(failure))
-    with pytest.raises(DiscoveryError, match=r"does not resolve.*/etc/hosts"):
+    with pytest.raises(DiscoveryError, match=r"name resolution.*/etc/hosts"):
         discovery.discover(check=False)
     assert htcondor2.reloaded == []
 
@@ -451,7 +452,7 @@ def test_directory_in_somebody_elses_place_is_left_to_the_administrator(
 ) -> None:
     monkeypatch.setattr(discovery, "_may_create", lambda path: False)
     message = _refusal(directory)
-    assert "does not exist" in message
+    assert str(directory) in message
     assert f"d {os.path.realpath(directory)} 1733 root root -" in message
     assert "DAEMON_SOCKET_DIR" in message
     assert not directory.exists()
@@ -479,7 +480,7 @@ def test_tmpfiles_line_names_the_place_behind_links(
 
 def test_file_in_place_of_the_directory_is_named(directory: Path) -> None:
     directory.write_text("")
-    assert "is not a directory" in _refusal(directory)
+    assert f"{directory} " in _refusal(directory)
 
 
 def test_directory_that_is_not_writable_is_named_with_its_mode(
@@ -488,16 +489,15 @@ def test_directory_that_is_not_writable_is_named_with_its_mode(
     directory.mkdir(mode=0o755)
     monkeypatch.setattr(discovery.os, "access", lambda path, mode: False)
     message = _refusal(directory)
-    assert "not writable" in message
-    assert "mode 0755" in message
+    assert re.search(naming(directory, "0755"), message)
     assert "1733 root root" in message
 
 
 def test_path_of_89_characters_is_the_longest() -> None:
     longest = "/nonexistent/" + "d" * (89 - len("/nonexistent/"))
-    assert "does not exist" in _refusal(longest)
+    assert "tmpfiles" in _refusal(longest)
     message = _refusal(longest + "d")
-    assert "has 90 characters, the limit is 89" in message
+    assert re.search(naming(90, 89), message)
     assert "condor_reconfig" in message
 
 

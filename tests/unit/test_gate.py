@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vine_sharedport.errors import GateError, Verdict
 from vine_sharedport.wire.gate import GateClient, GateServer, GateState
 
-from ..values import names
+from ..values import naming
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "gate.json").read_text())[
     "vectors"
@@ -63,9 +63,9 @@ def test_both_sides_say_the_known_bytes(vector: dict[str, str], step: int) -> No
 def test_neither_side_reads_a_byte_that_is_not_the_gates() -> None:
     server, client = _server(), _client()
     assert (server.wanted, client.wanted) == (48, 20)
-    with pytest.raises(GateError, match=names(21, 20)):
+    with pytest.raises(GateError, match=naming(21, 20)):
         client.feed(server.greeting() + b"w")
-    with pytest.raises(GateError, match=names(49, 48)):
+    with pytest.raises(GateError, match=naming(49, 48)):
         server.feed(bytes(49))
 
 
@@ -138,7 +138,7 @@ def test_any_changed_bit_of_the_answer_is_refused(bit: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_a_secret_of_another_length_is_a_bug_of_the_caller(size: int) -> None:
-    with pytest.raises(ValueError, match=names(size)):
+    with pytest.raises(ValueError, match=naming(size)):
         _server(bytes(size))
 
 

@@ -23,7 +23,7 @@ from vine_sharedport.wire.handoff import (
     encode_connect,
 )
 
-from ..values import names
+from ..values import naming
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
 
@@ -141,7 +141,7 @@ def test_verdicts_are_condor_shared_ports_but_for_the_reasons_above() -> None:
     ],
 )
 def test_broken_connect_message_is_refused(message: bytes, values: tuple[object, ...]) -> None:
-    with pytest.raises(CedarError, match=names(*values)):
+    with pytest.raises(CedarError, match=naming(*values)):
         decode_connect(message)
 
 
@@ -162,13 +162,13 @@ def test_client_name_that_the_daemon_reads_is_sent(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["n" * 1024, "a\0", "a\nforged log line", "\x1b[2J", "é"])
 def test_client_name_that_would_harm_the_daemons_log_is_not_sent(name: str) -> None:
-    with pytest.raises(CedarError, match=names(1023, "ASCII")):
+    with pytest.raises(CedarError, match=naming(1023, "ASCII")):
         encode_connect("vine_42", name)
 
 
 @pytest.mark.parametrize("timeout", [-2, 2**31])
 def test_timeout_outside_the_daemons_range_is_not_sent(timeout: int) -> None:
-    with pytest.raises(CedarError, match=names(timeout, -1, 2147483647)):
+    with pytest.raises(CedarError, match=naming(timeout, -1, 2147483647)):
         encode_connect("vine_42", "", timeout=timeout)
 
 
@@ -178,7 +178,7 @@ def test_timeout_arrives(timeout: int) -> None:
 
 
 def test_bad_sock_id_is_not_sent() -> None:
-    with pytest.raises(SettingError, match=names(42, 41)):
+    with pytest.raises(SettingError, match=naming(42, 41)):
         encode_connect("i" * 42, "")
 
 
@@ -213,8 +213,10 @@ def test_sock_id_that_can_be_served_is_returned(sock_id: str) -> None:
         ("\u0661", (r"'\u0661'", "'-'")),  # a digit, but not one of ASCII
     ],
 )
-def test_sock_id_that_cannot_be_served_is_refused(sock_id: str, values: tuple[object, ...]) -> None:
-    with pytest.raises(SettingError, match=names(*values)) as caught:
+def test_sock_id_that_cannot_be_served_is_refused(
+    sock_id: str, values: tuple[object, ...]
+) -> None:
+    with pytest.raises(SettingError, match=naming(*values)) as caught:
         check_sock_id(sock_id)
     assert len(str(caught.value)) < 250
     assert str(caught.value).isprintable()
@@ -251,6 +253,8 @@ def test_anything_else_is_not_pass_sock() -> None:
     ]
     long = b"x" * 100_000
     for message in (b"", PASS_SOCK[:-1], PASS_SOCK[1:], PASS_SOCK + b"\0", long, *flipped):
-        with pytest.raises(CedarError, match=names(13, "SHARED_PORT_PASS_SOCK", len(message))) as caught:
+        with pytest.raises(
+            CedarError, match=naming(13, "SHARED_PORT_PASS_SOCK", len(message))
+        ) as caught:
             decode_pass_sock(message)
         assert len(str(caught.value)) < 250

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -24,6 +25,8 @@ from vine_sharedport.pool import (
     personal,
 )
 from vine_sharedport.supervision import find_process
+
+from ..values import naming
 
 NAMED = ("CONDOR_CONFIG", "_CONDOR_COLLECTOR_HOST", "_condor_schedd_host")
 
@@ -230,7 +233,7 @@ def test_a_missing_htcondor_names_the_own_pool_that_runs(
     shell: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDOR_CONFIG", "/nonexistent")
-    with pytest.raises(DiscoveryError, match="start a pool of your own"):
+    with pytest.raises(DiscoveryError, match="vine_sharedport pool start"):
         _htcondor._check_configuration()
     run_pool(shell)
     with pytest.raises(DiscoveryError) as caught:
@@ -300,7 +303,7 @@ def test_without_a_pool_nothing_is_there_to_eval(
     assert command("pool", "env") == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert "no pool runs in" in said.err
+    assert "/vine-pool-" in said.err
     assert "vine_sharedport pool start" in said.err
 
 
@@ -336,7 +339,7 @@ def test_cores_that_no_pool_can_offer_are_refused_at_once(
 ) -> None:
     assert status_of("pool", "start", f"--cpus={value}") == 2
     said = capsys.readouterr().err
-    assert f"cpus={value} is not a whole number of 1 to 10000" in said or repr(value) in said
+    assert re.search(naming(f"cpus={value}", 1, 10000), said) or repr(value) in said
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "much", "127", "1e3", "100000001"])
@@ -345,14 +348,14 @@ def test_memory_that_no_pool_can_offer_is_refused_at_once(
 ) -> None:
     assert status_of("pool", "start", f"--memory={value}") == 2
     said = capsys.readouterr().err
-    assert f"memory={value} is not a whole number of 128 to" in said or repr(value) in said
+    assert re.search(naming(f"memory={value}", 128), said) or repr(value) in said
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "many", 10**9, object()])
 def test_programs_are_refused_it_too(value: object) -> None:
-    with pytest.raises(SettingError, match=r"cpus=.* is not a whole number of 1 to 10000"):
+    with pytest.raises(SettingError, match=naming(f"cpus={value!r}", 1, 10000)):
         personal.PersonalPool(cpus=value)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match=r"memory=.* is not a whole number of 128 to"):
+    with pytest.raises(SettingError, match=naming(f"memory={value!r}", 128)):
         personal.start_pool(memory=value)  # type: ignore[arg-type]
 
 

@@ -29,7 +29,7 @@ from vine_sharedport.pool.check import Checked
 from vine_sharedport.pool.manager_status import ManagerJob
 from vine_sharedport.records import SCHEMA, as_dict, decode, encode, read
 
-from ..values import names
+from ..values import naming
 
 
 class Colour(enum.Enum):
@@ -99,16 +99,18 @@ def test_each_kind_of_value_is_read() -> None:
         ({"schema": True}, ("schema", "True", "1")),
     ],
 )
-def test_what_is_wrong_is_named_with_its_value(change: dict[str, Any], values: tuple[str, ...]) -> None:
+def test_what_is_wrong_is_named_with_its_value(
+    change: dict[str, Any], values: tuple[str, ...]
+) -> None:
     for error in (SettingError, NoStatusError):
-        with pytest.raises(error, match=names(*values)) as caught:
+        with pytest.raises(error, match=naming(*values)) as caught:
             decode(Record, {**FULL, **change}, error=error)
         assert len(str(caught.value)) < 200
 
 
 def test_unknown_keys_are_passed_over_or_refused() -> None:
     assert decode(Inner, {"size": 1, "new": 2}) == Inner(1)
-    with pytest.raises(SettingError, match=names("'new'", "size", "ok")):
+    with pytest.raises(SettingError, match=naming("'new'", "size", "ok")):
         decode(Inner, {"size": 1, "new": 2}, refuse_unknown=True)
 
 
@@ -134,7 +136,7 @@ def test_a_file_that_is_too_long_or_anothers_is_refused(
 ) -> None:
     path = tmp_path / "record"
     path.write_text(encode(Inner(5)))
-    with pytest.raises(SettingError, match=names(10)):
+    with pytest.raises(SettingError, match=naming(10)):
         read(Inner, str(path), limit=10)
     monkeypatch.setattr(os, "getuid", lambda: -1)
     with pytest.raises(SettingError):
@@ -186,7 +188,7 @@ def test_files_of_a_later_version_are_refused_in_words(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = str(tmp_path)
-    wanted = names("schema", 1, "vine_sharedport")
+    wanted = naming("schema", 1, "vine_sharedport")
     values = {"schema": 2, "time": 1.0, "address": "<192.0.2.7:1?sock=a>", "token": "t"}
     for name in (files.STATUS, "place.json", RUN_FILE, _guardian.STATE_FILE):
         (tmp_path / name).write_text(json.dumps(values))

@@ -11,7 +11,7 @@ import pytest
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.sinful import MAX_SINFUL, Sinful
 
-from ..values import names
+from ..values import naming
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
 FILES = sorted(DIRECTORY.glob("sinful-*.json"))
@@ -71,7 +71,7 @@ def test_version_1_address_is_refused_by_name() -> None:
     texts = [v["text"] for _, v in VECTORS if v["attribute"] == "AddressV1"]
     assert texts
     for text in texts:
-        with pytest.raises(SinfulError, match=names("AddressV1")):
+        with pytest.raises(SinfulError, match=naming("AddressV1")):
             Sinful.parse(text)
 
 
@@ -297,14 +297,17 @@ def test_with_sock_takes_only_sock_ids_that_can_be_served(sock_id: str) -> None:
         ("<h:1?addrs=-9618>", ("''", "2001:db8::7")),
         ("<h:1?addrs=[--1]x-9618>", ("'[::1]x'", "2001:db8::7")),
         ("<h:1?addrs=[[--1]]-9618>", ("'[::1]'", "2001:db8::7")),
-        ("<h:1?PrivAddr=10.0.0.1:9618>", ("PrivAddr", "'10.0.0.1:9618'", "<host:port?sock=id>")),
+        (
+            "<h:1?PrivAddr=10.0.0.1:9618>",
+            ("PrivAddr", "<host:port?sock=id>"),
+        ),
         ("<h:1?PrivAddr=%3ch:x%3e>", ("PrivAddr", "':x'", "65535")),
         ("<h:1?PrivAddr=%3ch:1%3faddrs%3dx%3e>", ("PrivAddr", "'x'", "192.0.2.7-9618")),
         ("<h:1?PrivAddr=%3ch%3fPrivAddr%3d%253ch%253e%3e>", ("PrivAddr", "HTCondor")),
     ],
 )
 def test_text_that_is_no_address_is_refused(text: str, values: tuple[object, ...]) -> None:
-    with pytest.raises(SinfulError, match=names(*values)) as caught:
+    with pytest.raises(SinfulError, match=naming(*values)) as caught:
         Sinful.parse(text)
     # It may go to a log or terminal, whoever wrote the text.
     assert str(caught.value).isascii()
@@ -316,13 +319,13 @@ def test_size_is_bounded_as_read_and_as_printed() -> None:
     fits = "<h:1?a=" + "b" * (MAX_SINFUL - 8) + ">"
     assert len(fits) == MAX_SINFUL
     assert Sinful.parse(fits).format() == fits
-    with pytest.raises(SinfulError, match=names(MAX_SINFUL + 1, MAX_SINFUL)):
+    with pytest.raises(SinfulError, match=naming(MAX_SINFUL + 1, MAX_SINFUL)):
         Sinful.parse(fits.replace("b>", "bb>"))
-    with pytest.raises(SinfulError, match=names(MAX_SINFUL)):
+    with pytest.raises(SinfulError, match=naming(MAX_SINFUL)):
         Sinful.parse("<h:1?a=" + "~" * (MAX_SINFUL // 2) + ">")
-    with pytest.raises(SinfulError, match=names(MAX_SINFUL + 2, MAX_SINFUL)):
+    with pytest.raises(SinfulError, match=naming(MAX_SINFUL + 2, MAX_SINFUL)):
         Sinful.parse("<h?" + "&" * (MAX_SINFUL - 2) + ">")
-    with pytest.raises(SinfulError, match=names(MAX_SINFUL)):
+    with pytest.raises(SinfulError, match=naming(MAX_SINFUL)):
         Sinful.parse(fits).with_sock("vine_42")
 
 
@@ -331,7 +334,7 @@ def test_private_addresses_nested_as_deep_as_the_limit_allows_are_refused() -> N
     while len(text) < MAX_SINFUL // 2:
         inner = "".join(c if c.isalnum() else f"%{ord(c):02x}" for c in text)
         text = f"<h?PrivAddr={inner}>"
-    with pytest.raises(SinfulError, match="^PrivAddr: [^']*$"):  # and not of what is inside
+    with pytest.raises(SinfulError, match=r"^PrivAddr: [^']*$"):  # and not of what is inside
         Sinful.parse(text)
 
 
@@ -357,7 +360,7 @@ def test_private_addresses_nested_as_deep_as_the_limit_allows_are_refused() -> N
 def test_address_that_could_not_be_printed_cannot_be_made(
     host: str, port: int, params: tuple[tuple[str, str | None], ...], values: tuple[object, ...]
 ) -> None:
-    with pytest.raises(SinfulError, match=names(*values)):
+    with pytest.raises(SinfulError, match=naming(*values)):
         Sinful(host, port, params)
 
 

@@ -24,6 +24,8 @@ from vine_sharedport.pool.submit import describe_workers, submit_workers
 from vine_sharedport.pool.worker_options import WorkerOptions
 from vine_sharedport.worker import shim
 
+from ..values import naming
+
 ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
 
 
@@ -77,11 +79,11 @@ def test_without_the_shim_the_relay_alone_travels(
             worker,
         )
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert "as it had no C compiler: workers use the relay" in record.getMessage()
+    assert "pip install --force-reinstall" in record.getMessage()
 
 
 def test_an_address_without_a_port_is_refused() -> None:
-    with pytest.raises(SinfulError, match="names no port to connect to"):
+    with pytest.raises(SinfulError, match=naming("<192.0.2.7:0?sock=vine_42>")):
         Reference.of("<192.0.2.7:0?sock=vine_42>")
 
 
@@ -120,10 +122,10 @@ def test_a_missing_image_is_refused_unless_the_machines_have_it(
     tmp_path: Path, worker: str
 ) -> None:
     image = "/images/vine.sif"
-    with pytest.raises(SettingError, match=r"image /images/vine\.sif is not there"):
+    with pytest.raises(SettingError, match=naming(image, "commands={'transfer_container'")):
         _describe(tmp_path, worker_binary=worker, container_image=image)
     given = {"transfer_container": "True"}
-    with pytest.raises(SettingError, match="is not there"):
+    with pytest.raises(SettingError, match=naming(image, "commands={'transfer_container'")):
         _describe(tmp_path, worker_binary=worker, container_image=image, commands=given)
     job = _describe(
         tmp_path, worker_binary=worker, container_image=image,
@@ -140,7 +142,7 @@ def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_trav
     (image / "usr/bin/sh").symlink_to("dash")
     _describe(tmp_path, worker_binary=worker, container_image=str(image))
     (image / "bin").symlink_to("usr/bin")
-    with pytest.raises(SettingError, match=r"/image/bin, a link to a directory, which HTCond"):
+    with pytest.raises(SettingError, match=naming(image / "bin", "apptainer build IMAGE.sif")):
         _describe(tmp_path, worker_binary=worker, container_image=str(image))
     given = {"transfer_container": "false"}
     _describe(tmp_path, worker_binary=worker, container_image=str(image), commands=given)
@@ -149,7 +151,7 @@ def test_an_unpacked_image_with_links_to_directories_is_refused_if_it_would_trav
 def test_a_worker_that_is_not_here_must_be_in_an_image(tmp_path: Path) -> None:
     with pytest.raises(
         SettingError,
-        match="no worker program '/opt/vine_worker'; give its path with worker_binary=",
+        match=naming("'/opt/vine_worker'", "worker_binary="),
     ):
         _describe(tmp_path, worker_binary="/opt/vine_worker")
     job = _describe(
@@ -179,9 +181,9 @@ def test_an_environments_url_is_htcondors_to_fetch(tmp_path: Path, worker: str) 
 def test_what_is_no_tarball_is_refused(tmp_path: Path, worker: str) -> None:
     path = tmp_path / "env.zip"
     path.write_bytes(b"PK\x03\x04" + bytes(600))
-    with pytest.raises(SettingError, match=r"env\.zip is no tar archive .*conda-pack"):
+    with pytest.raises(SettingError, match=r"env\.zip .*conda-pack"):
         _describe(tmp_path, worker_binary=worker, python_env=str(path))
-    with pytest.raises(SettingError, match="cannot read the Python environment"):
+    with pytest.raises(SettingError, match=naming(tmp_path / "gone")):
         _describe(tmp_path, worker_binary=worker, python_env=str(tmp_path / "gone"))
 
 
@@ -189,7 +191,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path, worker: str) -> None:
     other = tmp_path / "elsewhere" / "vine_worker"
     other.parent.mkdir()
     other.write_text("the password")
-    with pytest.raises(SettingError, match="would both be vine_worker on the execute point"):
+    with pytest.raises(SettingError, match=naming(worker, other, "vine_worker")):
         _describe(tmp_path, worker_binary=worker, password_file=str(other))
 
 
@@ -210,7 +212,7 @@ def test_a_worker_of_another_architecture_asks_for_it(
     with caplog.at_level(logging.WARNING):
         job = _describe(tmp_path, worker_binary=str(program))
     assert job.commands["requirements"] == '(TARGET.Arch == "aarch64")'
-    assert re.search(r"is for aarch64 and the shim .* for X86_64: workers use", caplog.text)
+    assert re.search(naming("aarch64", "X86_64"), caplog.text)
     own = _describe(tmp_path, worker_binary=str(program), commands={"requirements": "true"})
     assert own.commands["requirements"] == "true"
 
@@ -239,7 +241,7 @@ def test_variables_and_files_of_the_user_are_added_to_ours(tmp_path: Path, worke
     [
         ({"Executable": "/bin/true"}, "worker_binary="),
         ({"arguments": "x"}, "extra_options="),
-        ({"env": "A=1;B=2"}, "new syntax"),
+        ({"env": "A=1;B=2"}, "'A=1;B=2'"),
     ],
 )
 def test_what_no_worker_could_start_with_is_refused(

@@ -9,7 +9,7 @@ import pytest
 from vine_sharedport.cli.common import duration, size
 from vine_sharedport.units import parse_megabytes, parse_seconds
 
-from ..values import names
+from ..values import naming
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_a_size_has_a_unit_or_is_megabytes(text: str, megabytes: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 2", "1e3", "nan", "inf", "\u0661", "1w"])
 def test_what_is_neither_is_refused_with_what_is_wanted(text: str) -> None:
-    with pytest.raises(ValueError, match=names(repr(text), "90s")):
+    with pytest.raises(ValueError, match=naming(repr(text), "90s")):
         parse_seconds(text)
-    with pytest.raises(ValueError, match=names(repr(text), "800MB")):
+    with pytest.raises(ValueError, match=naming(repr(text), "800MB")):
         parse_megabytes(text)
     for convert in (duration, size):
-        with pytest.raises(argparse.ArgumentTypeError, match=names(repr(text))):
+        with pytest.raises(argparse.ArgumentTypeError, match=naming(repr(text))):
             convert(text)
 
 
 def test_a_part_of_a_megabyte_is_meant_in_gigabytes() -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=names("'0.8'", "800MB")):
+    with pytest.raises(argparse.ArgumentTypeError, match=naming("'0.8'", "800MB")):
         size("0.8")
