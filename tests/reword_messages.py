@@ -30,10 +30,11 @@ WORD = re.compile(rb"(?<![-\w./=<$%\\])[a-z]{3,}(?![-\w./=(]|'s)")
 
 def messages(tree: ast.AST) -> Iterator[ast.expr]:
     """Yield what is the text of an error or of a log line."""
+    raised = {node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and node.args:
             name = ast.unparse(node.func).rpartition(".")[2]
-            if ERRORS.search(name) or name in LEVELS:
+            if node in raised or ERRORS.search(name) or name in LEVELS:
                 yield from texts(node.args[0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import socket
 import threading
 import time
@@ -173,7 +174,7 @@ def test_every_byte_of_the_password_file_counts(tmp_path: Path, content: bytes) 
     with serving(manager_of("taskvine", known), password_file=str(path)) as place:
         assert ask(place, "manager", timeout=20)[1:] == STATUS
     other = refusal(manager_of("taskvine", b"x"), password_file=str(path))
-    assert "another password than the file" in other
+    assert str(path) in other
 
 
 def test_a_server_that_does_not_know_the_password_gets_no_question(password_file: str) -> None:
@@ -184,18 +185,18 @@ def test_a_server_that_does_not_know_the_password_gets_no_question(password_file
         for _ in range(5):
             asked.append(client.line())
 
-    assert "another password" in refusal(pretender, password_file=password_file)
+    assert password_file in refusal(pretender, password_file=password_file)
     assert asked[3:] == [b"failure", b""]
 
 
 def test_a_manager_without_a_password_is_named(password_file: str) -> None:
     said = refusal(manager_of("taskvine"), password_file=password_file)
-    assert "asks for no password" in said
-    assert "unset password_file" in said
+    assert "password_file" in said
+    assert password_file not in said, "it has no other password"
 
 
 def test_a_manager_with_a_password_is_named_to_who_has_none() -> None:
-    assert "set password_file to the file" in refusal(manager_of("taskvine", b"x"))
+    assert "password_file" in refusal(manager_of("taskvine", b"x"))
 
 
 def test_a_gate_that_greets_late_is_named_to_who_has_no_secret() -> None:
@@ -207,7 +208,7 @@ def test_a_gate_that_greets_late_is_named_to_who_has_no_secret() -> None:
     began = time.monotonic()
     said = refusal(gate, timeout=20)
     assert time.monotonic() - began < 10, "at once, not when the time is over"
-    assert "asks for its secret, and the factory has none; give --secret-file FILE" in said
+    assert "--secret-file FILE" in said
 
 
 def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_endless_lines_in_the_handshake_are_not_read(password_file: str, start: 
             client.send(b"x" * 1000)
 
     said = refusal(handler=handle, password_file=password_file)
-    assert "another password" in said or "asks for no password" in said
+    assert "password_file" in said or password_file in said
 
 
 def endless(client: Client) -> None:
@@ -237,23 +238,23 @@ def endless(client: Client) -> None:
 
 
 def test_an_endless_answer_is_given_up() -> None:
-    assert "more than 64 MiB" in refusal(endless, timeout=60)
+    assert "64 MiB" in refusal(endless, timeout=60)
 
 
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (b"<html>404</html>", "beginning '<html>404"),
-        (b'[{"tasks_waiting": 3', "no JSON"),  # it died on the way
-        (b"[" * 1_000_000, "no JSON"),
-        (b'[{"a":' * 1_000_000, "no JSON"),
-        (b"{}", "no array of objects"),
-        (b"[1, 2]", "no array of objects"),
-        (b"null", "no array of objects"),
+        (b"<html>404</html>", "'<html>404"),
+        (b'[{"tasks_waiting": 3', "JSON"),  # it died on the way
+        (b"[" * 1_000_000, "JSON"),
+        (b'[{"a":' * 1_000_000, "JSON"),
+        (b"{}", "'{}'"),
+        (b"[1, 2]", "'[1, 2]'"),
+        (b"null", "'null'"),
         (b'[{"n": ' + b"9" * 2_000_000 + b"}]", "2000000"),
-        (b"[" + b"{}," * 9_000_000 + b"{}]", "more than 8000000 values"),
-        (b"\x00\xff\xfe", "no JSON"),
-        (b"\x15\x03\x03\x00\x02\x02\x28", "speaks TLS: set ssl"),
+        (b"[" + b"{}," * 9_000_000 + b"{}]", "8000000"),
+        (b"\x00\xff\xfe", "JSON"),
+        (b"\x15\x03\x03\x00\x02\x02\x28", "TLS"),
     ],
 )
 def test_a_hostile_answer_is_an_error_that_shows_it(data: bytes, found: str) -> None:
@@ -303,13 +304,12 @@ def test_the_time_holds_for_everything_together(
     started = time.monotonic()
     said = refusal(handler, timeout=0.5, **place)
     assert time.monotonic() - started < 10
-    assert "did not answer manager_status within 0.5 s" in said or "no password" in said
+    assert re.search(naming("manager_status", "0.5 s"), said) or "password_file" in said
 
 
 def test_who_closes_at_once_is_named_with_what_was_tried() -> None:
     said = refusal(lambda client: None)
-    assert "without an answer to manager_status and queue_status" in said
-    assert "set ssl" in said
+    assert re.search(naming("manager_status", "queue_status", "ssl"), said)
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -319,7 +319,7 @@ def test_that_nobody_serves_the_sock_id_is_the_first_cause(tls: bool) -> None:
         with pytest.raises(ManagerUnreachable) as caught:
             ask(place, "manager", timeout=20)
     said = str(caught.value)
-    assert said.startswith("nobody serves the sock id nosuch (yet): does the manager's program")
+    assert "nosuch" in said
     assert "TLS" not in said, "nothing speaks for it"
     assert caught.value.verdict is Verdict.NOBODY_THERE
     assert says_nobody_there(caught.value, place)
@@ -354,13 +354,13 @@ def test_a_shared_port_that_says_nothing_is_not_taken_for_a_busy_manager(
     secret.write_bytes(bytes(32))
     with serving(mute) as there:
         place = Reference(there.address.with_sock("a"), str(secret))
-        with pytest.raises(ManagerUnreachable, match="cannot reach") as caught:
+        with pytest.raises(ManagerUnreachable) as caught:
             ask(place, "manager", timeout=0.5)
-    assert "busy" not in str(caught.value)
+    assert "manager_status" not in str(caught.value)
 
 
 def test_tls_with_who_has_none_is_named() -> None:
-    assert "answers no TLS" in refusal(manager_of("taskvine"), tls=True)
+    assert "TLS" in refusal(manager_of("taskvine"), tls=True)
 
 
 def test_the_place_is_what_the_options_say() -> None:
