@@ -18,12 +18,14 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.errors import Verdict
 from vine_sharedport.factory.ask import ManagerUnreachable, ask
 from vine_sharedport.factory.demand import workers_needed
 from vine_sharedport.factory.options import Options
 from vine_sharedport.link.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
 
+from ..values import naming
 from . import helpers
 
 pytestmark = pytest.mark.daemon
@@ -184,13 +186,13 @@ def test_what_the_manager_wants_is_named(system: System, tmp_path: Path, way: st
     manager = system.make(file)
     place = place_of(system, manager, way, password_file=None)
     (none,) = asked(manager, place, "manager")
-    assert "asks for a password: set password_file" in none
+    assert "password_file" in none
     other = tmp_path / "other"
     other.write_bytes(b"another")
     (wrong,) = asked(manager, dataclasses.replace(place, password_file=str(other)), "manager")
     assert "has another password than the file" in wrong
     (tls,) = asked(manager, dataclasses.replace(place, password_file=file, tls=True), "manager")
-    assert "answers no TLS" in tls
+    assert "TLS" in tls
     ((status,),) = asked(manager, dataclasses.replace(place, password_file=file), "manager")
     assert status["workers"] == 0, "who only asks is no worker"
 
@@ -198,14 +200,14 @@ def test_what_the_manager_wants_is_named(system: System, tmp_path: Path, way: st
 def test_a_manager_that_wants_tls_is_named(system: System) -> None:
     manager = system.make(ssl=True, shared_port=False)
     (said,) = asked(manager, place_of(system, manager, "tcp"), "manager")
-    assert "set ssl" in said
+    assert "ssl" in said
 
 
 def test_a_manager_without_a_password_is_named(system: System, tmp_path: Path) -> None:
     manager = system.make(shared_port=False)
     place = place_of(system, manager, "tcp", password_file=password_in(tmp_path))
     (said,) = asked(manager, place, "manager")
-    assert "asks for no password" in said
+    assert "password_file" in said
 
 
 def test_a_wrong_secret_is_named(system: System, tmp_path: Path) -> None:
@@ -215,21 +217,24 @@ def test_a_wrong_secret_is_named(system: System, tmp_path: Path) -> None:
     place = dataclasses.replace(
         place_of(system, manager, "shared port"), secret_file=str(secret)
     )
-    with pytest.raises(ManagerUnreachable, match="another secret"):
+    with pytest.raises(ManagerUnreachable, match=naming(secret)):
         ask(place, "manager", timeout=20)  # its porter alone answers
 
 
 def test_a_busy_manager_is_told_from_one_that_is_gone(system: System) -> None:
     manager = system.make()
     busy = place_of(system, manager, "shared port")
-    with pytest.raises(ManagerUnreachable, match=r"did not answer .*within 0.3 s: .*busy"):
+    with pytest.raises(ManagerUnreachable, match=naming("0.3 s")) as caught:
         ask(busy, "manager", timeout=0.3)
+    assert caught.value.verdict is Verdict.TIMED_OUT
     by_tcp = place_of(system, manager, "tcp")
-    with pytest.raises(ManagerUnreachable, match=r"did not answer .*within 0.3 s: .*busy"):
+    with pytest.raises(ManagerUnreachable, match=naming("0.3 s")) as caught:
         ask(by_tcp, "manager", timeout=0.3)
+    assert caught.value.verdict is Verdict.TIMED_OUT
     manager._free()
-    with pytest.raises(ManagerUnreachable, match=r"cannot reach|no manager serves"):
+    with pytest.raises(ManagerUnreachable) as caught:
         ask(busy, "manager", timeout=20)
+    assert caught.value.verdict is not Verdict.TIMED_OUT
     with pytest.raises(ManagerUnreachable, match="Connection refused"):
         ask(by_tcp, "manager", timeout=20)
 

@@ -25,6 +25,7 @@ from vine_sharedport.wire.sinful import Sinful
 
 from ..fake_shared_port import PASS_SOCK, FakeSharedPort
 from ..link import helpers
+from ..values import naming
 
 SOCK_ID = f"contract_{os.getpid()}"
 
@@ -158,9 +159,9 @@ class Contract:
         self, shared_port: SharedPort
     ) -> None:
         sock_id = (SOCK_ID + "_" + "x" * 42)[:42]
-        with pytest.raises(SettingError, match="42 characters"):
+        with pytest.raises(SettingError, match=naming(42, 41)):
             shared_port.connect(sock_id)
-        with pytest.raises(SettingError, match="42 characters"):
+        with pytest.raises(SettingError, match=naming(42, 41)):
             shared_port.endpoint(sock_id)
         with _raw_endpoint(shared_port.directory, sock_id) as listener:
             client = socket.create_connection(

@@ -21,6 +21,7 @@ from vine_sharedport.pool.description import SubmitDescription
 from vine_sharedport.pool.event_log import EventLog
 from vine_sharedport.pool.schedd import Schedd
 
+from ..values import naming
 from . import helpers
 
 pytestmark = pytest.mark.daemon
@@ -299,15 +300,15 @@ def test_a_constraint_that_no_job_meets_is_no_error(pool: Any) -> None:
 
 
 def test_errors_name_the_cause_and_the_next_step(pool: Any, tmp_path: Path) -> None:
-    with pytest.raises(ScheddError, match=r"cannot submit jobs: .*xecutable.*condor_q"):
+    with pytest.raises(ScheddError, match=r"xecutable.*condor_q"):
         Schedd().submit(SubmitDescription(("1",)))
-    with pytest.raises(SettingError, match="count of 1 or more"):
+    with pytest.raises(SettingError, match=naming(0, 1)):
         Schedd().submit(SubmitDescription(), 0)
-    with pytest.raises(SettingError, match="no such action: 'kill'"):
+    with pytest.raises(SettingError, match=naming("'kill'")):
         Schedd().act("kill", "true", "x")
-    with pytest.raises(ScheddError, match=r"not know a schedd 'nobody@nowhere'; it knows .*@"):
+    with pytest.raises(ScheddError, match=r"'nobody@nowhere'.*@.*condor_status"):
         Schedd("nobody@nowhere").query("true")
-    with pytest.raises(ScheddError, match=r"pool 127\.0\.0\.1:9: .*condor_status -pool 127"):
+    with pytest.raises(ScheddError, match=r"127\.0\.0\.1:9\b.*condor_status -pool 127"):
         Schedd("x", "127.0.0.1:9").query("true")
 
 
@@ -346,7 +347,7 @@ def test_why_the_schedd_refuses_jobs_is_told(jobs: Jobs, pool: Any) -> None:
         f'SUBMIT_REQUIREMENT_NAMES = TEST\n{rule} = false\n{rule}_REASON = "no project is set"'
     )
     with _reconfigured(pool, settings):
-        refused = pytest.raises(ScheddError, match=r"cannot submit jobs: .*no project is set")
+        refused = pytest.raises(ScheddError, match="no project is set")
         with refused:
             jobs.submit("true", "requirements = false")
 
@@ -550,16 +551,14 @@ def test_times_are_right_in_every_format_and_zone(
 def test_a_file_that_is_no_log_is_refused(log: EventLog) -> None:
     with open(log.path, "wb") as file:
         file.truncate(40 << 20)
-    with pytest.raises(SettingError, match="is no job event log"):
+    with pytest.raises(SettingError, match=naming(log.path)):
         log.read()
 
 
 def test_a_log_that_may_not_be_read_is_named(log: EventLog) -> None:
     _append(log, HELD)
     os.chmod(log.path, 0)
-    with pytest.raises(
-        SettingError, match=r"cannot read the job event log .*Permission denied"
-    ):
+    with pytest.raises(SettingError, match=naming(log.path, "Permission denied")):
         log.read()
     os.chmod(log.path, 0o600)
     assert _types(log) == ["JOB_HELD"]
@@ -589,7 +588,7 @@ def test_the_log_is_read_in_each_of_htcondors_formats(
 def test_a_log_in_xml_is_refused(jobs: Jobs) -> None:
     jobs.submit("true", "log_xml = true")
     helpers.wait_until(lambda: os.path.exists(jobs.log.path) and os.stat(jobs.log.path).st_size)
-    with pytest.raises(SettingError, match="take the submit command log_xml out"):
+    with pytest.raises(SettingError, match=naming("log_xml")):
         jobs.cycle()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ..values import naming
 from . import helpers
 
 pytestmark = pytest.mark.daemon
@@ -146,7 +147,7 @@ def test_settings_choose_the_name(make_manager: Any) -> None:
 
 def test_a_name_in_use_is_refused_and_leaves_no_manager(make_manager: Any) -> None:
     first = make_manager(shared_port=vine.SharedPort(name="taken"))
-    with pytest.raises(vine.EndpointError, match="'taken' is served by a living process"):
+    with pytest.raises(vine.EndpointError, match=naming("'taken'")):
         make_manager(shared_port=vine.SharedPort(name="taken"))
     with helpers.relay_worker(first.shared_port):
         helpers.run_tasks(first, _tasks(1))
@@ -243,9 +244,7 @@ def test_no_htcondor_is_a_clear_error_and_leaves_no_manager(tmp_path: Path) -> N
 
 def test_workers_need_a_manager_with_a_shared_port(make_manager: Any) -> None:
     manager = make_manager(shared_port=False)
-    with pytest.raises(
-        vine.SettingError, match=r"make it with vine\.Manager\(shared_port=True\)"
-    ):
+    with pytest.raises(vine.SettingError, match=naming("vine.Manager(shared_port=True)")):
         vine.submit_workers(manager)
 
 

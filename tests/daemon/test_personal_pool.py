@@ -240,14 +240,14 @@ def test_directory_too_long_for_sockets_gets_a_short_place_for_them(tmp_path: Pa
 
 def test_pool_that_does_not_get_ready_says_what_is_missing_and_ends() -> None:
     pool = PersonalPool(config={"DAEMON_LIST": "MASTER COLLECTOR NEGOTIATOR SCHEDD"})
-    with pytest.raises(PoolError, match=r"not ready after 4 s: no slot yet(.|\n)*MasterLog"):
+    with pytest.raises(PoolError, match=r"4 s\b(.|\n)*MasterLog"):
         pool.start(timeout=4)
     assert not os.path.exists(pool.directory)
 
 
 def test_master_that_ends_by_itself_is_reported_with_its_log() -> None:
     pool = PersonalPool(config={"DAEMON_LIST": "MASTER NONSENSE"})
-    with pytest.raises(PoolError, match=r"ended by itself(.|\n)*NONSENSE"):
+    with pytest.raises(PoolError, match=r"condor_master(.|\n)*NONSENSE"):
         pool.start()
     assert not os.path.exists(pool.directory)
 
@@ -314,12 +314,12 @@ def test_standing_pool_is_found_used_and_stopped(standing: Path) -> None:
     assert personal.stop_pool(standing) is True
     assert _names(token) == []
     assert personal.stop_pool(standing) is False
-    with pytest.raises(PoolError, match="no pool runs in"):
+    with pytest.raises(PoolError, match=r"vine_sharedport pool start"):
         PersonalPool.find(standing)
 
 
 def test_second_pool_in_the_same_directory_is_refused(standing: Path) -> None:
-    with pytest.raises(PoolError, match=r"runs in .* already"):
+    with pytest.raises(PoolError, match=r"pool stop --directory"):
         PersonalPool(standing).start()
     assert personal.pool_status(standing).running
 
