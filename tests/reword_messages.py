@@ -25,7 +25,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 LITERAL = re.compile(rb"""([rf]*)("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 VALUE = re.compile(rb"\{\{|\}\}|\{(?:[^{}]|\{[^{}]*\})*\}")
 QUOTED = re.compile(rb"(?<!\w)(\\?['\"`])(?! ).*?\1(?!\w)", re.DOTALL)
-WORD = re.compile(rb"(?<![-\w./=<$%\\])[a-z]{3,}(?![-\w./=(]|'s)")
+WORD = re.compile(rb"(?<![-\w./=<:$%\\])[a-z]{3,}(?![-\w./=(?]|'s| (?:-\w|\d{3} ))")
 
 
 def messages(tree: ast.AST) -> Iterator[ast.expr]:
@@ -72,7 +72,7 @@ def ends_of_words(path: Path) -> Iterator[list[int]]:
         ends = [
             offsets[word.end()] for word in WORD.finditer(text) if word.start() not in quoted
         ]
-        if ends:
+        if ends and b" " in text:  # one word is a name
             yield ends
 
 

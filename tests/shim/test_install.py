@@ -95,7 +95,7 @@ def test_without_a_compiler_the_wheel_is_for_every_platform(
     with zipfile.ZipFile(found) as archive:
         assert INSIDE not in archive.namelist()
         assert "vine_sharedport/worker/shim.c" in archive.namelist()
-    for text in ("no C compiler 'no-such-compiler'", "relay", "Python 3.9", "install gcc"):
+    for text in ("'no-such-compiler'", "relay", "Python 3.9", "gcc"):
         assert text in said
 
 

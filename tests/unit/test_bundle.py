@@ -164,7 +164,7 @@ def test_nothing_is_made_where_something_is_wrong(tmp_path: Path) -> None:
         write_bundle(str(directory), "<192.0.2.7?sock=vine_42>")
     with pytest.raises(SettingError, match=naming(tmp_path / "gone")):
         write_bundle(str(directory), ADDRESS, secret_file=str(tmp_path / "gone"))
-    with pytest.raises(SettingError, match=naming("'gone'", "worker=")):
+    with pytest.raises(SettingError, match=naming("'gone'", "PATH", "--worker")):
         write_bundle(str(directory), ADDRESS, worker="gone")
     assert not directory.exists()
 

@@ -73,7 +73,7 @@ from vine_sharedport.errors import ExitStatus
         ("pool start --cpus 2GB", "'2GB'"),
         ("manager submit --grace 1w a.py", "'1w'"),
         ("factory stop --timeout nan", "'nan'"),
-        ("connect --timeout soon", "'soon' is no length of time; write seconds, or such as"),
+        ("connect --timeout soon", "'soon'"),
         ("run", "the following arguments are required: PROGRAM"),
     ],
 )

@@ -95,8 +95,8 @@ def test_each_kind_of_value_is_read() -> None:
         ({"colour": "blue"}, ("colour", "'blue'", "2")),
         ({"colour": []}, ("colour", "[]", "2")),
         ({"maybe": "1"}, ("maybe", "'1'")),
-        ({"schema": 2}, ("schema", "2", "1")),
-        ({"schema": True}, ("schema", "True", "1")),
+        ({"schema": 2}, ("2", "1")),
+        ({"schema": True}, ("True", "1")),
     ],
 )
 def test_what_is_wrong_is_named_with_its_value(
@@ -188,7 +188,7 @@ def test_files_of_a_later_version_are_refused_in_words(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = str(tmp_path)
-    wanted = naming("schema", 1, "vine_sharedport")
+    wanted = naming(1, "vine_sharedport")
     values = {"schema": 2, "time": 1.0, "address": "<192.0.2.7:1?sock=a>", "token": "t"}
     for name in (files.STATUS, "place.json", RUN_FILE, _guardian.STATE_FILE):
         (tmp_path / name).write_text(json.dumps(values))

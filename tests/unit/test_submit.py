@@ -274,7 +274,7 @@ def test_text_stands_for_a_number_as_in_a_factory(name: str, value: str, expecte
 def test_what_is_no_value_is_named(
     tmp_path: Path, worker: str, name: str, value: object
 ) -> None:
-    with pytest.raises(SettingError, match=rf"option {name} is {re.escape(repr(value))}; "):
+    with pytest.raises(SettingError, match=naming(name, repr(value))):
         _describe(tmp_path, **{"worker_binary": worker, name: value})
 
 
