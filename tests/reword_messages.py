@@ -24,7 +24,9 @@ ERRORS = re.compile(r"(Error|Timeout|_Mismatch|_fail|_refuse)$")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 LITERAL = re.compile(rb"""([rf]*)("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
 VALUE = re.compile(rb"\{\{|\}\}|\{(?:[^{}]|\{[^{}]*\})*\}")
-QUOTED = re.compile(rb"(?<!\w)(\\?['\"`])(?! ).*?\1(?!\w)", re.DOTALL)
+QUOTED = re.compile(
+    rb"(?<!\w)(\\?['\"`])(?! ).*?\1(?!\w)|vine_sharedport(?: [a-z]+)+", re.DOTALL
+)
 WORD = re.compile(rb"(?<![-\w./=<:$%\\])[a-z]{3,}(?![-\w./=(?]|'s| (?:-\w|\d{3} ))")
 
 

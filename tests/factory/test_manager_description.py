@@ -228,7 +228,7 @@ def test_a_name_is_made_of_the_programs(program: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "values"),
     [
-        ({"program": "none.py"}, ("none.py", os.sep)),
+        ({"program": "none.py"}, ("none.py",)),
         ({"name": 'a"b'}, ("'a\"b'", 64)),
         ({"name": "12"}, ("'12'", 64)),
         ({"name": "../x"}, ("'../x'", 64)),

@@ -461,8 +461,7 @@ def test_a_name_that_cannot_be_looked_for_is_told_and_the_factory_goes_on(
     with caplog.at_level(logging.WARNING):
         assert not setup.follow_name(waiting)
         assert not setup.follow_name(waiting)
-    assert caplog.text.count("cannot look for the manager by its name: [Errno 2]") == 1
-    assert "where the factory was started still there?" in caplog.text
+    assert caplog.text.count("[Errno 2]") == 1
 
     def unusable(_: Options) -> Options:
         raise ValueError("embedded null byte")

@@ -198,7 +198,7 @@ def test_the_command_takes_the_shim_where_it_loads(
         "worker", "--address", ADDRESS, "--worker", worker, VINE_SHAREDPORT_TRANSPORT="relay"
     )
     assert result.returncode == 0, result.stderr
-    assert "own_worker started, pid " in result.stderr
+    assert "own_worker " in result.stderr
 
 
 def test_signal_that_comes_before_the_worker_is_kept_for_it(
