@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -168,20 +166,3 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(SettingError, match=naming(tmp_path, "Permission denied")):
         shim.build(str(tmp_path / "1"))
-
-
-def test_a_package_in_one_file_has_no_library(tmp_path: Path) -> None:
-    from vine_sharedport.worker.bundle import write_package
-
-    write_package(str(tmp_path / "p.pyz"))
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from vine_sharedport.worker import shim\n"
-        "assert sys.argv[1] in shim.__file__\n"
-        "print(shim.library_path(), shim.sources())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program, str(tmp_path / "p.pyz")],
-        capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    assert done.stdout == "None []\n"
