@@ -203,7 +203,7 @@ def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
     with caplog.at_level(logging.WARNING):
         assert not setup.follow_name(directory)
         assert not setup.follow_name(directory)
-    assert caplog.text.count("'sweep'") == 1
+    assert caplog.text.count("sock=vine_2_b>'") == 1
     assert read_config(config(directory)) == waiting_at_first
 
 
