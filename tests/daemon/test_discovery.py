@@ -77,7 +77,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
             check=False,
         )
         # The user reads our message and no noise of HTCondor's.
-        waiting = "HTCondor is here, but its shared port does not answer" if wait else "-"
+        waiting = "HTCondor is here" if wait else "-"
         assert [x for x in done.stderr.splitlines() if not x.startswith(waiting)] == []
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer

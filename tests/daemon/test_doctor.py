@@ -79,5 +79,5 @@ def test_a_port_that_says_nothing_is_given_up_in_time(
         location = SharedPortLocation(address, str(short_directory), "test")
         problem = check._try(location, timeout=0.3)
     assert problem is not None
-    assert address in problem
+    assert str(address) in problem
     assert os.listdir(short_directory) == []
