@@ -15,8 +15,8 @@ from setuptools.command.build import build
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+from vine_sharedport.bundle import shim_build
 from vine_sharedport.errors import LaunchError, SharedPortError
-from vine_sharedport.worker import shim
 
 PACKAGE = "vine_sharedport.worker"
 
@@ -55,7 +55,7 @@ class BuildShim(Command):
         try:
             if not sys.platform.startswith("linux"):
                 raise LaunchError(f"the preload library is for Linux, this is {sys.platform}")
-            shim.build(output)
+            shim_build.build(output)
         except SharedPortError as error:
             logging.getLogger(__name__).warning(WITHOUT_LIBRARY.format(error=error))
         else:
@@ -72,14 +72,14 @@ class BuildShim(Command):
     def get_source_files(self) -> list[str]:
         """Return what a source distribution must have."""
         here = os.path.dirname(os.path.abspath(__file__))
-        return [os.path.relpath(path, here) for path in shim.sources()]
+        return [os.path.relpath(path, here) for path in shim_build.sources()]
 
     def _in_build(self) -> str:
-        return os.path.join(self.build_lib, *PACKAGE.split("."), shim.LIBRARY)
+        return os.path.join(self.build_lib, *PACKAGE.split("."), shim_build.LIBRARY)
 
     def _in_source(self) -> str:
         package = self.get_finalized_command("build_py").get_package_dir(PACKAGE)
-        return os.path.join(package, shim.LIBRARY)
+        return os.path.join(package, shim_build.LIBRARY)
 
 
 class Wheel(bdist_wheel):

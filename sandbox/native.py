@@ -14,10 +14,11 @@ import sys
 import warnings
 
 import vine_sharedport
+from vine_sharedport.bundle.worker_program import find_program
+from vine_sharedport.condor import bindings
+from vine_sharedport.condor.personal_pool import config
 from vine_sharedport.errors import SharedPortError
 from vine_sharedport.installing import command
-from vine_sharedport.pool import _htcondor, _pool_config
-from vine_sharedport.worker.program import find_program
 
 OWN = ("python", "vine_sharedport")  # sandbox/run has another name for them
 TESTS = ("pytest", "hypothesis", "elftools")
@@ -25,9 +26,9 @@ TESTS = ("pytest", "hypothesis", "elftools")
 
 def check(name: str) -> None:
     """Raise what our own programs would, each with its next step."""
-    _pool_config.find_installation()
+    config.find_installation()
     os.environ["CONDOR_CONFIG"] = "ONLY_ENV"  # the bindings shall not look for one
-    _htcondor.load()
+    bindings.load()
     warnings.simplefilter("ignore")  # ndcctools tells that Dask is not installed
     vine_sharedport.Task  # noqa: B018 - imports ndcctools
     find_program("vine_worker", option="PATH=DIRECTORY:$PATH")

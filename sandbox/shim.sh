@@ -5,10 +5,10 @@
 
 # Whether the library must be built: it is missing, or older than what it is made of.
 shim_is_outdated() {
-    local worker=$checkout/vine_sharedport/worker file
-    local library=$worker/libvine_sharedport.so
-    [[ -e $worker/shim.c && -w $worker ]] || return 1
-    for file in "$worker"/shim.py "$worker"/shim*.[ch]; do
+    local package=$checkout/vine_sharedport file
+    local library=$package/worker/libvine_sharedport.so
+    [[ -e $package/shim/shim.c && -w $package/worker ]] || return 1
+    for file in "$package"/bundle/shim_build.py "$package"/shim/*.[ch]; do
         [[ $library -nt $file ]] || return 0
     done
     return 1
@@ -22,12 +22,12 @@ readonly BUILD_SHIM='
     python3 - "$0" <<"PROGRAM"
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from vine_sharedport.errors import LaunchError
-from vine_sharedport.worker import shim
-library = os.path.join(sys.argv[1], "vine_sharedport", "worker", shim.LIBRARY)
+from vine_sharedport.bundle import shim_build
+from vine_sharedport.errors import SharedPortError
+library = os.path.join(sys.argv[1], "vine_sharedport", "worker", shim_build.LIBRARY)
 try:
-    shim.build(library)
-except LaunchError as error:
+    shim_build.build(library)
+except SharedPortError as error:
     if os.path.exists(library):
         os.unlink(library)
     print(f"sandbox/run: there is no preload library: {error}", file=sys.stderr)

@@ -17,6 +17,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vine_sharedport.condor.discovery import SharedPortLocation
+    from vine_sharedport.condor.own_pool import discover
+    from vine_sharedport.condor.personal import PersonalPool
+    from vine_sharedport.condor.personal_pool.status import PoolStatus
+    from vine_sharedport.condor.worker_job.submit import JobStates, WorkerJobs, submit_workers
+    from vine_sharedport.dialing.candidates import Candidate
+    from vine_sharedport.dialing.race import DialEvent
     from vine_sharedport.errors import (
         CedarError,
         DialAttempt,
@@ -41,8 +48,8 @@ if TYPE_CHECKING:
         Verdict,
         WrongSecretError,
     )
-    from vine_sharedport.factory.phase import Phase
-    from vine_sharedport.factory.report import (
+    from vine_sharedport.factory.report.phase import Phase
+    from vine_sharedport.factory.report.snapshot import (
         JobReport,
         ManagerReport,
         Problem,
@@ -58,18 +65,12 @@ if TYPE_CHECKING:
         attach,
         connect,
     )
-    from vine_sharedport.link.candidates import Candidate
-    from vine_sharedport.link.counters import Refusal
-    from vine_sharedport.link.race import DialEvent
-    from vine_sharedport.link.reference import Reference
     from vine_sharedport.manager.settings import SharedPort
     from vine_sharedport.manager.stock_factory import Factory
     from vine_sharedport.manager.taskvine import Manager, StockFactory
     from vine_sharedport.manager.taskvine_names import *  # noqa: F403
-    from vine_sharedport.pool._pool_status import PoolStatus
-    from vine_sharedport.pool.discovery import SharedPortLocation, discover
-    from vine_sharedport.pool.personal import PersonalPool
-    from vine_sharedport.pool.submit import JobStates, WorkerJobs, submit_workers
+    from vine_sharedport.registry.reference import Reference
+    from vine_sharedport.serving.counters import Refusal
     from vine_sharedport.wire.sinful import Sinful
 
 # Ours; everything else is ndcctools.taskvine's.
@@ -83,29 +84,34 @@ _HOME = {
             "OptionError PoolError ScheddError SettingError SharedPortError "
             "SinfulError Verdict WrongSecretError"
         ),
-        "factory.phase": "Phase",
-        "factory.report": "JobReport ManagerReport Problem Snapshot WorkerCounts WorkerSize",
+        "factory.report.phase": "Phase",
+        "factory.report.snapshot": (
+            "JobReport ManagerReport Problem Snapshot WorkerCounts WorkerSize"
+        ),
         "htcondor_shared_link": "Counts Endpoint Limits Link attach connect",
-        "link.candidates": "Candidate",
-        "link.counters": "Refusal",
-        "link.race": "DialEvent",
-        "link.reference": "Reference",
+        "dialing.candidates": "Candidate",
+        "serving.counters": "Refusal",
+        "dialing.race": "DialEvent",
+        "registry.reference": "Reference",
         "manager.settings": "SharedPort",
         "manager.stock_factory": "Factory",
         "manager.taskvine": "Manager StockFactory",
-        "pool._pool_status": "PoolStatus",
-        "pool.discovery": "SharedPortLocation discover",
-        "pool.personal": "PersonalPool",
-        "pool.submit": "JobStates WorkerJobs submit_workers",
+        "condor.personal_pool.status": "PoolStatus",
+        "condor.discovery": "SharedPortLocation",
+        "condor.own_pool": "discover",
+        "condor.personal": "PersonalPool",
+        "condor.worker_job.submit": "JobStates WorkerJobs submit_workers",
         "wire.sinful": "Sinful",
     }.items()
     for name in names.split()
 }
 
 _SUBMODULES = {
-    *("atomic_file", "cli", "environment", "errors", "events", "factory", "hook"),
-    *("htcondor_shared_link", "installing", "link", "manager", "pool", "records"),
-    *("supervision", "units", "wire", "work_queue", "worker"),
+    *("atomic_file", "bundle", "cli", "command_lines", "condor", "dialing"),
+    *("environment", "errors", "events", "fdpass", "secret_file", "shim", "trusted_files"),
+    *("factory", "hook", "htcondor_shared_link", "installing", "manager", "manager_protocol"),
+    *("records", "registry", "serving", "supervision", "tcp_servers", "units", "wire"),
+    *("work_queue", "worker"),
 }
 
 __all__ = [
@@ -168,7 +174,7 @@ def _find(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     elif name in _SUBMODULES:
-        # "from vine_sharedport import link" asks here before it imports.
+        # "from vine_sharedport import hook" asks here before it imports.
         value = importlib.import_module(f"{__name__}.{name}")
     elif name.startswith("_"):
         # Asked for by the import system and by tools; never TaskVine's public names.

@@ -19,17 +19,17 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from vine_sharedport.command_lines import manager_worker_command
+from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
-from vine_sharedport.link.ad_file import parse_my_address
-from vine_sharedport.link.commands import manager_worker_command
-from vine_sharedport.link.counters import Gauge
-from vine_sharedport.link.dial import connect
-from vine_sharedport.link.endpoint import Endpoint, Limits
-from vine_sharedport.link.porter import Settings
-from vine_sharedport.link.porter_handle import PorterHandle
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.registry.reference import Reference
+from vine_sharedport.secret_file import read_secret_file
+from vine_sharedport.serving.counters import Gauge
+from vine_sharedport.serving.endpoint import Endpoint, Limits
+from vine_sharedport.serving.porter import Settings
+from vine_sharedport.serving.porter_handle import PorterHandle
+from vine_sharedport.wire.shared_port_ad import parse_my_address
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Counts", "Endpoint", "Limits", "Link", "attach", "connect", "relay_to"]

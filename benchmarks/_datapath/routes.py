@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import vine_sharedport
-from vine_sharedport.worker import shim
-from vine_sharedport.worker.bundle import write_package
-from vine_sharedport.worker.launch import ADDRESS_VARIABLE, SECRET_VARIABLE
+from vine_sharedport.bundle import shim_build
+from vine_sharedport.bundle.local_worker import ADDRESS_VARIABLE, SECRET_VARIABLE
+from vine_sharedport.bundle.package import write_package
 
 ROUTES = ("tcp", "shim", "relay")
 """The routes that are compared; the first is what the others are measured by."""
@@ -104,7 +104,7 @@ class Kit:
         )
         self._launcher.chmod(0o755)
         if "shim" in routes:
-            shim.build(str(directory / shim.LIBRARY))
+            shim_build.build(str(directory / shim_build.LIBRARY))
         if "relay" in routes:
             write_package(str(directory / "vine_sharedport.pyz"))
 

@@ -14,7 +14,7 @@ from _faults import clients
 from _faults.clients import Client
 from _faults.registry import Scale, fault
 from _faults.stage import Row, Stage, say
-from vine_sharedport.pool import _guardian
+from vine_sharedport.condor.personal_pool import guardian
 
 _BETWEEN = 0.02
 _LINGER = 2.0
@@ -118,7 +118,7 @@ def half_a_line(stage: Stage, row: Row, scale: Scale) -> None:
 
 @fault("other-user", "another user connects to the socket", times=20, quick=3)
 def other_user(stage: Stage, row: Row, scale: Scale) -> None:
-    lock_dir = _guardian.read_state(stage.pool.directory)["lock_dir"]
+    lock_dir = guardian.read_state(stage.pool.directory)["lock_dir"]
     path = Path(lock_dir, "daemon_sock", stage.target().sock_id)
     for _ in range(scale.times):
         pid = os.fork()

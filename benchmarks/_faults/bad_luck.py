@@ -19,7 +19,7 @@ from _faults import clients
 from _faults.bad_clients import close_all, report_errors
 from _faults.registry import Scale, fault
 from _faults.stage import Row, Stage, wait_for
-from vine_sharedport.pool import _guardian
+from vine_sharedport.condor.personal_pool import guardian
 
 
 @fault("worker-idle", "worker killed: idle", times=5)
@@ -102,7 +102,7 @@ def _kill_shared_port(stage: Stage) -> None:
 
 @fault("socket-file", "socket file deleted", times=2)
 def socket_file_deleted(stage: Stage, row: Row, scale: Scale) -> None:
-    lock_dir = _guardian.read_state(stage.pool.directory)["lock_dir"]
+    lock_dir = guardian.read_state(stage.pool.directory)["lock_dir"]
     path = Path(lock_dir, "daemon_sock", stage.target().sock_id)
     for _ in range(scale.times):
         path.unlink()

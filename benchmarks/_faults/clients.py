@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from vine_sharedport.link.dial import candidates, connect
+from vine_sharedport.dialing.dial import candidates, connect
 from vine_sharedport.wire.gate import ANSWER_SIZE, GREETING_SIZE, MAC_SIZE, GateClient
 from vine_sharedport.wire.handoff import encode_connect
 from vine_sharedport.wire.sinful import Sinful

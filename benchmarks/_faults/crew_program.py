@@ -12,9 +12,9 @@ from typing import Any
 
 from talk import CREW, Orders
 
-from vine_sharedport.link.dial import connect
-from vine_sharedport.link.relay import Relay
-from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.dialing.dial import connect
+from vine_sharedport.dialing.relay import Relay
+from vine_sharedport.secret_file import read_secret_file
 
 
 class _Worker:

@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from _faults.clients import Client, Target
 from _faults.talk import ROOT, Child
-from vine_sharedport.pool import _guardian
+from vine_sharedport.condor.personal_pool import guardian
 from vine_sharedport.wire.sinful import Sinful
 
 _PROGRAMS = {
@@ -151,7 +151,7 @@ class Stage:
     @property
     def master_pid(self) -> int:
         """The pool's condor_master."""
-        process = _guardian.noted_process(_guardian.read_state(self.pool.directory), "master")
+        process = guardian.noted_process(guardian.read_state(self.pool.directory), "master")
         assert process is not None
         return process.pid
 
@@ -226,7 +226,7 @@ class Stage:
 
     def _things(self) -> dict[str, int]:
         """Count what could leak."""
-        socket_dir = Path(_guardian.read_state(self.pool.directory)["lock_dir"], "daemon_sock")
+        socket_dir = Path(guardian.read_state(self.pool.directory)["lock_dir"], "daemon_sock")
         porters = _children(self.manager.pid, None)
         counts = {
             "porters": len(porters),

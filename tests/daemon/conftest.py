@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import vine_sharedport as vine
-from vine_sharedport.pool._pool_config import find_installation
+from vine_sharedport.condor.personal_pool.config import find_installation
 
 from . import helpers
 

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from vine_sharedport.condor.event_log import EventLog
+from vine_sharedport.condor.schedd import Schedd
 from vine_sharedport.errors import NoStatusError, ScheddError
-from vine_sharedport.factory import files
-from vine_sharedport.factory.report import Snapshot
-from vine_sharedport.pool.event_log import EventLog
-from vine_sharedport.pool.schedd import Schedd
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.snapshot import Snapshot
 
 from .helpers import wait_until
 
@@ -80,7 +80,7 @@ def processes_of(directory: str) -> list[int]:
 def read(directory: str) -> Snapshot | None:
     """Return a factory's status, None while there is none."""
     try:
-        return files.read_status(directory)
+        return paths.read_status(directory)
     except NoStatusError:
         return None
 

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import Verdict
-from vine_sharedport.factory.ask import ManagerUnreachable, ask
 from vine_sharedport.factory.demand import workers_needed
-from vine_sharedport.factory.options import Options
-from vine_sharedport.link.reference import Reference
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.manager_protocol.query import ManagerUnreachable, ask
+from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
 
 from ..values import naming
@@ -36,8 +36,8 @@ vine = pytest.importorskip("vine_sharedport")
 ASKER = """
 import json, sys
 from vine_sharedport.errors import DialError
-from vine_sharedport.factory.ask import ask
-from vine_sharedport.link.reference import Reference
+from vine_sharedport.manager_protocol.query import ask
+from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
 place, questions, timeout = json.loads(sys.argv[1])
 manager = Reference(**{**place, "address": Sinful.parse(place["address"])})

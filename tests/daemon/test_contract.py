@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport import fdpass
+from vine_sharedport.condor.own_pool import discover
+from vine_sharedport.condor.personal import PersonalPool
+from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import SettingError
-from vine_sharedport.link import fdpass
-from vine_sharedport.link.dial import connect
-from vine_sharedport.link.endpoint import Endpoint
-from vine_sharedport.pool.discovery import discover
-from vine_sharedport.pool.personal import PersonalPool
+from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
 
 from ..fake_shared_port import PASS_SOCK, FakeSharedPort

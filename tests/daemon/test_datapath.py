@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import vine_sharedport as vine
-from vine_sharedport.worker import shim
+from vine_sharedport.bundle import shim_build
 
 from . import helpers
 
@@ -36,7 +36,7 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chmod(directory / "launcher.sh", 0o755)
     if not any(shutil.which(name) for name in ("gcc", "cc", "clang")):
         pytest.skip("no C compiler found")
-    shim.build(str(directory / shim.LIBRARY))
+    shim_build.build(str(directory / shim_build.LIBRARY))
     return directory
 
 
@@ -99,7 +99,7 @@ def _trace(kit: Path, route: str, manager: Any, tmp_path: Path) -> tuple[_Trace,
     with _worker(kit, route, manager, "strace", "-i", "-ttt", "-o", str(output)) as strace:
         (worker,) = _children(strace)
         try:
-            library = _place_of(shim.LIBRARY, worker)
+            library = _place_of(shim_build.LIBRARY, worker)
             helpers.run_tasks(manager, [vine.Task(":")])
             since = time.time()
             tasks = [vine.Task("cat input") for _ in range(_TASKS)]

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.pool.description import (
+from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.condor.submit_description import (
     Commands,
     SubmitDescription,
     Verbatim,
     quote_path,
 )
-from vine_sharedport.pool.schedd import Schedd
 
 from . import helpers
 

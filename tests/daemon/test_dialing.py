@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.dialing.dial import connect
+from vine_sharedport.dialing.race import DialEvent
 from vine_sharedport.errors import Verdict
-from vine_sharedport.link.dial import connect
-from vine_sharedport.link.endpoint import Endpoint
-from vine_sharedport.link.race import DialEvent
-from vine_sharedport.link.secret import make_secret_file
+from vine_sharedport.secret_file import make_secret_file
+from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
 
 from ..link.helpers import receive_exactly

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.pool import _guardian
-from vine_sharedport.pool.discovery import discover, tmpfiles_line
-from vine_sharedport.pool.personal import PersonalPool
+from vine_sharedport.condor.discovery import tmpfiles_line
+from vine_sharedport.condor.own_pool import discover
+from vine_sharedport.condor.personal import PersonalPool
+from vine_sharedport.condor.personal_pool import guardian
 from vine_sharedport.supervision import send_signal
 from vine_sharedport.wire.handoff import encode_connect
 from vine_sharedport.wire.sinful import Sinful
@@ -31,10 +32,10 @@ pytestmark = pytest.mark.daemon
 ASK = """
 import json, sys
 from vine_sharedport.errors import SharedPortError
-from vine_sharedport.pool import discovery
+from vine_sharedport.condor import discovery, own_pool
 discovery._APPEAR_TIMEOUT = float(sys.argv[1])
 try:
-    found = discovery.discover()
+    found = own_pool.discover()
 except SharedPortError as error:
     print(json.dumps({"error": type(error).__name__, "text": str(error)}))
 else:
@@ -213,7 +214,7 @@ def test_restart_of_the_shared_port_is_waited_for(ask: Ask) -> None:
         before = ask(pool.config_file)["address"]
         shared_port = next(
             process
-            for process in _guardian.pool_processes(pool.token)
+            for process in guardian.pool_processes(pool.token)
             if Path(f"/proc/{process.pid}/comm").read_text().startswith("condor_shared_p")
         )
         send_signal(shared_port, signal.SIGKILL)

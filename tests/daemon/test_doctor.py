@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.pool import check
-from vine_sharedport.pool.discovery import SharedPortLocation
-from vine_sharedport.pool.personal import PersonalPool
+from vine_sharedport.condor import check
+from vine_sharedport.condor.discovery import SharedPortLocation
+from vine_sharedport.condor.personal import PersonalPool
 from vine_sharedport.wire.sinful import Sinful
 
 from .helpers import ROOT

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import LaunchError, OptionError, SettingError
-from vine_sharedport.factory import files, process
+from vine_sharedport.factory import process
+from vine_sharedport.factory.report import paths
 
 from ..values import naming
 from . import helpers
@@ -151,7 +152,7 @@ def test_options_that_change_while_it_runs_take_effect(manager: Any) -> None:
         with pytest.raises(OptionError, match=naming("password")):
             workers.password = "somewhere"
         # As from an editor: broken first, and then as it should be.
-        path = Path(workers.directory, files.CONFIG)
+        path = Path(workers.directory, paths.CONFIG)
         good = json.loads(path.read_text())
         path.write_text("{")
         helpers.wait_until(lambda: workers.status().problems)
@@ -356,7 +357,7 @@ def test_the_context_leaves_no_job_and_tells_so(manager: Any) -> None:
     assert (snapshot.manager.tasks_running, snapshot.needed) == (0, 0)
     assert "task" not in str(snapshot)
     assert workers.status().workers.running == 0
-    assert not files.is_running(workers.directory)
+    assert not paths.is_running(workers.directory)
     workers.stop()  # again
 
 
@@ -366,7 +367,7 @@ def test_the_context_leaves_no_job_when_its_processes_were_killed(manager: Any) 
         mark = workers.status().factory
         for pid in processes_of(workers.directory):
             kill(pid)
-        helpers.wait_until(lambda: not files.is_running(workers.directory))
+        helpers.wait_until(lambda: not paths.is_running(workers.directory))
         assert workers.status().phase == "killed"
         assert "process is gone" in workers._repr_html_()
         assert "not running" in repr(workers)
@@ -482,8 +483,8 @@ def test_a_program_that_ends_without_stop_ends_quietly_and_leaves_no_job(
     assert found.returncode == 0, found.stderr
     assert "Exception" not in found.stderr
     assert time.monotonic() - began < 30
-    helpers.wait_until(lambda: files.read_status(directory).state == "ended")
-    assert not queued(files.read_status(directory).factory)
+    helpers.wait_until(lambda: paths.read_status(directory).state == "ended")
+    assert not queued(paths.read_status(directory).factory)
 
 
 def test_a_manager_that_has_ended_takes_its_factory_along(make_manager: Any) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.condor.manager_job.job import find_manager
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory import files
-from vine_sharedport.pool.manager_job import find_manager
+from vine_sharedport.factory.report import paths
 
 from . import helpers
 from .factory_helpers import (
@@ -192,11 +192,11 @@ def test_ctrl_c_tells_what_it_does_and_twice_leaves_it_to_the_background(
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 130
             assert f"process {worker} goes on" in (tmp_path / "output").read_text()
-            assert files.is_running(directory)
+            assert paths.is_running(directory)
         finally:
             os.kill(worker, signal.SIGCONT)
         helpers.wait_until(lambda: (s := read(directory)) and s.state == "ended")
-        helpers.wait_until(lambda: not files.is_running(directory))
+        helpers.wait_until(lambda: not paths.is_running(directory))
     assert "Traceback" not in (tmp_path / "output").read_text()
 
 
@@ -331,7 +331,7 @@ def test_a_status_of_something_else_is_said_in_one_line(tmp_path: Path, name: st
     there = tmp_path / "there"
     there.mkdir()
     (there / "status.json").write_text(json.dumps({**status, name: "text"}))
-    lock = files.lock_directory(str(there))  # as if a factory ran there
+    lock = paths.lock_directory(str(there))  # as if a factory ran there
     assert lock is not None
     try:
         for verb in (["status"], ["status", "--prometheus"], ["status", "--watch"], ["stop"]):

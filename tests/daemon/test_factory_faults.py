@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.factory import files, process
+from vine_sharedport.factory import process
+from vine_sharedport.factory.report import paths
 
 from . import helpers
 from .factory_helpers import (
@@ -114,7 +115,7 @@ def test_both_are_killed_at_once_and_the_program_starts_them_again(
         mark = workers.status().factory
         for pid in before:
             kill(pid)
-        helpers.wait_until(lambda: not files.is_running(workers.directory))
+        helpers.wait_until(lambda: not paths.is_running(workers.directory))
         assert len(queued(mark)) == 2
         done += drive(manager, lambda: workers.status().pid not in before)
         done += drive(manager, lambda: workers.status().workers.connected == 2)
@@ -138,7 +139,7 @@ def factory_of_its_own(manager: Any, directory: Path, *options: str) -> Iterator
         "--secret-file", link.secret_file, "--directory", str(directory), *options,
     ):  # fmt: skip
         helpers.wait_until(lambda: read(str(directory)))
-        yield files.factory_id(str(directory))
+        yield paths.factory_id(str(directory))
 
 
 def test_the_next_start_finds_the_jobs(manager: Any, tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_the_next_start_finds_the_jobs(manager: Any, tmp_path: Path) -> None:
         drive(manager, lambda: read(str(directory)).workers.connected == 2)  # type: ignore
         for pid in processes_of(str(directory)):
             kill(pid)
-        helpers.wait_until(lambda: not files.is_running(str(directory)))
+        helpers.wait_until(lambda: not paths.is_running(str(directory)))
         assert len(queued(mark)) == 2
         with factory(manager, min_workers=1, directory=str(directory)) as again:
             drive(manager, lambda: again.status().workers.connected == 2)
@@ -166,7 +167,7 @@ def test_a_factory_elsewhere_removes_what_one_that_was_killed_has_left(
         drive(manager, lambda: read(str(directory)).workers.connected == 2)  # type: ignore
         for pid in processes_of(str(directory)):
             kill(pid)
-        helpers.wait_until(lambda: not files.is_running(str(directory)))
+        helpers.wait_until(lambda: not paths.is_running(str(directory)))
         assert len(queued(mark)) == 2
         with factory(manager, directory=str(tmp_path / "second")) as again:
             drive(manager, lambda: not queued(mark), timeout=20)
@@ -290,7 +291,7 @@ def test_the_jobs_go_when_everything_of_ours_was_killed(manager: Any, tmp_path: 
     ):
         drive(manager, lambda: living.status().workers.idle == 1)
         helpers.wait_until(lambda: read(directory).workers.idle == 1)  # type: ignore
-        mark = files.factory_id(directory)
+        mark = paths.factory_id(directory)
         began = time.monotonic()
         for pid in [running.pid, *processes_of(directory)]:
             kill(pid)
@@ -322,4 +323,4 @@ def test_a_factory_that_is_told_twice_to_run_in_a_directory_refuses(manager: Any
         assert found.returncode == 1
         assert "factory stop" in found.stderr
         assert "already" in found.stderr
-    assert json.loads(Path(workers.directory, files.STATUS).read_text())["state"] == "ended"
+    assert json.loads(Path(workers.directory, paths.STATUS).read_text())["state"] == "ended"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.factory import files
+from vine_sharedport.factory.report import paths
 
 from . import helpers
 from .factory_helpers import SWIFT, drive, kill, processes_of, queued, wait_until_gone
@@ -65,7 +65,7 @@ def never_without_factory(directory: str) -> Iterator[None]:
 
     def look() -> None:
         while not over.wait(0.0005):
-            if files.is_running(directory) is False:
+            if paths.is_running(directory) is False:
                 gaps.append(time.monotonic())
 
     thread = threading.Thread(target=look)
@@ -101,7 +101,7 @@ def test_who_becomes_supervisor_has_the_directory_all_the_time(
     for pid in now:
         assert_that_children_have_no_lock(pid, directory)
     workers.stop()
-    assert not files.is_running(directory)
+    assert not paths.is_running(directory)
     assert not queued(mark)
     assert workers.status().state == "ended"
 
@@ -110,7 +110,7 @@ def assert_that_children_have_no_lock(pid: int, directory: str) -> None:
     """Look at the flags of the process's descriptor with the lock."""
     found = 0
     for fd in os.listdir(f"/proc/{pid}/fd"):
-        if os.readlink(f"/proc/{pid}/fd/{fd}") == os.path.join(directory, files.LOCK):
+        if os.readlink(f"/proc/{pid}/fd/{fd}") == os.path.join(directory, paths.LOCK):
             text = Path(f"/proc/{pid}/fdinfo/{fd}").read_text()
             (flags,) = re.findall(r"flags:\s*(\d+)", text)
             assert int(flags, 8) & os.O_CLOEXEC
@@ -137,7 +137,7 @@ def test_what_is_done_while_a_killed_factory_starts_again_is_done_to_it(
     drive(manager, lambda: workers.status().max_workers == 1)
     assert "not running" not in repr(workers)
     workers.stop()
-    assert not files.is_running(directory)
+    assert not paths.is_running(directory)
     assert not queued(mark)
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_id_is_told_with_what_removes_the_jobs(manager: Any) -> None:
     Path(directory, "factory.id").write_text("")
     kill(worker)
     helpers.wait_until(lambda: not processes_of(directory))
-    log = Path(directory, files.LOG).read_text()
+    log = Path(directory, paths.LOG).read_text()
     (command,) = set(re.findall(r"remove the jobs by (condor_rm .*), then the file", log))
     assert len(queued(mark)) == 2
     subprocess.run(shlex.split(command), check=True, capture_output=True, timeout=30)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import OptionError
-from vine_sharedport.factory import files
-from vine_sharedport.factory.options import read_config
-from vine_sharedport.factory.target import find_by_name
+from vine_sharedport.factory.manager_view.lookup import find_by_name
+from vine_sharedport.factory.options.schema import read_config
+from vine_sharedport.factory.report import paths
 
 from ..values import naming
 from . import helpers
@@ -181,7 +181,7 @@ def test_of_two_that_start_at_once_one_has_the_directory_and_its_own_configurati
         helpers.wait_until(lambda: read(directory))
         ((most, winner),) = ((n, p) for n, p in started.items() if p.poll() is None)
         assert read(directory).pid == winner.pid  # type: ignore[union-attr]
-        assert read_config(os.path.join(directory, files.CONFIG)).max_workers == most
+        assert read_config(os.path.join(directory, paths.CONFIG)).max_workers == most
         for process in set(started.values()) - {winner}:
             assert process.returncode == 1
             assert process.stderr is not None

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.factory import files
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.where import Where
-from vine_sharedport.pool.schedd import Schedd
+from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.location import Place
 
 from . import helpers, where_helpers
 from .factory_helpers import SWIFT, drive, finish, kill, processes_of
@@ -90,7 +90,7 @@ def test_jobs_of_a_factory_that_was_killed_go_when_the_next_names_another_schedd
         drive(manager, lambda: len(second_jobs_of(mark)) == 1)
         for pid in processes_of(directory):
             kill(pid)
-        helpers.wait_until(lambda: not files.is_running(directory))
+        helpers.wait_until(lambda: not paths.is_running(directory))
         assert len(second_jobs_of(mark)) == 1
         options = {**SWIFT, "min_workers": 1, "max_workers": 1, "directory": directory}
         with vine.Factory("condor", manager=manager, **options) as workers:

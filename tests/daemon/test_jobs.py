@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.condor import event_log
+from vine_sharedport.condor.event_log import EventLog
+from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
-from vine_sharedport.factory.holds import explain_hold
-from vine_sharedport.factory.jobs import QUEUE_ATTRIBUTES, Job, JobTable
-from vine_sharedport.pool import event_log
-from vine_sharedport.pool.description import SubmitDescription
-from vine_sharedport.pool.event_log import EventLog
-from vine_sharedport.pool.schedd import Schedd
+from vine_sharedport.factory.jobs.hold_causes import explain_hold
+from vine_sharedport.factory.jobs.table import QUEUE_ATTRIBUTES, Job, JobTable
 
 from ..values import naming
 from . import helpers

@@ -15,13 +15,12 @@ from typing import Any
 
 import pytest
 
+import vine_sharedport as vine
+from vine_sharedport.bundle import local_worker, package, shim_build
+
 from . import helpers
 
 pytestmark = pytest.mark.daemon
-
-vine = pytest.importorskip("vine_sharedport")
-
-from vine_sharedport.worker import bundle, shim  # noqa: E402
 
 _RESOURCES = ["--cores", "1", "--memory", "500", "--disk", "500"]
 
@@ -31,12 +30,12 @@ def job(tmp_path: Path) -> Path:
     """Return a directory as a worker's job finds it: launcher, shim and relay."""
     directory = tmp_path / "job"
     directory.mkdir()
-    launcher = Path(shim.__file__).with_name("launcher.sh")
+    launcher = Path(local_worker.launcher_path())
     shutil.copy(launcher, directory)
-    library = shim.library_path()
+    library = shim_build.library_path()
     assert library is not None
     shutil.copy(library, directory)
-    bundle.write_package(str(directory / "vine_sharedport.pyz"))
+    package.write_package(str(directory / "vine_sharedport.pyz"))
     return directory
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.link import dial, relay
-from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.dialing import dial, relay
+from vine_sharedport.secret_file import read_secret_file
 
 from . import helpers
 
@@ -433,7 +433,7 @@ def test_ctrl_c_in_the_hooks_callback_reaches_the_program_and_loses_no_worker(
     program = run(
         system,
         """
-        from vine_sharedport.link.porter_handle import PorterHandle
+        from vine_sharedport.serving.porter_handle import PorterHandle
 
         receive, raised, taken = PorterHandle.receive, [], []
 
@@ -654,7 +654,7 @@ def test_named_manager_killed_with_its_porter_has_a_successor(
 
 
 _ASKED = """
-from vine_sharedport.link.counters import Gauge
+from vine_sharedport.serving.counters import Gauge
 
 while (word := listen()) != "end":
     if word == "work":

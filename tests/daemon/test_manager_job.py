@@ -21,9 +21,9 @@ import pytest
 
 from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
+from vine_sharedport.condor.manager_job import job as manager_job
+from vine_sharedport.condor.manager_job.description import ManagerProgram
 from vine_sharedport.errors import NoStatusError, ScheddError, SettingError
-from vine_sharedport.pool import manager_job
-from vine_sharedport.pool.manager_description import ManagerProgram
 
 from ..values import naming
 from . import helpers
@@ -317,8 +317,8 @@ def test_it_goes_on_when_the_submitters_terminal_closes(here: Path) -> None:
     write(here, "stays.py", STAYS)
     program = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); "
-        "from vine_sharedport.pool.manager_job import submit_manager; "
-        "from vine_sharedport.pool.manager_description import ManagerProgram; "
+        "from vine_sharedport.condor.manager_job.job import submit_manager; "
+        "from vine_sharedport.condor.manager_job.description import ManagerProgram; "
         "submit_manager(ManagerProgram('stays.py')); "
         "print('SUBMITTED', flush=True); time.sleep(60)"
     )

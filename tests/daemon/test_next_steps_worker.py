@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import ExitStatus
-from vine_sharedport.link.run_file import RUN_FILE, read_run_file
+from vine_sharedport.registry.run_file import RUN_FILE, read_run_file
 
 from .next_steps import Message, Terminal
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.condor import personal as personal
+from vine_sharedport.condor.personal import PersonalPool
+from vine_sharedport.condor.personal_pool import guardian as _guardian
 from vine_sharedport.errors import PoolError
-from vine_sharedport.pool import _guardian, personal
-from vine_sharedport.pool.personal import PersonalPool
 from vine_sharedport.supervision import send_signal
 
 from .helpers import ROOT, wait_until
@@ -30,7 +31,7 @@ GONE = 15.0
 # SIGTERM. Says where the pool is when all run.
 PROGRAM = """
 import os, sys, time
-from vine_sharedport.pool.personal import PersonalPool
+from vine_sharedport.condor.personal import PersonalPool
 
 pool = PersonalPool()
 pool.start()
@@ -280,7 +281,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory, short_directory: Path) ->
 def _start(directory: Path) -> subprocess.CompletedProcess[str]:
     program = (
         "import sys\n"
-        "from vine_sharedport.pool import personal\n"
+        "from vine_sharedport.condor import personal\n"
         "print(personal.usage_text(personal.start_pool(sys.argv[1])))"
     )
     return subprocess.run(

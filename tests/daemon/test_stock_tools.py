@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.worker.bundle import write_bundle
+from vine_sharedport.bundle.package import write_bundle
 
 from . import helpers
 

@@ -207,7 +207,7 @@ def test_another_schedd_gets_the_container_that_its_own_job_would_have(
 
 
 def test_the_project_is_found_as_the_schedd_finds_it(manager: Any, tmp_path: Path) -> None:
-    from vine_sharedport.factory.preset import load_preset
+    from vine_sharedport.factory.options.preset import load_preset
 
     commands = load_preset("ospool").commands()
     assert commands["+ProjectName"] == f'"{where_helpers.PROJECT}"'

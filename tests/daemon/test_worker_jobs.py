@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.link.run_file import running_managers
-from vine_sharedport.pool.event_log import EventLog
-from vine_sharedport.pool.schedd import Schedd
-from vine_sharedport.pool.submit import describe_workers
-from vine_sharedport.pool.worker_options import WorkerOptions
-from vine_sharedport.worker.bundle import PACKAGE, write_package
-from vine_sharedport.worker.program import find_program
+from vine_sharedport.bundle.package import PACKAGE, write_package
+from vine_sharedport.bundle.worker_program import find_program
+from vine_sharedport.condor.event_log import EventLog
+from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.condor.worker_job.options import WorkerOptions
+from vine_sharedport.condor.worker_job.submit import describe_workers
+from vine_sharedport.registry.run_file import running_managers
 
 from . import helpers
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import vine_sharedport as vine
-from vine_sharedport.factory.jobs import JobTable
-from vine_sharedport.factory.where import Where
-from vine_sharedport.pool.description import SubmitDescription
-from vine_sharedport.pool.submit import describe_workers
-from vine_sharedport.pool.worker_options import WorkerOptions
-from vine_sharedport.worker.bundle import PACKAGE, write_package
+from vine_sharedport.bundle.package import PACKAGE, write_package
+from vine_sharedport.condor.submit_description import SubmitDescription
+from vine_sharedport.condor.worker_job.options import WorkerOptions
+from vine_sharedport.condor.worker_job.submit import describe_workers
+from vine_sharedport.factory.jobs.table import JobTable
+from vine_sharedport.factory.submission.destination import Where
 
 from .helpers import wait_until
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import ScheddError
-from vine_sharedport.factory.description import FACTORY_ATTRIBUTE, MANAGER_ATTRIBUTE
+from vine_sharedport.factory.jobs.description import FACTORY_ATTRIBUTE, MANAGER_ATTRIBUTE
 
 CLUSTER = 7  # of jobs that were not submitted by a test
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.factory.account import Account
-from vine_sharedport.factory.jobs import JobTable
-from vine_sharedport.factory.watch import ManagerView
-from vine_sharedport.pool.event_log import Event
+from vine_sharedport.condor.event_log import Event
+from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.table import JobTable
+from vine_sharedport.factory.manager_view.monitor import ManagerView
 
 REASON = "Error from slot1@node7: Singularity test failed: FATAL: no such image"
 

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import api, files, process, setup, target
-from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.factory import api, process, setup
+from vine_sharedport.factory.manager_view import lookup
+from vine_sharedport.factory.options.schema import Options, read_config, write_config
+from vine_sharedport.factory.report import paths
 from vine_sharedport.wire.sinful import Sinful
 
 from ..values import naming
@@ -56,7 +58,7 @@ def test_one_that_is_killed_in_its_first_moments_is_told_with_what_to_do(
     with pytest.raises(LaunchError, match=naming(9, "ulimit -a")) as told:
         workers.start()
     assert "it says" not in str(told.value)
-    assert not files.is_running(workers.directory)
+    assert not paths.is_running(workers.directory)
 
 
 def test_of_one_that_is_killed_in_its_first_moments_no_process_is_left(
@@ -74,7 +76,7 @@ hold(sys.argv[1], os.getpid())
     begins_as(monkeypatch, program)
     with pytest.raises(LaunchError, match=naming(9, "ulimit -a")):
         workers.start()
-    assert not files.is_running(workers.directory)
+    assert not paths.is_running(workers.directory)
 
 
 def test_one_that_ends_without_a_word_is_told_so(
@@ -89,8 +91,8 @@ def test_one_that_ends_without_a_word_is_told_so(
 def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[api.Factory]:
     """Make a factory that waits for its manager; its process does nothing."""
     host = SimpleNamespace(address=Sinful.parse("<192.0.2.7:9618>"), socket_dir="/nowhere")
-    monkeypatch.setattr(target, "discover", lambda: host)
-    monkeypatch.setattr(target, "check_secret", lambda options: None)
+    monkeypatch.setattr(lookup, "discover", lambda: host)
+    monkeypatch.setattr(lookup, "check_secret", lambda options: None)
     monkeypatch.chdir(tmp_path)
     worker = tmp_path / "vine_worker"
     worker.write_text("#!/bin/sh\n")
@@ -112,7 +114,7 @@ FOUND = {"address": "<192.0.2.7:9618?sock=vine_1>", "secret_file": "/s", "ssl": 
 
 
 def finds_its_manager(workers: api.Factory) -> None:
-    config = os.path.join(workers.directory, files.CONFIG)
+    config = os.path.join(workers.directory, paths.CONFIG)
     write_config(config, Options.make(FOUND, base=read_config(config)))
 
 
@@ -121,7 +123,7 @@ def test_an_option_that_is_set_leaves_the_manager_where_it_was_found(
 ) -> None:
     finds_its_manager(waiting)
     waiting.max_workers = 3
-    assert read_config(os.path.join(waiting.directory, files.CONFIG)) == Options.make(
+    assert read_config(os.path.join(waiting.directory, paths.CONFIG)) == Options.make(
         {**FOUND, "max_workers": 3}, base=waiting._options
     )
     assert waiting.address == FOUND["address"]
@@ -155,7 +157,7 @@ def test_of_two_options_that_are_set_at_once_none_is_lost(
     for setter in setters:
         setter.join(20)
     assert {name: getattr(waiting, name) for name in values} == values
-    written = read_config(os.path.join(waiting.directory, files.CONFIG))
+    written = read_config(os.path.join(waiting.directory, paths.CONFIG))
     assert {name: getattr(written, name) for name in values} == values
 
 
@@ -164,7 +166,7 @@ def test_one_that_is_started_again_looks_for_its_manager_where_it_was_started(
 ) -> None:
     monkeypatch.chdir("/")
     told: list[Any] = []
-    monkeypatch.setattr(files, "lock_directory", lambda _: os.open(os.devnull, os.O_RDONLY))
+    monkeypatch.setattr(paths, "lock_directory", lambda _: os.open(os.devnull, os.O_RDONLY))
     monkeypatch.setattr(process, "spawn", lambda *_, cwd, **__: told.append(cwd))
     waiting._spawn_again(owner=None, ending=False)
     assert told == [str(tmp_path)]

@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vine_sharedport.errors import DialError, SettingError, Verdict
-from vine_sharedport.factory import ask as module
-from vine_sharedport.factory.ask import ManagerUnreachable, ask, read_answer
-from vine_sharedport.factory.options import Options
-from vine_sharedport.factory.watch import says_nobody_there
-from vine_sharedport.link.reference import Reference
+from vine_sharedport.factory.manager_view.monitor import says_nobody_there
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.manager_protocol import query as module
+from vine_sharedport.manager_protocol.query import ManagerUnreachable, ask, read_answer
+from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vine_sharedport.factory.account import Account
-from vine_sharedport.factory.jobs import JobTable
-from vine_sharedport.factory.watch import ManagerView
-from vine_sharedport.pool.event_log import Event
+from vine_sharedport.condor.event_log import Event
+from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.table import JobTable
+from vine_sharedport.factory.manager_view.monitor import ManagerView
 
 
 def test_each_failed_job_counts_once_and_another_one_with_its_id_again(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vine_sharedport.factory.demand import Counts, plan, within_limits, workers_needed
-from vine_sharedport.factory.options import Options
+from vine_sharedport.factory.options.schema import Options
 
 
 def needed(options: dict[str, Any] | None = None, **status: Any) -> int:

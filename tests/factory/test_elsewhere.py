@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vine_sharedport.factory.elsewhere import place_elsewhere, remove_elsewhere
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.where import Where
-from vine_sharedport.pool.schedd import Schedd
+from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.factory.other_manager import place_elsewhere, remove_elsewhere
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.location import Place
 
 KEPT = Place("vine_1", Where(), None, 300)
 NOW = Place("vine_1", Where(schedd="vine@localhost"), None, 300)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.dialing import dial
 from vine_sharedport.errors import DialError, ScheddError, Verdict, WrongSecretError
-from vine_sharedport.factory import files, former
-from vine_sharedport.factory.options import Options, write_config
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.where import Where
-from vine_sharedport.link import dial
-from vine_sharedport.pool.schedd import Schedd
+from vine_sharedport.factory import leftovers
+from vine_sharedport.factory.options.schema import Options, write_config
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.location import Place
 from vine_sharedport.wire.sinful import Sinful
 
 
@@ -50,13 +51,13 @@ def test_jobs_for_a_manager_that_has_gone_are_removed_and_no_others(
     monkeypatch.setattr(Schedd, "act", lambda _, action, which, reason: done.append(which))
     directory = str(tmp_path)
     write_config(
-        os.path.join(directory, files.CONFIG), Options(address="<192.0.2.7:9618?sock=vine_2>")
+        os.path.join(directory, paths.CONFIG), Options(address="<192.0.2.7:9618?sock=vine_2>")
     )
-    former.remove_former(directory)
+    leftovers.remove_former(directory)
     assert not done, "nothing was ever submitted"
     Place(kept, Where(), None, 300).write(directory)
-    former.remove_former(directory)
-    id = files.factory_id(directory)
+    leftovers.remove_former(directory)
+    id = paths.factory_id(directory)
     assert done == ([f'VineSharedPortFactory =?= "{id}"'] if removed else [])
 
 
@@ -68,7 +69,7 @@ def test_a_schedd_that_does_not_answer_keeps_nobody_from_working(
 
     monkeypatch.setattr(Schedd, "query", fail)
     address = "<192.0.2.7:9618?sock=vine_2>"
-    write_config(str(tmp_path / files.CONFIG), Options(address=address))
+    write_config(str(tmp_path / paths.CONFIG), Options(address=address))
     Place("vine_1", Where(), None, 300).write(str(tmp_path))
-    former.remove_former(str(tmp_path))
+    leftovers.remove_former(str(tmp_path))
     assert "the schedd does not answer" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.factory.holds import explain_hold, is_hold
+from vine_sharedport.factory.jobs.hold_causes import explain_hold, is_hold
 
 # What jobs got in a personal pool: (code, subcode, reason), and the version that wrote it.
 # Both versions use the same words unless there are two lines.

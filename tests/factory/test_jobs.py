@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.factory.jobs import STATES, Job, JobTable
-from vine_sharedport.pool.event_log import Event
+from vine_sharedport.condor.event_log import Event
+from vine_sharedport.factory.jobs.table import STATES, Job, JobTable
 
 
 def _event(type: str, time: float = 100.0, proc: int = 0, **more: Any) -> Event:

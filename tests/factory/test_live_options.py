@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport.errors import OptionError
-from vine_sharedport.factory.files import CONFIG
-from vine_sharedport.factory.live_options import LiveOptions
-from vine_sharedport.factory.options import Options, write_config
-from vine_sharedport.factory.user_file import check_free, in_force
+from vine_sharedport.factory.options.config_file import check_free, in_force
+from vine_sharedport.factory.options.live import LiveOptions
+from vine_sharedport.factory.options.schema import Options, write_config
+from vine_sharedport.factory.report.paths import CONFIG
 
 from ..values import naming
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 import vine_sharedport
+from vine_sharedport.bundle.package import launcher_path
+from vine_sharedport.condor.event_log import Event
 from vine_sharedport.errors import (
     DialError,
     ExitStatus,
@@ -21,25 +23,23 @@ from vine_sharedport.errors import (
     SettingError,
     Verdict,
 )
-from vine_sharedport.factory import files
-from vine_sharedport.factory.account import Account
-from vine_sharedport.factory.brake import Brake
-from vine_sharedport.factory.description import WRAPPED, describe, lease_time
-from vine_sharedport.factory.jobs import Job, JobTable
+from vine_sharedport.factory.jobs.description import WRAPPED, describe, lease_time
+from vine_sharedport.factory.jobs.failure_backoff import Brake
+from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.queue import Queue, _constraints
+from vine_sharedport.factory.jobs.removal import Removal
+from vine_sharedport.factory.jobs.table import Job, JobTable
 from vine_sharedport.factory.loop import Loop
-from vine_sharedport.factory.options import ALIASES, KINDS, Kind, Options
-from vine_sharedport.factory.phase import Phase
-from vine_sharedport.factory.place import Place
+from vine_sharedport.factory.manager_view.lookup import default_directory
+from vine_sharedport.factory.manager_view.monitor import ManagerView, says_nobody_there
+from vine_sharedport.factory.options.schema import ALIASES, KINDS, Kind, Options
 from vine_sharedport.factory.process import owner_process
-from vine_sharedport.factory.queue import Queue, _constraints
-from vine_sharedport.factory.removal import Removal
-from vine_sharedport.factory.target import default_directory
-from vine_sharedport.factory.watch import ManagerView, says_nobody_there
-from vine_sharedport.factory.where import Where
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.pool.event_log import Event
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.phase import Phase
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
-from vine_sharedport.worker.bundle import launcher_path
 
 from ..values import naming
 from .fake_schedd import evaluate
@@ -275,29 +275,29 @@ def test_the_launchers_exit_statuses_are_all_explained() -> None:
 
 def test_a_directory_has_one_factory_at_a_time_and_one_id(tmp_path: Path) -> None:
     directory = str(tmp_path)
-    assert files.is_running(directory) is None
-    lock = files.lock_directory(directory)
+    assert paths.is_running(directory) is None
+    lock = paths.lock_directory(directory)
     assert lock is not None
     try:
-        assert files.is_running(directory) is True
-        assert files.lock_directory(directory) is None
+        assert paths.is_running(directory) is True
+        assert paths.lock_directory(directory) is None
     finally:
         os.close(lock)
-    assert files.is_running(directory) is False
-    first = files.factory_id(directory)
+    assert paths.is_running(directory) is False
+    first = paths.factory_id(directory)
     assert re.fullmatch("[0-9a-f]{32}", first)
-    assert files.factory_id(directory) == first
+    assert paths.factory_id(directory) == first
     (tmp_path / "factory.id").write_text('" || true')
     # With another id the jobs that are there would be others'.
     with pytest.raises(SettingError, match=r"factory\.id.* condor_rm"):
-        files.factory_id(directory)
+        paths.factory_id(directory)
 
 
 def test_the_default_directory_is_the_same_again_unless_it_is_in_use(tmp_path: Path) -> None:
     first = default_directory(str(tmp_path), "sweep")
     assert first == str(tmp_path / "vine-factory-sweep")
     os.mkdir(first)
-    lock = files.lock_directory(first)
+    lock = paths.lock_directory(first)
     assert lock is not None
     try:
         assert default_directory(str(tmp_path), "sweep") == first + "-2"
@@ -309,13 +309,13 @@ def test_the_default_directory_is_the_same_again_unless_it_is_in_use(tmp_path: P
 @pytest.mark.true_uid
 def test_only_one_factory_of_a_manager_submits_at_a_time() -> None:
     name = f"test_{uuid.uuid4().hex}"
-    with files.manager_lock(name) as first:
+    with paths.manager_lock(name) as first:
         assert first is True
-        with files.manager_lock(name) as second:
+        with paths.manager_lock(name) as second:
             assert second is False
-        with files.manager_lock(name + "x") as other:
+        with paths.manager_lock(name + "x") as other:
             assert other is True
-    with files.manager_lock(name) as again:
+    with paths.manager_lock(name) as again:
         assert again is True
 
 
@@ -442,12 +442,12 @@ def test_nobody_elses_job_can_name_what_is_removed(queue: Queue, tmp_path: Path)
     for mark in (ended, living, other):
         directory = tmp_path / mark
         directory.mkdir()
-        (directory / files.LOCK).touch()
+        (directory / paths.LOCK).touch()
         (directory / "factory.id").write_text(mark)
     (tmp_path / other / "factory.id").write_text("d" * 32)  # another one has the directory
     evil = 'x" || true || "y'
     (tmp_path / "evil").mkdir()
-    (tmp_path / "evil" / files.LOCK).touch()
+    (tmp_path / "evil" / paths.LOCK).touch()
 
     def ad(mark: str, directory: str) -> dict[str, str]:
         path = str(tmp_path / directory / "workers.log")
@@ -461,7 +461,7 @@ def test_nobody_elses_job_can_name_what_is_removed(queue: Queue, tmp_path: Path)
     queue._schedd = SimpleNamespace(  # type: ignore[assignment]
         query=lambda *_: ads, act=lambda _, which, __: removed.append(which) or 1
     )
-    lock = files.lock_directory(str(tmp_path / living))
+    lock = paths.lock_directory(str(tmp_path / living))
     assert lock is not None
     try:
         assert queue.remove_left_behind() is True
@@ -510,7 +510,7 @@ def test_the_end_is_soon_when_htcondors_configuration_has_gone(
     queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDOR_CONFIG", str(tmp_path / "gone"))
-    monkeypatch.setattr("vine_sharedport.factory.removal._POOL_GONE_AFTER", 0.3)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.removal._POOL_GONE_AFTER", 0.3)
     removal = Removal(queue, "told to end")
     began = time.monotonic()
     while not removal.is_over:
@@ -531,7 +531,7 @@ def test_a_schedd_that_is_away_at_the_end_is_asked_less_and_less_and_told_of_onc
         now[0] += seconds
 
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=wait)
-    monkeypatch.setattr("vine_sharedport.factory.removal.time", clock)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.removal.time", clock)
     monkeypatch.delenv("CONDOR_CONFIG", raising=False)
     queue.follow = lambda: None  # type: ignore[method-assign]
     removal = Removal(queue, "told to end")

@@ -14,16 +14,17 @@ import pytest
 
 from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
-from vine_sharedport.errors import SettingError
-from vine_sharedport.pool import _manager_main, manager_job
-from vine_sharedport.pool.description import SubmitDescription
-from vine_sharedport.pool.manager_description import (
+from vine_sharedport.condor.manager_job import job as manager_job
+from vine_sharedport.condor.manager_job import runner
+from vine_sharedport.condor.manager_job.description import (
     ManagerProgram,
     decode_program,
     describe_manager,
     name_of,
 )
-from vine_sharedport.pool.manager_status import ManagerJob
+from vine_sharedport.condor.manager_job.status import ManagerJob
+from vine_sharedport.condor.submit_description import SubmitDescription
+from vine_sharedport.errors import SettingError
 
 from ..values import naming
 
@@ -56,7 +57,7 @@ def test_it_is_a_local_job_of_this_python_in_this_directory(here: Path) -> None:
     assert told["executable"] == sys.executable
     assert told["initialdir"] == str(here)
     assert job.arguments == (
-        "-u", _manager_main.__file__, "60", "file", f"{here}/sweep.py", "--size", "9 $x",
+        "-u", runner.__file__, "60", "file", f"{here}/sweep.py", "--size", "9 $x",
     )  # fmt: skip
     for what, end in (("output", "out"), ("error", "err"), ("log", "log")):
         assert told[what] == f"{here}/logs/s1.$(Cluster).{end}"
@@ -150,7 +151,7 @@ def test_run_gives_an_unchanged_program_a_shared_port(here: Path) -> None:
         "60", "module", "vine_sharedport", "run", "--shared-port-name", "s-1",
         f"{here}/sweep.py", "x",
     )  # fmt: skip
-    root = Path(manager_job.__file__).resolve().parents[2]
+    root = Path(manager_job.__file__).resolve().parents[3]
     assert told.environment["PYTHONPATH"] == str(root)
     told = described("a.b", module=True, shared_port=[])
     assert told.arguments[3:] == ("module", "vine_sharedport", "run", "-m", "a.b")

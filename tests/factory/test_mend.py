@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import ScheddError
-from vine_sharedport.factory.mend import Mender
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.queue import Queue
-from vine_sharedport.factory.where import Where
+from vine_sharedport.factory.jobs.hold_repair import Mender
+from vine_sharedport.factory.jobs.queue import Queue
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.location import Place
 
 from .fake_schedd import FakeSchedd
 

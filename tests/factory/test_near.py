@@ -13,8 +13,9 @@ from typing import Callable
 import pytest
 
 from vine_sharedport.errors import NoStatusError, SettingError
-from vine_sharedport.factory import files, near
-from vine_sharedport.factory.report import ManagerReport, Snapshot
+from vine_sharedport.factory import find
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot
 
 from ..values import naming
 
@@ -31,12 +32,12 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     def write(directory: str, letter: str, state: str, began: float, name: str | None) -> None:
         os.makedirs(directory)
         address = f"<127.0.0.1:9618?sock=sock_{letter}>"
-        files.write_status(directory, Snapshot(
+        paths.write_status(directory, Snapshot(
             time=now - 3, factory=letter * 32, pid=7, state=state, message="",
             directory=directory, manager=ManagerReport(address=address, name=name),
             started=now - began,
         ))  # fmt: skip
-        lock = files.lock_directory(directory)
+        lock = paths.lock_directory(directory)
         assert lock is not None
         locks.append(lock)
         if letter != "c":
@@ -56,12 +57,12 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         os.close(lock)
 
 
-def names(found: list[near.Found]) -> str:
+def names(found: list[find.Found]) -> str:
     return "".join(one.name[0] for one in found)
 
 
 def test_those_that_run_come_first_and_then_the_newest(several: Path) -> None:
-    found = near.find_factories()
+    found = find.find_factories()
     assert names(found) == "cebda"
     assert [one.state for one in found] == ["running", "ended", "ended", "killed", "ended"]
     assert [one.manager for one in found] == ["other", "sock_e", "sweep", "sweep", "sweep"]
@@ -78,27 +79,27 @@ def test_those_that_run_come_first_and_then_the_newest(several: Path) -> None:
 def test_a_factory_is_named_by_what_its_user_knows(
     several: Path, word: str | None, meant: str
 ) -> None:
-    assert names(near.choose(word)) == meant
+    assert names(find.choose(word)) == meant
 
 
 def test_a_name_that_is_none_gets_the_nearest_one(several: Path) -> None:
     with pytest.raises(NoStatusError, match=naming("'swep'", several, "sweep")):
-        near.choose("swep")
+        find.choose("swep")
     with pytest.raises(NoStatusError, match=r"'xyz' .*'.* factory list'"):
-        near.choose("xyz")
+        find.choose("xyz")
     with pytest.raises(NoStatusError, match=naming(several)):
-        near.choose("some")
+        find.choose("some")
 
 
 def test_only_one_that_runs_is_ended(several: Path) -> None:
-    assert near.choose_running(None).name == "c" * 8
-    assert near.choose_running("sweep").running is False
-    lock = files.lock_directory("vine-factory-sweep")
+    assert find.choose_running(None).name == "c" * 8
+    assert find.choose_running("sweep").running is False
+    lock = paths.lock_directory("vine-factory-sweep")
     assert lock is not None
     try:
         with pytest.raises(SettingError, match=r"2 .* factory stop (c{8}|d{8})"):
-            near.choose_running(None)
-        assert near.choose_running("sweep").name == "d" * 8
+            find.choose_running(None)
+        assert find.choose_running("sweep").name == "d" * 8
     finally:
         os.close(lock)
 
@@ -148,6 +149,6 @@ def test_the_list_has_name_manager_state_and_age(
 def test_a_status_of_an_earlier_version_has_an_age_too() -> None:
     snapshot = Snapshot(1000.0, "a" * 32, 7, "ended", "", "/x")
     old = {k: v for k, v in snapshot.as_dict().items() if k not in ("started", "each")}
-    found = near.Found("/x", Snapshot.from_dict(old), False)
+    found = find.Found("/x", Snapshot.from_dict(old), False)
     assert found.began == 1000.0
     assert dataclasses.replace(found, running=None).state == "ended"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from vine_sharedport.cli import main as cli
 from vine_sharedport.errors import OptionError, SettingError
-from vine_sharedport.factory import options as module
-from vine_sharedport.factory.options import (
+from vine_sharedport.factory.options import schema as module
+from vine_sharedport.factory.options.schema import (
     ALIASES,
     CHANGEABLE,
     KINDS,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.where import Where
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.location import Place
 
 
 @pytest.mark.parametrize(

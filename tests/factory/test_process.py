@@ -12,13 +12,14 @@ import pytest
 
 from vine_sharedport import environment
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import files, process
+from vine_sharedport.factory import process
+from vine_sharedport.factory.report import paths
 
 # Somebody who has the lock of a directory, and whom its status names.
 HOLDER = """
 import signal, sys, time
-from vine_sharedport.factory import files
-from vine_sharedport.factory.report import ManagerReport, Snapshot, WorkerCounts
+from vine_sharedport.factory.report import paths as files
+from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot, WorkerCounts
 def hold(directory, pid):
     files.write_status(directory, Snapshot(
         time=time.time(), factory="f" * 32, pid=pid, state="running", message="",
@@ -54,7 +55,7 @@ def test_a_factory_that_is_suspended_ends_when_it_is_told(tmp_path: Path) -> Non
             assert holder.wait(20) == -signal.SIGTERM
         finally:
             holder.kill()
-    assert not files.is_running(directory)
+    assert not paths.is_running(directory)
 
 
 # A loop that counts in a file how often it was made. What follows defines finish(loop, check).
@@ -63,7 +64,7 @@ import os, re, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from vine_sharedport.factory import loop, process, setup
-from vine_sharedport.factory.watch import Watch
+from vine_sharedport.factory.manager_view.monitor import Watch
 made = Path(sys.argv[1], "made")
 
 class Loop:
@@ -240,7 +241,7 @@ def test_the_process_has_the_working_directory_it_is_given_if_that_is_there(
     here.mkdir()
     for cwd in (str(here), str(tmp_path / "gone"), None):
         assert process.spawn(str(tmp_path), owner=None, cwd=cwd).wait(60) == 0
-    said = (tmp_path / files.LOG).read_text().split()
+    said = (tmp_path / paths.LOG).read_text().split()
     assert said == [str(here), os.getcwd(), os.getcwd()]
 
 
@@ -249,7 +250,7 @@ def test_what_it_waits_for_is_said_again_and_less_and_less_often(tmp_path: Path)
         """
 import logging
 logging.basicConfig(format="%(message)s")
-from vine_sharedport.factory import target
+from vine_sharedport.factory.manager_view import lookup as target
 target.still_waiting = lambda options: "still waiting"
 process._SAY_AGAIN, process._SAY_AGAIN_MOST = 0.05, 0.1
 setup.follow_name = lambda directory: False

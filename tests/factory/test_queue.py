@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from vine_sharedport.errors import SharedPortError
-from vine_sharedport.factory import files
-from vine_sharedport.factory.description import LEASE_ATTRIBUTE
+from vine_sharedport.factory.jobs.description import LEASE_ATTRIBUTE
+from vine_sharedport.factory.jobs.queue import Queue
+from vine_sharedport.factory.jobs.removal import Removal
 from vine_sharedport.factory.loop import Loop
-from vine_sharedport.factory.options import Options, write_config
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.queue import Queue
-from vine_sharedport.factory.removal import Removal
-from vine_sharedport.factory.report import Snapshot
-from vine_sharedport.factory.watch import ManagerView
-from vine_sharedport.factory.where import Where
+from vine_sharedport.factory.manager_view.monitor import ManagerView
+from vine_sharedport.factory.options.schema import Options, write_config
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.location import Place
 
 from .fake_schedd import CLUSTER, FakeSchedd
 
@@ -37,8 +37,8 @@ def manager() -> str:
 @pytest.fixture
 def schedd(tmp_path: Path, manager: str, monkeypatch: pytest.MonkeyPatch) -> FakeSchedd:
     """Return the schedd that the factory of this directory finds."""
-    found = FakeSchedd(files.factory_id(str(tmp_path)), manager)
-    monkeypatch.setattr("vine_sharedport.factory.queue.Schedd", lambda *_: found)
+    found = FakeSchedd(paths.factory_id(str(tmp_path)), manager)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.queue.Schedd", lambda *_: found)
     return found
 
 
@@ -58,7 +58,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("vine_sharedport.factory.queue.time", made)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.queue.time", made)
     return made
 
 
@@ -142,7 +142,7 @@ def test_a_job_is_mended_a_limited_number_of_times_also_by_another_process(
 def test_jobs_that_come_after_the_removal_are_removed_too(
     queue: Queue, schedd: FakeSchedd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vine_sharedport.factory.removal._TICK", 0.0)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.removal._TICK", 0.0)
     submit(queue, 2)
     removal = Removal(queue, "told to end")
     removal.go_on()
@@ -186,7 +186,7 @@ class Factory:
         worker.write_text("#!/bin/sh\n")
         worker.chmod(0o755)
         self.watch = watch
-        self._config = str(directory / files.CONFIG)
+        self._config = str(directory / paths.CONFIG)
         self._options = {
             "address": f"<192.0.2.7:9618?sock={manager}>", "worker_binary": str(worker),
             "min_workers": 2, "settle": 0, **options,
@@ -206,7 +206,7 @@ class Factory:
 
         with pytest.raises(_CycleIsOverError):
             self._loop.run(check=check)
-        return files.read_status(self._loop.directory)
+        return paths.read_status(self._loop.directory)
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.factory.description import Description, describe
-from vine_sharedport.factory.jobs import STATES, Job
-from vine_sharedport.factory.options import Options
-from vine_sharedport.factory.renewal import Renewal
-from vine_sharedport.factory.where import Where
-from vine_sharedport.pool.description import SubmitDescription
+from vine_sharedport.condor.submit_description import SubmitDescription
+from vine_sharedport.factory.jobs.description import Description, describe
+from vine_sharedport.factory.jobs.outdated import Renewal
+from vine_sharedport.factory.jobs.table import STATES, Job
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.submission.destination import Where
 
 JOBS = [Job(1, number, state=state) for number, state in enumerate(STATES)] + [Job(2, 0)]
 
@@ -26,7 +26,7 @@ def description(text: str) -> Description:
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found = [1000.0]
     clock = SimpleNamespace(monotonic=lambda: found[0])
-    monkeypatch.setattr("vine_sharedport.factory.renewal.time", clock)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.outdated.time", clock)
     return found
 
 

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vine_sharedport.factory.phase import Phase
-from vine_sharedport.factory.report import (
+from vine_sharedport.factory.report.phase import Phase
+from vine_sharedport.factory.report.snapshot import (
     JobReport,
     ManagerReport,
     Problem,

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.factory.routes import SHARED_PORT, TCP, read_connections, routes
+from vine_sharedport.factory.manager_view.routes import (
+    SHARED_PORT,
+    TCP,
+    read_connections,
+    routes,
+)
 
 
 @pytest.mark.parametrize(

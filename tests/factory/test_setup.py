@@ -20,9 +20,11 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport.errors import ExitStatus, LaunchError, OptionError, SettingError
-from vine_sharedport.factory import files, process, setup, target
+from vine_sharedport.factory import process, setup
 from vine_sharedport.factory.api import Factory
-from vine_sharedport.factory.options import Options, read_config, write_config
+from vine_sharedport.factory.manager_view import lookup
+from vine_sharedport.factory.options.schema import Options, read_config, write_config
+from vine_sharedport.factory.report import paths
 
 from ..values import naming
 
@@ -55,7 +57,7 @@ def test_the_configuration_is_that_of_the_factory_which_has_the_directory(
             setup.prepare(other, directory),
         ):
             pass
-        assert read_config(os.path.join(directory, files.CONFIG)).max_workers == 100
+        assert read_config(os.path.join(directory, paths.CONFIG)).max_workers == 100
 
     with setup.prepare(options, directory) as (made, lock):
         assert made.directory == directory
@@ -63,31 +65,31 @@ def test_the_configuration_is_that_of_the_factory_which_has_the_directory(
         started = process.spawn(directory, owner=process.owner_process(), lock=lock)
     try:
         # Its Python has hardly begun: it is the descriptor that keeps others out.
-        assert files.is_running(directory)
+        assert paths.is_running(directory)
         second_start_is_refused()
     finally:
         started.kill()
         started.wait()
-    files_left = Path(directory, files.LOG).read_text()
+    files_left = Path(directory, paths.LOG).read_text()
     assert "Traceback" not in files_left
 
 
 def test_a_descriptor_that_is_no_lock_of_the_directory_is_refused(tmp_path: Path) -> None:
-    lock = files.lock_directory(str(tmp_path))
+    lock = paths.lock_directory(str(tmp_path))
     assert lock is not None
     try:
         os.set_inheritable(lock, True)
-        files.inherit_lock(str(tmp_path), lock)
+        paths.inherit_lock(str(tmp_path), lock)
         assert not os.get_inheritable(lock)
     finally:
         os.close(lock)
     with pytest.raises(SettingError, match=naming(lock, "--lock")):
-        files.inherit_lock(str(tmp_path), lock)
+        paths.inherit_lock(str(tmp_path), lock)
     with (
         open(os.devnull) as other,
         pytest.raises(SettingError, match=naming(other.fileno(), "--lock")),
     ):
-        files.inherit_lock(str(tmp_path), other.fileno())
+        paths.inherit_lock(str(tmp_path), other.fileno())
 
 
 @pytest.mark.parametrize("number", [10**20, 10**9, -5])
@@ -104,7 +106,7 @@ def test_a_number_that_is_no_descriptor_is_told_as_such(tmp_path: Path, number: 
 @contextlib.contextmanager
 def looking(directory: str) -> Iterator[int]:
     """Look whether a factory runs, as slowly as never."""
-    fd = os.open(os.path.join(directory, files.LOCK), os.O_RDWR | os.O_CREAT)
+    fd = os.open(os.path.join(directory, paths.LOCK), os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         yield fd
@@ -118,10 +120,10 @@ def test_those_who_look_whether_a_factory_runs_disturb_nobody(
     directory = str(tmp_path / "there")
     os.mkdir(directory)
     with looking(directory) as fd:
-        assert files.is_running(directory) is False
+        assert paths.is_running(directory) is False
         threading.Timer(0.05, fcntl.flock, (fd, fcntl.LOCK_UN)).start()
         with setup.prepare(options, directory):
-            assert files.is_running(directory) is True
+            assert paths.is_running(directory) is True
 
 
 def test_a_process_that_cannot_be_started_for_want_of_descriptors_is_told(
@@ -156,16 +158,16 @@ def test_a_damaged_id_is_refused_and_nothing_is_changed(
     path = tmp_path / "factory.id"
     path.write_bytes(text)
     with pytest.raises(SettingError, match=r"factory\.id.* condor_rm -constraint '"):
-        files.factory_id(str(tmp_path))
+        paths.factory_id(str(tmp_path))
     with (
         pytest.raises(SettingError, match=naming("condor_rm -constraint")),
         setup.prepare(options, str(tmp_path)),
     ):
         pass
     assert path.read_bytes() == text
-    assert not (tmp_path / files.CONFIG).exists()
+    assert not (tmp_path / paths.CONFIG).exists()
     path.unlink()
-    assert files.factory_id(str(tmp_path)) == path.read_text().strip()
+    assert paths.factory_id(str(tmp_path)) == path.read_text().strip()
 
 
 # --- a process that cannot be made again
@@ -174,8 +176,9 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from vine_sharedport.errors import OptionError, SettingError
-from vine_sharedport.factory import files, loop, process
-from vine_sharedport.factory.report import ManagerReport, Snapshot, WorkerCounts
+from vine_sharedport.factory import loop, process
+from vine_sharedport.factory.report import paths as files
+from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot, WorkerCounts
 directory = Path(sys.argv[1])
 
 class Loop:
@@ -256,7 +259,7 @@ def holding(manager: str, temporary: Path) -> subprocess.Popen[str]:
     """Start a process that tells whether it has the lock, and keeps it until a line comes."""
     temporary.mkdir()
     program = (
-        "import sys; from vine_sharedport.factory import files\n"
+        "import sys; from vine_sharedport.factory.report import paths as files\n"
         f"with files.manager_lock({manager!r}) as mine: print(mine, flush=True); input()"
     )
     return subprocess.Popen(
@@ -299,18 +302,18 @@ def test_the_name_of_a_managers_lock_cannot_be_told_without_its_secret(
     manager = f"test_{os.getpid()}"
     copy = tmp_path / "copy"
     copy.write_bytes(Path(secret).read_bytes())
-    with files.manager_lock(manager, secret) as mine:
+    with paths.manager_lock(manager, secret) as mine:
         assert mine is True
-        with files.manager_lock(manager, str(copy)) as other:
+        with paths.manager_lock(manager, str(copy)) as other:
             assert other is False
-        with files.manager_lock(manager) as other:
+        with paths.manager_lock(manager) as other:
             assert other is True
         shown = Path("/proc/net/unix").read_text()
     assert "@vine_sharedport-" in shown
     found = Path(secret).read_bytes().hex()
     assert not any(found[start : start + 8] in shown for start in range(0, 64, 8))
     copy.write_bytes(bytes(32))
-    assert files._lock_name(manager, secret) != files._lock_name(manager, str(copy))
+    assert paths._lock_name(manager, secret) != paths._lock_name(manager, str(copy))
 
 
 @contextlib.contextmanager
@@ -328,16 +331,16 @@ def test_a_name_whose_holder_tells_nothing_stops_nobody_for_long(
     secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = f"test_{os.getpid()}"
-    name = files._lock_name(manager, secret)
-    monkeypatch.setattr(files, "_BIND_TIMEOUT", 0.05)
+    name = paths._lock_name(manager, secret)
+    monkeypatch.setattr(paths, "_BIND_TIMEOUT", 0.05)
 
     def may_submit() -> bool:
-        with files.manager_lock(manager, secret) as mine:
+        with paths.manager_lock(manager, secret) as mine:
             return mine
 
     with squatting(name, backlog=None):
         assert may_submit()
-    monkeypatch.setattr(files, "_FULL_TIMEOUT", 0.2)
+    monkeypatch.setattr(paths, "_FULL_TIMEOUT", 0.2)
     with squatting(name, backlog=0):
         began = time.monotonic()
         assert not may_submit()  # it looks like ours, and takes the place in the queue
@@ -361,13 +364,13 @@ def test_what_another_user_has_taken_keeps_nobody_from_submitting(
     # There is one user here: so it is we who are another one than whom the kernel names.
     user = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: user + 1)
-    name = files._lock_name(manager, secret)
+    name = paths._lock_name(manager, secret)
     with squatting(name, backlog=0):
         for _ in range(3):  # also when its queue is full
-            with files.manager_lock(manager, secret) as mine:
+            with paths.manager_lock(manager, secret) as mine:
                 assert mine is True
     with squatting(name, backlog=0):
-        assert files._owner_of(name) == user
+        assert paths._owner_of(name) == user
 
 
 # --- the file of options
@@ -446,7 +449,7 @@ def waiting(options: Options, tmp_path: Path) -> str:
     directory = tmp_path / "waiting"
     directory.mkdir()
     named = Options.make({"manager_name": "late"}, base=options)
-    write_config(str(directory / files.CONFIG), named)
+    write_config(str(directory / paths.CONFIG), named)
     return str(directory)
 
 
@@ -466,14 +469,14 @@ def test_a_name_that_cannot_be_looked_for_is_told_and_the_factory_goes_on(
     def unusable(_: Options) -> Options:
         raise ValueError("embedded null byte")
 
-    monkeypatch.setattr(target, "look_again", unusable)
+    monkeypatch.setattr(lookup, "look_again", unusable)
     assert not setup.follow_name(waiting)
 
 
 def test_an_option_that_is_set_while_the_manager_is_looked_for_is_kept(
     waiting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = os.path.join(waiting, files.CONFIG)
+    config = os.path.join(waiting, paths.CONFIG)
     place = {"address": "<192.0.2.7:9618?sock=vine_43>", "secret_file": "/new", "ssl": True}
 
     def look(options: Options) -> Options:
@@ -481,7 +484,7 @@ def test_an_option_that_is_set_while_the_manager_is_looked_for_is_kept(
         return Options.make(place, base=options)
 
     before = read_config(config)
-    monkeypatch.setattr(target, "look_again", look)
+    monkeypatch.setattr(lookup, "look_again", look)
     assert setup.follow_name(waiting)
     assert read_config(config) == Options.make({**place, "max_workers": 9}, base=before)
 
@@ -490,9 +493,9 @@ def test_one_at_a_time_changes_the_configuration(
     waiting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = {"address": "<192.0.2.7:9618?sock=vine_43>"}
-    monkeypatch.setattr(target, "look_again", lambda old: Options.make(place, base=old))
+    monkeypatch.setattr(lookup, "look_again", lambda old: Options.make(place, base=old))
     other = threading.Thread(target=setup.follow_name, args=(waiting,))
-    config = os.path.join(waiting, files.CONFIG)
+    config = os.path.join(waiting, paths.CONFIG)
     with setup.changing_config(waiting):
         read = read_config(config)
         other.start()

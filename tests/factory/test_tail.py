@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.factory.account import _find_last_line
-from vine_sharedport.pool import tail
-from vine_sharedport.pool.tail import Tails
+from vine_sharedport.condor import tail
+from vine_sharedport.condor.tail import Tails
+from vine_sharedport.factory.jobs.ledger import _find_last_line
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from typing import TextIO
 import pytest
 
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory import files, runs, setup, target
-from vine_sharedport.factory.options import Options, read_config, write_config
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.link.run_file import LOG_FILE, write_run_file
+from vine_sharedport.factory import setup
+from vine_sharedport.factory.manager_view import lookup
+from vine_sharedport.factory.options.schema import Options, read_config, write_config
+from vine_sharedport.factory.report import paths, runs
+from vine_sharedport.registry.reference import Reference
+from vine_sharedport.registry.run_file import LOG_FILE, write_run_file
 from vine_sharedport.wire.sinful import Sinful
 
 from ..values import naming
@@ -30,7 +32,7 @@ Start = Callable[..., TextIO]
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     location = SimpleNamespace(address=HOST, socket_dir=str(tmp_path))
-    for module in (target, runs):
+    for module in (lookup, runs):
         monkeypatch.setattr(module, "discover", lambda: location)
     return tmp_path
 
@@ -64,7 +66,7 @@ def start(here: Path) -> Iterator[Start]:
 def waiting(**more: object) -> Options:
     """Return the options with which a factory has begun that waits for "sweep"."""
     return Options.make({
-        "manager_name": "sweep", **target.values_of(target.find_by_name("sweep")), **more,
+        "manager_name": "sweep", **lookup.values_of(lookup.find_by_name("sweep")), **more,
     })  # fmt: skip
 
 
@@ -75,15 +77,15 @@ def where(options: Options) -> tuple[str | None, str | None]:
 def test_a_secret_that_comes_after_the_factory_is_found(here: Path) -> None:
     before = waiting()
     assert where(before) == ("sweep", None)
-    assert target.look_again(before) == before
+    assert lookup.look_again(before) == before
     secret = here / "vine-run-info" / "shared_port-sweep.secret"
     secret.parent.mkdir()
     secret.write_bytes(bytes(32))
-    after = target.look_again(before)
+    after = lookup.look_again(before)
     assert where(after) == ("sweep", str(secret))
-    assert target.look_again(after) == after
+    assert lookup.look_again(after) == after
     own = waiting(secret_file="/own")
-    assert target.look_again(own) == own
+    assert lookup.look_again(own) == own
 
 
 @pytest.mark.parametrize("sock_id", ["sweep", "vine_1_a"])
@@ -92,13 +94,13 @@ def test_a_manager_that_comes_after_the_factory_is_found_in_both_forms(
 ) -> None:
     before = waiting()
     start(None if sock_id == "sweep" else "sweep", sock_id, "/the.secret", ssl=True)
-    after = target.look_again(before)
+    after = lookup.look_again(before)
     assert where(after) == (sock_id, "/the.secret")
     assert after.ssl
     assert after.password_file == waiting().password_file == "/the.password"
-    own = target.look_again(waiting(password_file="/own"))
+    own = lookup.look_again(waiting(password_file="/own"))
     assert own.password_file == "/own"
-    assert target.look_again(after) == after
+    assert lookup.look_again(after) == after
 
 
 def test_a_manager_of_another_htcondor_is_told_from_one_of_this(
@@ -106,7 +108,7 @@ def test_a_manager_of_another_htcondor_is_told_from_one_of_this(
 ) -> None:
     (here / "link").symlink_to(here)
     location = SimpleNamespace(address=HOST, socket_dir=str(here / "link"))
-    monkeypatch.setattr(target, "discover", lambda: location)
+    monkeypatch.setattr(lookup, "discover", lambda: location)
     start("sweep", "vine_1_a", None)
     assert where(waiting()) == ("vine_1_a", None)
     location.socket_dir = str(here / "elsewhere")
@@ -124,9 +126,9 @@ def test_one_that_was_started_again_is_found_with_its_own_secret_or_none(
     assert where(before) == ("vine_1_a", "/first.secret")
     assert before.ssl
     first.close()
-    assert target.look_again(before) == before, "nobody is there: nothing is better"
+    assert lookup.look_again(before) == before, "nobody is there: nothing is better"
     start("sweep", "vine_2_b", None)
-    after = target.look_again(before)
+    after = lookup.look_again(before)
     assert where(after) == ("vine_2_b", None)
     assert not after.ssl
 
@@ -136,7 +138,7 @@ def test_what_was_given_as_an_address_is_not_followed(start: Start) -> None:
     given = {"address": "<192.0.2.9:9618?sock=far>", "manager_name": "sweep"}
     options = setup.resolve(given)
     assert where(options) == ("far", None)
-    assert target.look_again(options) == options
+    assert lookup.look_again(options) == options
 
 
 def test_a_file_that_was_given_wins_over_the_managers(start: Start, here: Path) -> None:
@@ -167,7 +169,7 @@ def directory(here: Path) -> str:
 
 
 def config(directory: str) -> str:
-    return os.path.join(directory, files.CONFIG)
+    return os.path.join(directory, paths.CONFIG)
 
 
 def test_the_configuration_follows_the_name_once(start: Start, directory: str) -> None:
@@ -199,7 +201,7 @@ def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
     start("sweep", "vine_1_a", None)
     start("sweep", "vine_2_b", None)
     with pytest.raises(SettingError, match=naming(2)):
-        target.look_again(waiting_at_first := read_config(config(directory)))
+        lookup.look_again(waiting_at_first := read_config(config(directory)))
     with caplog.at_level(logging.WARNING):
         assert not setup.follow_name(directory)
         assert not setup.follow_name(directory)
@@ -209,11 +211,11 @@ def test_of_two_with_the_name_none_is_taken_and_that_is_told_once(
 
 def test_what_is_waited_for_is_said_with_what_runs_here(start: Start) -> None:
     options = waiting()
-    assert "the factory still waits for one to be started there" in target.still_waiting(
+    assert "the factory still waits for one to be started there" in lookup.still_waiting(
         options
     )
     start("sweap", "vine_1_a", None)
-    said = target.still_waiting(options)
+    said = lookup.still_waiting(options)
     assert "There is 'sweap': vine_sharedport factory -M sweap" in said
     start("sweep", "vine_2_a", None)
-    assert "no manager has answered" in target.still_waiting(options)
+    assert "no manager has answered" in lookup.still_waiting(options)

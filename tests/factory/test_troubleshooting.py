@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vine_sharedport.errors import Verdict
-from vine_sharedport.factory.phase import Phase
-from vine_sharedport.link.counters import Refusal
+from vine_sharedport.factory.report.phase import Phase
+from vine_sharedport.serving.counters import Refusal
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "vine_sharedport"

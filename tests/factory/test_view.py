@@ -20,8 +20,8 @@ from typing import Any, Callable
 
 import pytest
 
-from vine_sharedport.factory import files
-from vine_sharedport.factory.report import ManagerReport, Snapshot
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,9 +66,9 @@ class Screen:
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path)
-    lock = files.lock_directory(path)  # as if a factory ran there
+    lock = paths.lock_directory(path)  # as if a factory ran there
     assert lock is not None
-    files.write_status(path, dataclasses.replace(SNAPSHOT, time=time.time()))
+    paths.write_status(path, dataclasses.replace(SNAPSHOT, time=time.time()))
     yield path
     os.close(lock)
 
@@ -125,7 +125,7 @@ def test_it_redraws_in_place_until_a_signal_and_leaves_the_cursor_shown(
     with watching(directory, tmp_path_factory, rich=rich, size=(200, 50)) as (process, read):
         read("first")
         changed = dataclasses.replace(SNAPSHOT, message="second", time=time.time())
-        files.write_status(directory, changed)
+        paths.write_status(directory, changed)
         read("second")
         process.send_signal(number)
         shown = read(None)
@@ -150,10 +150,10 @@ def test_without_rich_it_fits_into_a_small_terminal_and_ends_with_the_factory(
     with watching(directory, tmp_path_factory, rich=False, size=(40, 5)) as (process, read):
         read("first")
         nasty = dataclasses.replace(SNAPSHOT, message="a\x1b[2Jb", time=time.time())
-        files.write_status(directory, nasty)
+        paths.write_status(directory, nasty)
         read("a?[2Jb")
         ended = dataclasses.replace(SNAPSHOT, state="ended", message="done", time=time.time())
-        files.write_status(directory, ended)
+        paths.write_status(directory, ended)
         shown = read(None)
         assert process.wait(20) == 0
     screen = Screen(40, 5)
@@ -174,10 +174,10 @@ def test_to_a_pipe_it_writes_plain_lines_and_only_what_is_new(directory: str) ->
         first = process.stdout.readline()
         assert first == "factory ffffffff running: first\n"
         for at in (1, 2, 3):  # it is written in each cycle
-            files.write_status(directory, dataclasses.replace(SNAPSHOT, time=time.time() + at))
+            paths.write_status(directory, dataclasses.replace(SNAPSHOT, time=time.time() + at))
             time.sleep(0.2)
         ended = dataclasses.replace(SNAPSHOT, state="ended", message="done")
-        files.write_status(directory, ended)
+        paths.write_status(directory, ended)
         rest = process.stdout.read()
     assert process.returncode == 0
     assert "\x1b" not in rest
@@ -186,8 +186,8 @@ def test_to_a_pipe_it_writes_plain_lines_and_only_what_is_new(directory: str) ->
 
 
 def test_a_factory_that_was_killed_is_told(tmp_path: Path) -> None:
-    files.write_status(str(tmp_path), SNAPSHOT)
-    lock = files.lock_directory(str(tmp_path))
+    paths.write_status(str(tmp_path), SNAPSHOT)
+    lock = paths.lock_directory(str(tmp_path))
     assert lock is not None
     os.close(lock)
     found = subprocess.run(

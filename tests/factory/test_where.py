@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vine_sharedport.condor.submit_description import Commands, SubmitDescription, Verbatim
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory import preset, project
-from vine_sharedport.factory.adapt import ADDRESS_FILE
-from vine_sharedport.factory.description import place_of
-from vine_sharedport.factory.options import Options
-from vine_sharedport.factory.preset import load_preset, preset_names, user_directory
-from vine_sharedport.factory.where import Where
-from vine_sharedport.pool.description import Commands, SubmitDescription, Verbatim
+from vine_sharedport.factory.jobs.description import place_of
+from vine_sharedport.factory.options import preset, project
+from vine_sharedport.factory.options.preset import load_preset, preset_names, user_directory
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.grid import ADDRESS_FILE
 
 from ..values import naming
 

@@ -6,7 +6,7 @@ Permitted: SinfulError.
 from __future__ import annotations
 
 from vine_sharedport.errors import SinfulError
-from vine_sharedport.link.ad_file import parse_my_address
+from vine_sharedport.wire.shared_port_ad import parse_my_address
 from vine_sharedport.wire.sinful import Sinful
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.link.endpoint import Endpoint, Limits
+from vine_sharedport.serving.endpoint import Endpoint, Limits
 
 from .helpers import Clock
 from .managers import Manager

@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vine_sharedport.link.counters import Refusal
-from vine_sharedport.link.endpoint import Endpoint, Limits
+from vine_sharedport.serving.counters import Refusal
+from vine_sharedport.serving.endpoint import Endpoint, Limits
 from vine_sharedport.wire.gate import ANSWER_SIZE, GREETING_SIZE, NONCE_SIZE, GateClient
 
 from ..fake_shared_port import PASS_SOCK

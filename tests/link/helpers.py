@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.serving.endpoint import Endpoint
 
 from ..fake_shared_port import PASS_SOCK
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vine_sharedport.link.counters import Counters, Gauge
-from vine_sharedport.link.porter import Settings
-from vine_sharedport.link.porter_handle import PorterHandle
+from vine_sharedport.serving.counters import Counters, Gauge
+from vine_sharedport.serving.porter import Settings
+from vine_sharedport.serving.porter_handle import PorterHandle
 
 from . import helpers
 

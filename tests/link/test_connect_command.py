@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.dialing.explain import attempt
 from vine_sharedport.errors import ExitStatus, Verdict
-from vine_sharedport.link.endpoint import Endpoint
-from vine_sharedport.link.explain import attempt
-from vine_sharedport.link.secret import make_secret_file
+from vine_sharedport.secret_file import make_secret_file
+from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
 

@@ -13,6 +13,9 @@ from typing import Any, Callable
 
 import pytest
 
+from vine_sharedport.dialing import dial, race
+from vine_sharedport.dialing.dial import connect
+from vine_sharedport.dialing.race import DialEvent
 from vine_sharedport.errors import (
     DialError,
     DialTimeout,
@@ -22,9 +25,6 @@ from vine_sharedport.errors import (
     Verdict,
     WrongSecretError,
 )
-from vine_sharedport.link import dial, race
-from vine_sharedport.link.dial import connect
-from vine_sharedport.link.race import DialEvent
 from vine_sharedport.wire.gate import MAGIC, GateServer, GateState
 from vine_sharedport.wire.sinful import Sinful
 

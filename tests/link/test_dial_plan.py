@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vine_sharedport.link.candidates import candidates, interleave, plan
+from vine_sharedport.dialing.candidates import candidates, interleave, plan
 from vine_sharedport.wire.sinful import Sinful
 
 PRIVATE = (

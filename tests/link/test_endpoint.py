@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport import fdpass
 from vine_sharedport.errors import HandOffTimeout
-from vine_sharedport.link import fdpass
-from vine_sharedport.link.counters import Refusal
-from vine_sharedport.link.endpoint import Endpoint, Limits
+from vine_sharedport.serving.counters import Refusal
+from vine_sharedport.serving.endpoint import Endpoint, Limits
 
 from ..fake_shared_port import PASS_SOCK
 from ..values import naming
@@ -605,8 +605,8 @@ def test_client_whose_bytes_are_there_does_not_have_to_make_room(small: Endpoint
 _DESCRIPTOR_LIMIT = """
 import contextlib, os, resource, sys
 from tests.link import helpers
-from vine_sharedport.link.counters import Refusal
-from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.serving.counters import Refusal
+from vine_sharedport.serving.endpoint import Endpoint
 
 def leave(count):
     "Let this process open so many descriptors more."

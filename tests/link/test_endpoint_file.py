@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport.errors import EndpointError, SettingError
-from vine_sharedport.link import endpoint as endpoint_module
-from vine_sharedport.link.endpoint import MAX_DIRECTORY, MAX_PATH, Endpoint
+from vine_sharedport.serving import endpoint as endpoint_module
+from vine_sharedport.serving.endpoint import MAX_DIRECTORY, MAX_PATH, Endpoint
 
 from ..values import naming
 from . import helpers

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import EndpointError, LaunchError, SettingError
-from vine_sharedport.link import porter_handle
-from vine_sharedport.link.counters import Gauge, Refusal
-from vine_sharedport.link.dial import connect
-from vine_sharedport.link.endpoint import Limits
-from vine_sharedport.link.porter import Settings
-from vine_sharedport.link.porter_handle import PorterHandle
+from vine_sharedport.serving import porter_handle
+from vine_sharedport.serving.counters import Gauge, Refusal
+from vine_sharedport.serving.endpoint import Limits
+from vine_sharedport.serving.porter import Settings
+from vine_sharedport.serving.porter_handle import PorterHandle
 
 from ..fake_shared_port import PASS_SOCK, FakeSharedPort
 from ..values import naming
@@ -165,10 +165,10 @@ def test_clients_wait_for_a_manager_that_is_away_and_none_is_lost(manager: Manag
 
 _FEW_DESCRIPTORS = """
 import os, resource, select, socket, sys, time
-from vine_sharedport.link.counters import Gauge
-from vine_sharedport.link.endpoint import Limits
-from vine_sharedport.link.porter import Settings
-from vine_sharedport.link.porter_handle import PorterHandle
+from vine_sharedport.serving.counters import Gauge
+from vine_sharedport.serving.endpoint import Limits
+from vine_sharedport.serving.porter import Settings
+from vine_sharedport.serving.porter_handle import PorterHandle
 # Not fewer: what others of this user's processes have under way counts, too.
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
 handle = PorterHandle(Settings("vine_1", sys.argv[1], limits=Limits(backlog=32)))

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.link import porter_handle
-from vine_sharedport.link.counters import Gauge
-from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.serving import porter_handle
+from vine_sharedport.serving.counters import Gauge
+from vine_sharedport.serving.endpoint import Endpoint
 
 from . import helpers
 from .managers import Manager, program, waits_for_events
 
 _MANAGER = """
 import os, signal, sys, time
-from vine_sharedport.link.porter import Settings
-from vine_sharedport.link.porter_handle import PorterHandle
+from vine_sharedport.serving.porter import Settings
+from vine_sharedport.serving.porter_handle import PorterHandle
 handle = PorterHandle(Settings("vine_1", sys.argv[1]))
 """
 _TELL = "print(handle.pid, flush=True)\n"
@@ -69,7 +69,7 @@ for _ in range(8):  # the delay is 6.4 s or more then
         handle.receive()
         time.sleep(0.001)
 """
-    script = "from vine_sharedport.link.counters import Gauge" + _MANAGER + script
+    script = "from vine_sharedport.serving.counters import Gauge" + _MANAGER + script
     with program(script + _TELL + "signal.pause()", str(short_directory)) as process:
         pid = int(process.stdout.readline())
         helpers.wait_until(lambda: waits_for_events(pid))
@@ -96,7 +96,7 @@ def test_porter_ends_with_a_manager_whose_forked_child_lives_on(short_directory:
 
 def test_porter_ends_on_a_kernel_without_pidfd_too(short_directory: Path) -> None:
     without = (
-        "from vine_sharedport.link import porter_handle as p\n"
+        "from vine_sharedport.serving import porter_handle as p\n"
         "command = p.isolated_command\n"
         "without = 'import os; del os.pidfd_open; import sys'\n"
         "p.isolated_command = lambda *words: [\n"

@@ -16,10 +16,10 @@ from typing import Callable
 
 import pytest
 
+from vine_sharedport.dialing import backoff
+from vine_sharedport.dialing import relay as relay_module
+from vine_sharedport.dialing.relay import Relay
 from vine_sharedport.errors import DialError, DialTimeout, SharedPortError, WrongSecretError
-from vine_sharedport.link import backoff
-from vine_sharedport.link import relay as relay_module
-from vine_sharedport.link.relay import Relay
 
 from . import helpers
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.link.run_file import (
+from vine_sharedport.registry.reference import Reference
+from vine_sharedport.registry.run_file import (
     LOG_FILE,
     RUN_FILE,
     called,

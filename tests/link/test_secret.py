@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport.errors import SettingError
-from vine_sharedport.link.secret import make_secret_file, read_secret_file
+from vine_sharedport.secret_file import make_secret_file, read_secret_file
 
 from ..values import naming
 

@@ -18,15 +18,16 @@ from typing import Any, Callable
 
 import pytest
 
+from vine_sharedport.bundle import local_worker, shim_build
+from vine_sharedport.bundle.local_worker import (
+    run_worker,
+)
 from vine_sharedport.environment import ADDRESS as ADDRESS_VARIABLE
 from vine_sharedport.environment import CONNECT_TIMEOUT, PRIVATE_NETWORK
 from vine_sharedport.errors import LaunchError, SettingError, SinfulError
-from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.units import parse_seconds
-from vine_sharedport.worker import launch, relay, shim
-from vine_sharedport.worker.launch import (
-    run_worker,
-)
+from vine_sharedport.worker import relay
 
 from ..fake_shared_port import FakeSharedPort
 from ..values import naming
@@ -183,7 +184,7 @@ def test_signals_that_we_were_told_to_ignore_stay_ignored(
 def test_the_command_takes_the_shim_where_it_loads(
     tmp_path: Path, short_directory: Path
 ) -> None:
-    library = shim.library_path()
+    library = shim_build.library_path()
     compiler = shutil.which("gcc")
     if library is None or compiler is None:
         pytest.skip("this installation has no shim")
@@ -210,7 +211,7 @@ def test_signal_that_comes_before_the_worker_is_kept_for_it(
         signal.raise_signal(signal.SIGTERM)
         return popen(*args, **kwargs)
 
-    monkeypatch.setattr(launch.subprocess, "Popen", interrupted)
+    monkeypatch.setattr(local_worker.subprocess, "Popen", interrupted)
     assert run_worker(ADDRESS, worker=make_worker("sleep 60")) == 128 + signal.SIGTERM
 
 
@@ -407,7 +408,7 @@ def test_time_limit_is_the_environments_or_the_workers_own(
     environment: str | None,
     expected: float,
 ) -> None:
-    shutil.copy(launch.launcher_path(), tmp_path)
+    shutil.copy(local_worker.launcher_path(), tmp_path)
     (tmp_path / "vine_sharedport.pyz").write_text(
         f"import os; print(os.environ[{CONNECT_TIMEOUT!r}] or {relay._DEFAULT_LIMIT!r})"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.worker import shim
+from vine_sharedport.bundle import shim_build
 
 from .support import HERE, WITH_INSIDE, Client, EchoManager, first_program, missing
 
@@ -46,8 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def library(compiler: str, place: Path) -> str:
     """Return the shim as an installation builds it."""
-    output = str(place / shim.LIBRARY)
-    shim.build(output, compiler=compiler)
+    output = str(place / shim_build.LIBRARY)
+    shim_build.build(output, compiler=compiler)
     return output
 
 
@@ -81,9 +81,9 @@ def aarch64(place: Path) -> Client:
         missing("no aarch64-linux-gnu-gcc with its C library, or no qemu-aarch64, found")
     directory = place / "aarch64"
     directory.mkdir()
-    shim.build(str(directory / shim.LIBRARY), compiler=cross)
+    shim_build.build(str(directory / shim_build.LIBRARY), compiler=cross)
     program = build_client([cross], directory / "client")
-    library = str(directory / shim.LIBRARY)
+    library = str(directory / shim_build.LIBRARY)
     return Client("aarch64", program, library, [emulator, "-L", SYSROOT])
 
 
@@ -112,5 +112,5 @@ def open_manager(short_directory: Path) -> Iterator[EchoManager]:
 def inside(compiler: str, place: Path) -> ctypes.CDLL:
     """Return the shim's inner functions; built as the shim is, but for their names."""
     output = str(place / "inside.so")
-    shim.build(output, compiler=f"{compiler} {shlex.quote(WITH_INSIDE)}")
+    shim_build.build(output, compiler=f"{compiler} {shlex.quote(WITH_INSIDE)}")
     return ctypes.CDLL(output)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from vine_sharedport.bundle.shim_build import RESERVED_HOST, RESERVED_PORT
 from vine_sharedport.errors import HandOffError
-from vine_sharedport.link.endpoint import Endpoint
+from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
-from vine_sharedport.worker.shim import RESERVED_HOST, RESERVED_PORT
 
 from .. import tiers
 from ..fake_shared_port import FakeSharedPort

@@ -11,8 +11,8 @@ import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
+from vine_sharedport.bundle import shim_build
 from vine_sharedport.errors import LaunchError, SettingError
-from vine_sharedport.worker import shim
 
 from ..values import naming
 from .support import Client, first_program, missing
@@ -50,7 +50,7 @@ def test_nothing_is_needed_and_connect_alone_is_given(built: str) -> None:
             for segment in elf.iter_segments()
             if segment["p_type"] == "PT_LOAD" and segment["p_flags"] & 2
         ]
-    assert soname == shim.LIBRARY
+    assert soname == shim_build.LIBRARY
     # No library, no version of one, no code to be written to, no path to search.
     assert not tags & {
         "DT_NEEDED", "DT_VERNEED", "DT_VERSYM", "DT_TEXTREL", "DT_RPATH", "DT_RUNPATH",
@@ -75,7 +75,7 @@ def test_the_library_is_small(built: str) -> None:
 def test_the_same_compiler_makes_the_same_bytes(compiler: str, tmp_path: Path) -> None:
     names = [str(tmp_path / "1"), str(tmp_path / "another name.so")]
     for name in names:
-        shim.build(name, compiler=compiler)
+        shim_build.build(name, compiler=compiler)
     first, second = (Path(name).read_bytes() for name in names)
     assert first == second
     assert str(tmp_path).encode() not in first
@@ -83,32 +83,32 @@ def test_the_same_compiler_makes_the_same_bytes(compiler: str, tmp_path: Path) -
 
 def test_the_source_has_no_warning(compiler: str, tmp_path: Path) -> None:
     checked = f"{compiler} -Wall -Wextra -Wshadow -Wvla -Wundef -Werror"
-    shim.build(str(tmp_path / "1"), compiler=checked)
+    shim_build.build(str(tmp_path / "1"), compiler=checked)
 
 
 def test_the_source_is_taken_with_the_headers_of_another_libc(tmp_path: Path) -> None:
     # As where it is installed on Alpine: what glibc's headers inline, musl's may call.
     if first_program("musl-gcc") is None:
         missing("no musl-gcc found")
-    shim.build(str(tmp_path / "1"), compiler="musl-gcc")
+    shim_build.build(str(tmp_path / "1"), compiler="musl-gcc")
 
 
 def test_the_addresses_of_python_and_c_are_one() -> None:
-    source = "".join(Path(path).read_text() for path in shim.sources())
-    host = int.from_bytes(bytes(map(int, shim.RESERVED_HOST.split("."))), "big")
+    source = "".join(Path(path).read_text() for path in shim_build.sources())
+    host = int.from_bytes(bytes(map(int, shim_build.RESERVED_HOST.split("."))), "big")
     assert re.search(rf"RESERVED_HOST = {host:#x}\b", source)
-    assert re.search(rf"RESERVED_PORT = {shim.RESERVED_PORT}\b", source)
-    assert f'"{shim.LIBRARY}"' in source
+    assert re.search(rf"RESERVED_PORT = {shim_build.RESERVED_PORT}\b", source)
+    assert f'"{shim_build.LIBRARY}"' in source
 
 
 def test_a_build_takes_the_place_of_an_older_one_at_once(compiler: str, tmp_path: Path) -> None:
-    output = tmp_path / shim.LIBRARY
+    output = tmp_path / shim_build.LIBRARY
     output.write_bytes(b"older")
     failures: list[BaseException] = []
 
     def build() -> None:
         try:
-            shim.build(str(output), compiler=compiler)
+            shim_build.build(str(output), compiler=compiler)
         except BaseException as error:
             failures.append(error)
 
@@ -123,7 +123,7 @@ def test_a_build_takes_the_place_of_an_older_one_at_once(compiler: str, tmp_path
     assert not failures
     seen.add(output.read_bytes())
     assert seen <= {b"older", output.read_bytes()}
-    assert os.listdir(tmp_path) == [shim.LIBRARY]
+    assert os.listdir(tmp_path) == [shim_build.LIBRARY]
     assert output.stat().st_mode & 0o444 == 0o444
 
 
@@ -131,14 +131,14 @@ def test_a_compiler_that_is_not_there_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SettingError, match=naming("'no-such-cc -x'")):
-        shim.build(str(tmp_path / "1"), compiler="no-such-cc -x")
+        shim_build.build(str(tmp_path / "1"), compiler="no-such-cc -x")
     monkeypatch.setenv("CC", "no-such-cc")
     with pytest.raises(SettingError, match=naming("'no-such-cc'", "CC")):
-        shim.build(str(tmp_path / "1"))
+        shim_build.build(str(tmp_path / "1"))
     monkeypatch.delenv("CC")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingError, match=naming("gcc", "cc", "clang", "PATH")):
-        shim.build(str(tmp_path / "1"))
+        shim_build.build(str(tmp_path / "1"))
     assert os.listdir(tmp_path) == []
 
 
@@ -146,7 +146,7 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(
     compiler: str, tmp_path: Path
 ) -> None:
     with pytest.raises(LaunchError, match=r"(?s) 1\b.*shim\.c.*\n.*unknown_here"):
-        shim.build(str(tmp_path / "1"), compiler=f"{compiler} -include unknown_here")
+        shim_build.build(str(tmp_path / "1"), compiler=f"{compiler} -include unknown_here")
     assert os.listdir(tmp_path) == []
 
 
@@ -155,7 +155,7 @@ def test_a_forgotten_function_of_a_libc_fails_the_build(compiler: str, tmp_path:
         'int puts(const char *); __attribute__((used)) static void f(void) { puts(""); }\n'
     )
     with pytest.raises(LaunchError, match=r"undefined reference to .puts"):
-        shim.build(
+        shim_build.build(
             str(tmp_path / "1"), compiler=f"{compiler} -include {tmp_path / 'forgotten.h'}"
         )
 
@@ -165,4 +165,4 @@ def test_a_forgotten_function_of_a_libc_fails_the_build(compiler: str, tmp_path:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     with pytest.raises(SettingError, match=naming(tmp_path, "Permission denied")):
-        shim.build(str(tmp_path / "1"))
+        shim_build.build(str(tmp_path / "1"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.worker import shim
+from vine_sharedport.bundle import shim_build
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "vine_sharedport/worker"
@@ -48,7 +48,7 @@ def run(checkout: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_missing_library_is_built_and_then_kept(checkout: Path) -> None:
-    library = checkout / WORKER / shim.LIBRARY
+    library = checkout / WORKER / shim_build.LIBRARY
     done = run(checkout, "cat")
     assert (done.returncode, done.stdout, done.stderr) == (0, "what COMMAND reads", "")
     built = library.stat()
@@ -57,29 +57,29 @@ def test_a_missing_library_is_built_and_then_kept(checkout: Path) -> None:
     assert library.stat().st_ino == built.st_ino
 
 
-@pytest.mark.parametrize("name", ["shim.c", "shim.py", "shim_kernel.h"])
+@pytest.mark.parametrize("name", ["shim.c", "shim.py", "kernel.h"])
 def test_a_changed_source_makes_a_new_library(checkout: Path, name: str) -> None:
-    library = checkout / WORKER / shim.LIBRARY
+    library = checkout / WORKER / shim_build.LIBRARY
     run(checkout, "true")
     built = library.stat()
     set_age(library, 30)
     set_age(checkout / WORKER / name, 10)
     run(checkout, "true")
     assert library.stat().st_ino != built.st_ino
-    assert os.listdir(checkout / WORKER).count(shim.LIBRARY) == 1
+    assert os.listdir(checkout / WORKER).count(shim_build.LIBRARY) == 1
 
 
 def test_what_does_not_compile_is_shown_and_hides_behind_no_older_library(
     checkout: Path,
 ) -> None:
     run(checkout, "true")
-    set_age(checkout / WORKER / shim.LIBRARY, 30)
+    set_age(checkout / WORKER / shim_build.LIBRARY, 30)
     (checkout / WORKER / "shim.c").write_text("this is no C\n")
     done = run(checkout, "sh", "-c", "exit 3")
     assert done.returncode == 3  # COMMAND runs all the same
     assert "there is no preload library" in done.stderr
     assert "this is no C" in done.stderr
-    assert not (checkout / WORKER / shim.LIBRARY).exists()
+    assert not (checkout / WORKER / shim_build.LIBRARY).exists()
 
 
 def test_a_checkout_that_cannot_be_written_is_left_alone(checkout: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.worker import shim
+from vine_sharedport.bundle import shim_build
 
 from .support import CONNECT, Client, EchoManager
 
@@ -79,7 +79,7 @@ def test_other_preloaded_libraries_stay(glibc: Client, given: str) -> None:
 
 
 def test_a_library_of_a_similar_name_stays(glibc: Client, tmp_path: Path) -> None:
-    similar = str(tmp_path / f"not-{shim.LIBRARY}")
+    similar = str(tmp_path / f"not-{shim_build.LIBRARY}")
     shutil.copy(glibc.library, similar)
     done = glibc.run("env", preload=f"{similar}:{glibc.library}")
     assert variables(done.lines("env"))["LD_PRELOAD"] == similar[: 60 - len("LD_PRELOAD=")]
@@ -89,7 +89,7 @@ def test_the_library_may_be_named_relative_to_the_directory(
     client: Client, manager: EchoManager
 ) -> None:
     done = client.run(
-        "env", *CONNECT, preload=f"./{shim.LIBRARY}", cwd=os.path.dirname(client.library),
+        "env", *CONNECT, preload=f"./{shim_build.LIBRARY}", cwd=os.path.dirname(client.library),
         address=manager.address, secret_file=manager.secret_file,
     )  # fmt: skip
     assert done.lines("connect") == ["0"], done.stderr

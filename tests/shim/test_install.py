@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.worker import shim
+from vine_sharedport.bundle import shim_build
 
 pytest.importorskip("setuptools", "70.1")
 
 ROOT = Path(__file__).resolve().parents[2]
-INSIDE = f"vine_sharedport/worker/{shim.LIBRARY}"
+INSIDE = f"vine_sharedport/worker/{shim_build.LIBRARY}"
 PLATFORM = sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
@@ -94,7 +94,7 @@ def test_without_a_compiler_the_wheel_is_for_every_platform(
     assert found.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(found) as archive:
         assert INSIDE not in archive.namelist()
-        assert "vine_sharedport/worker/shim.c" in archive.namelist()
+        assert "vine_sharedport/shim/shim.c" in archive.namelist()
     for text in ("'no-such-compiler'", "relay", "Python 3.9", "gcc"):
         assert text in said
 
@@ -102,7 +102,7 @@ def test_without_a_compiler_the_wheel_is_for_every_platform(
 def test_a_source_that_does_not_compile_is_no_obstacle(
     compiler: str, checkout: Path, tmp_path: Path
 ) -> None:
-    with open(checkout / "vine_sharedport/worker/shim.c", "a") as file:
+    with open(checkout / "vine_sharedport/shim/shim.c", "a") as file:
         file.write("this is no C\n")
     found, said = wheel(checkout, tmp_path / "w")
     assert found.name.endswith("-py3-none-any.whl")
@@ -128,11 +128,11 @@ def test_a_source_distribution_builds_the_same_wheel(
     compiler: str, checkout: Path, tmp_path: Path
 ) -> None:
     # One that was built in place is not to travel with the sources.
-    shim.build(str(checkout / INSIDE), compiler=compiler)
+    shim_build.build(str(checkout / INSIDE), compiler=compiler)
     unpacked = source_distribution(checkout, tmp_path)
     names = {os.path.relpath(path, unpacked) for path in unpacked.rglob("*")}
     assert not [name for name in names if name.endswith(".so")]
-    wanted = {os.path.relpath(path, ROOT) for path in shim.sources()}
+    wanted = {os.path.relpath(path, ROOT) for path in shim_build.sources()}
     assert wanted | {"setup.py", "vine_sharedport/worker/launcher.sh"} <= names
     found, _ = wheel(unpacked, tmp_path / "w")
     assert found.name.endswith(f"-py3-none-{PLATFORM}.whl")
@@ -189,7 +189,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-LIBRARY_OF = "from vine_sharedport.worker import shim; print(shim.library_path())"
+LIBRARY_OF = "from vine_sharedport.bundle import shim_build; print(shim_build.library_path())"
 
 
 @pytest.mark.parametrize("editable", [False, True], ids=["installed", "editable"])

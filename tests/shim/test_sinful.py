@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vine_sharedport.bundle import shim_build
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
-from vine_sharedport.worker import shim
 
 from .support import HERE, WITH_INSIDE, missing
 
@@ -299,7 +299,13 @@ def driver(compiler: str, place: Path) -> str:
     output = str(place / "driver")
     command = [compiler, "-std=gnu11", "-O1", "-g", WITH_INSIDE, "-DVSP_WITH_LIBC"]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC"]
-    command += ["-I", str(Path(shim.__file__).parent), str(HERE / "driver.c"), "-o", output]
+    command += [
+        "-I",
+        os.path.dirname(shim_build.sources()[0]),
+        str(HERE / "driver.c"),
+        "-o",
+        output,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "cannot find" in done.stderr and "asan" in done.stderr:
         missing("the compiler has no address sanitizer")

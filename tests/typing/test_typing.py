@@ -16,7 +16,7 @@ import pytest
 
 import vine_sharedport
 from vine_sharedport.factory.api import Factory
-from vine_sharedport.factory.options import ALIASES, Options
+from vine_sharedport.factory.options.schema import ALIASES, Options
 
 HERE = Path(__file__).parent
 PACKAGE = Path(vine_sharedport.__file__).parent
@@ -41,7 +41,7 @@ def test_mypy_finds_each_mistake_and_none_in_what_is_right() -> None:
 
 def _declared() -> tuple[dict[str, tuple[str, str]], dict[str, str]]:
     """Return the types read and given of each attribute, and those given by name."""
-    tree = ast.parse((PACKAGE / "factory" / "declared.py").read_text())
+    tree = ast.parse((PACKAGE / "factory" / "declarations.py").read_text())
     (owner,) = [
         node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"
     ]

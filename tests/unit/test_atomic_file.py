@@ -11,7 +11,7 @@ import pytest
 
 import vine_sharedport
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.worker.bundle import write_package
+from vine_sharedport.bundle.package import write_package
 
 PACKAGE = Path(vine_sharedport.__file__).parent
 

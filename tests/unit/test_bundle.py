@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import vine_sharedport
+from vine_sharedport.bundle import package as bundle
+from vine_sharedport.bundle import shim_build
+from vine_sharedport.bundle.package import MODULES, write_bundle, write_package
 from vine_sharedport.errors import SettingError, SinfulError
-from vine_sharedport.worker import bundle, shim
-from vine_sharedport.worker.bundle import MODULES, write_bundle, write_package
 
 from ..values import naming
 
@@ -32,10 +33,12 @@ def secret(tmp_path: Path) -> str:
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "install" / shim.LIBRARY
+    path = tmp_path / "install" / shim_build.LIBRARY
     path.parent.mkdir()
     path.write_bytes(b"\x7fELF")
-    monkeypatch.setattr(shim, "library_path", lambda: str(path) if path.exists() else None)
+    monkeypatch.setattr(
+        shim_build, "library_path", lambda: str(path) if path.exists() else None
+    )
     return path
 
 
@@ -112,7 +115,7 @@ def test_an_earlier_bundle_is_replaced_and_nothing_of_it_stays(
 def test_without_the_library_it_says_so_once(
     tmp_path: Path, library: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shim.warn_of_relay.cache_clear()
+    shim_build.warn_of_relay.cache_clear()
     write_bundle(str(tmp_path / "with"), ADDRESS)
     assert not caplog.records
     library.unlink()

@@ -13,9 +13,9 @@ import pytest
 
 import vine_sharedport
 from vine_sharedport.cli import main as cli
+from vine_sharedport.condor import bindings, check
+from vine_sharedport.condor.discovery import SharedPortLocation
 from vine_sharedport.errors import DialError, DiscoveryError, Verdict
-from vine_sharedport.pool import _htcondor, check
-from vine_sharedport.pool.discovery import SharedPortLocation
 from vine_sharedport.wire.sinful import Sinful
 
 ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618+[2001-db8--7]-9618&alias=ap&noUDP>"
@@ -26,8 +26,8 @@ LOCATION = SharedPortLocation(Sinful.parse(ADDRESS), "/run/lock/condor/daemon_so
 def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Return the settings of an HTCondor that is not needed."""
     found: dict[str, str] = {"SHARED_PORT_LOG": "/var/log/condor/SharedPortLog"}
-    monkeypatch.setattr(_htcondor, "load", lambda: None)
-    monkeypatch.setattr(_htcondor, "parameter", lambda _bindings, name: found.get(name))
+    monkeypatch.setattr(bindings, "load", lambda: None)
+    monkeypatch.setattr(bindings, "parameter", lambda _bindings, name: found.get(name))
     return found
 
 

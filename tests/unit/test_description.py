@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.errors import SettingError
-from vine_sharedport.pool.description import (
+from vine_sharedport.condor.submit_description import (
     Commands,
     SubmitDescription,
     Verbatim,
@@ -18,6 +17,7 @@ from vine_sharedport.pool.description import (
     quote_environment,
     quote_path,
 )
+from vine_sharedport.errors import SettingError
 
 # Of these are HTCondor's macros, and its quotes.
 PIECES = ["$", "(", ")", "X", "DOLLAR", "ENV", "'", '"', " ", "\\", "[", "]", ":", "é", ","]

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vine_sharedport.condor import bindings as _htcondor
+from vine_sharedport.condor import discovery, own_pool
 from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SinfulError
-from vine_sharedport.link.ad_file import parse_my_address
-from vine_sharedport.pool import _htcondor, discovery
+from vine_sharedport.wire.shared_port_ad import parse_my_address
 from vine_sharedport.wire.sinful import Sinful
 
 from ..values import naming
@@ -149,7 +150,7 @@ def test_hostile_ad_files_raise_sinful_error_or_nothing(text: str) -> None:
 def test_address_comes_from_the_ad_file_and_not_from_the_port_setting(
     htcondor2: FakeBindings, tmp_path: Path
 ) -> None:
-    found = discovery.discover(check=False)
+    found = own_pool.discover(check=False)
     assert str(found.address) == ADDRESS
     assert found.ad_file == str(tmp_path / "lock" / "shared_port_ad")
     assert found.ad_file in found.source
@@ -158,7 +159,7 @@ def test_address_comes_from_the_ad_file_and_not_from_the_port_setting(
 
 def test_socket_directory_that_is_not_auto_is_taken_as_it_is(htcondor2: FakeBindings) -> None:
     htcondor2.param["DAEMON_SOCKET_DIR"] = "/run/condor/daemon_sock"
-    assert discovery.discover(check=False).socket_dir == "/run/condor/daemon_sock"
+    assert own_pool.discover(check=False).socket_dir == "/run/condor/daemon_sock"
 
 
 def test_ad_file_that_is_briefly_absent_is_waited_for(
@@ -171,7 +172,7 @@ def test_ad_file_that_is_briefly_absent_is_waited_for(
         "sleep",
         lambda s: (clock.append(s), len(clock) > 5 and ad_file.write_text(AD)),
     )
-    assert str(discovery.discover(check=False).address) == ADDRESS
+    assert str(own_pool.discover(check=False).address) == ADDRESS
     assert len(clock) > 5
 
 
@@ -206,7 +207,7 @@ def test_nobody_is_waited_for_where_htcondor_does_not_run(
 ) -> None:
     _gone_for_long(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
     with pytest.raises(DiscoveryError, match=r"shared_port_ad .*systemctl start condor"):
-        discovery.discover(check=False)
+        own_pool.discover(check=False)
     assert clock == []
 
 
@@ -220,7 +221,7 @@ def test_a_killed_htcondors_ad_is_not_waited_for(
         ad_file = Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
         ad_file.write_text(f'MyAddress = "{address}"\n')
         with pytest.raises(DiscoveryError, match=re.escape(address)):
-            discovery.discover()
+            own_pool.discover()
     assert clock == []
 
 
@@ -232,7 +233,7 @@ def test_a_master_is_given_time_to_start_its_shared_port_again_and_that_is_said(
 ) -> None:
     _gone_for_long(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"])
     with _master(tmp_path), pytest.raises(DiscoveryError, match="systemctl start condor"):
-        discovery.discover(check=False)
+        own_pool.discover(check=False)
     assert sum(clock) >= 5
     assert caplog.text.count(" 5 s") == 1
 
@@ -265,7 +266,7 @@ def test_schedds_address_serves_without_its_sock_where_the_ad_file_is_missing(
     Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]).unlink()
     private = "<10.1.2.3:9618?sock=schedd_12_ab34>"
     htcondor2.schedd = str(Sinful.parse(SCHEDD).with_param("PrivAddr", private))
-    found = discovery.discover(check=False)
+    found = own_pool.discover(check=False)
     assert found.source == "the schedd's address"
     assert found.address.sock is None
     assert str(found.address.private_address) == "<10.1.2.3:9618>"
@@ -277,7 +278,7 @@ def test_what_is_given_wins_and_needs_no_bindings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "htcondor2", None)
-    found = discovery.discover(address=SCHEDD, socket_dir=str(tmp_path), check=False)
+    found = own_pool.discover(address=SCHEDD, socket_dir=str(tmp_path), check=False)
     assert found.address.sock is None
     assert found.address.port == 9618
     assert found.socket_dir == str(tmp_path)
@@ -286,19 +287,19 @@ def test_what_is_given_wins_and_needs_no_bindings(
 
 def test_given_address_wins_over_a_switched_off_shared_port(htcondor2: FakeBindings) -> None:
     htcondor2.param["USE_SHARED_PORT"] = False
-    found = discovery.discover(address="<192.0.2.9:1234>", check=False)
+    found = own_pool.discover(address="<192.0.2.9:1234>", check=False)
     assert str(found.address) == "<192.0.2.9:1234>"
 
 
 def test_changed_configuration_is_read_again(
     htcondor2: FakeBindings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    discovery.discover(check=False)
-    discovery.discover(check=False)
+    own_pool.discover(check=False)
+    own_pool.discover(check=False)
     other = tmp_path / "other_config"
     other.write_text("NETWORK_HOSTNAME = ap\n")
     monkeypatch.setenv("CONDOR_CONFIG", str(other))
-    discovery.discover(check=False)
+    own_pool.discover(check=False)
     assert htcondor2.reloaded == [str(tmp_path / "condor_config"), str(other)]
 
 
@@ -309,7 +310,7 @@ def test_changed_configuration_is_read_again(
 def test_switched_off_shared_port_is_named(htcondor2: FakeBindings, value: object) -> None:
     htcondor2.param["USE_SHARED_PORT"] = value
     with pytest.raises(DiscoveryError, match=r"USE_SHARED_PORT.*pool start"):
-        discovery.discover(check=False)
+        own_pool.discover(check=False)
 
 
 def test_shared_port_that_does_not_run_is_named_with_both_reasons(
@@ -319,7 +320,7 @@ def test_shared_port_that_does_not_run_is_named_with_both_reasons(
     with pytest.raises(
         DiscoveryError, match=r"shared_port_ad .*schedd.*systemctl start condor"
     ):
-        discovery.discover(check=False)
+        own_pool.discover(check=False)
 
 
 def test_schedd_with_a_port_of_its_own_is_no_shared_port(
@@ -328,7 +329,7 @@ def test_schedd_with_a_port_of_its_own_is_no_shared_port(
     Path(htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"]).unlink()
     htcondor2.schedd = "<192.0.2.7:4321>"
     with pytest.raises(DiscoveryError, match=naming("<192.0.2.7:4321>")):
-        discovery.discover(check=False)
+        own_pool.discover(check=False)
 
 
 def test_host_without_condor_directories_is_told_at_once(
@@ -336,21 +337,21 @@ def test_host_without_condor_directories_is_told_at_once(
 ) -> None:
     htcondor2.param["SHARED_PORT_DAEMON_AD_FILE"] = str(tmp_path / "gone" / "shared_port_ad")
     with pytest.raises(DiscoveryError, match=r"gone/shared_port_ad .*systemctl start condor"):
-        discovery.discover(check=False)
+        own_pool.discover(check=False)
     assert clock == []
 
 
 @pytest.mark.parametrize("address", ["192.0.2.7:9618", "<192.0.2.7>", "<192.0.2.7:0>"])
 def test_given_text_that_is_no_address_is_refused(address: str, tmp_path: Path) -> None:
     with pytest.raises(DiscoveryError, match=re.escape(address)):
-        discovery.discover(address=address, socket_dir=str(tmp_path), check=False)
+        own_pool.discover(address=address, socket_dir=str(tmp_path), check=False)
 
 
 def test_missing_bindings_say_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "htcondor2", raising=False)
     monkeypatch.setattr(_htcondor.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"htcondor2.*install"):
-        discovery.discover()
+        own_pool.discover()
 
 
 @pytest.mark.parametrize("source", ["/nonexistent/condor_config", "/dev/null", "/"])
@@ -359,7 +360,7 @@ def test_missing_configuration_is_named(
 ) -> None:
     monkeypatch.setenv("CONDOR_CONFIG", source)
     with pytest.raises(DiscoveryError, match=r"CONDOR_CONFIG"):
-        discovery.discover()
+        own_pool.discover()
     assert htcondor2.reloaded == []
 
 
@@ -369,10 +370,10 @@ def test_a_configuration_that_is_gone_is_to_be_unset(
     path = tmp_path / "gone"
     monkeypatch.setenv("CONDOR_CONFIG", str(path))
     with pytest.raises(DiscoveryError, match=naming(f"'{path}'", "'unset CONDOR_CONFIG'")):
-        discovery.discover()
+        own_pool.discover()
     path.mkdir()
     with pytest.raises(DiscoveryError, match=r"^(?!.*unset).*/gone'"):
-        discovery.discover()
+        own_pool.discover()
 
 
 @pytest.mark.parametrize("source", ["ONLY_ENV", "condor_fetch_config |"])
@@ -410,7 +411,7 @@ def test_host_name_on_which_htcondor_would_hang_is_named(
     failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
     monkeypatch.setattr(_htcondor.socket, "getaddrinfo", _resolver(failure))
     with pytest.raises(DiscoveryError, match=r"name resolution.*/etc/hosts"):
-        discovery.discover(check=False)
+        own_pool.discover(check=False)
     assert htcondor2.reloaded == []
 
 
@@ -422,7 +423,7 @@ def test_host_name_on_which_htcondor_goes_on_is_none_of_our_business(
 ) -> None:
     Path(os.environ["CONDOR_CONFIG"]).write_text("")
     monkeypatch.setattr(_htcondor.socket, "getaddrinfo", _resolver(answer))
-    assert str(discovery.discover(check=False).address) == ADDRESS
+    assert str(own_pool.discover(check=False).address) == ADDRESS
 
 
 # --- the socket directory ----------------------------------------------------------------

@@ -11,8 +11,8 @@ import pytest
 
 from vine_sharedport import events
 from vine_sharedport.events import Event, Journal, JsonFormatter, Refused, Slug
-from vine_sharedport.factory.phase import Phase
-from vine_sharedport.link.counters import Gauge, Refusal
+from vine_sharedport.factory.report.phase import Phase
+from vine_sharedport.serving.counters import Gauge, Refusal
 
 EVENTS = Event.__subclasses__()
 SLUGS = [member for kind in (Refusal, Gauge, Phase) for member in kind]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport import installing
+from vine_sharedport.bundle.worker_program import find_program
 from vine_sharedport.errors import SettingError
-from vine_sharedport.worker.program import find_program
 
 from ..values import naming
 
@@ -68,7 +68,7 @@ def test_what_an_environment_hides_comes_by_the_command_that_is_printed(
 
 @pytest.mark.skipif(not system_has("htcondor2"), reason="the system has no htcondor2")
 def test_the_bindings_that_belong_to_the_systems_daemons_are_preferred(python: Path) -> None:
-    use = "from vine_sharedport.pool import _htcondor; _htcondor.load()"
+    use = "from vine_sharedport.condor import bindings; bindings.load()"
     said = run(python, "-c", use, CONDOR_CONFIG="ONLY_ENV").stderr.splitlines()[-1]
     assert "MissingDependencyError" in said
     assert "htcondor2" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import subprocess
 import sys
@@ -14,26 +15,44 @@ import vine_sharedport
 
 PACKAGE = Path(vine_sharedport.__file__).parent
 
-# Every part may import these.
-GROUND_FLOOR = {
-    *("atomic_file", "environment", "errors", "events", "installing", "records"),
-    *("supervision", "units"),
+# The rooms, from the ground floor up; a room imports its own modules and what stands in the
+# lines above it. Rooms in one line know nothing of each other.
+FLOORS = [
+    "environment errors units",
+    "atomic_file installing trusted_files",
+    "records supervision",
+    "events fdpass wire",
+    "secret_file",
+    "dialing hook",
+    "serving",
+    "registry",
+    "command_lines",
+    "htcondor_shared_link worker",
+    "condor/personal_pool",
+    "condor",
+    "bundle",
+    "condor/worker_job condor/manager_job",
+    "manager_protocol",
+    "factory/report",
+    "factory/submission",
+    "factory/options",
+    "factory/manager_view",
+    "factory/jobs",
+    "factory",
+    "manager",
+    "work_queue tcp_servers",
+    "cli",
+]
+RANK = {room: rank for rank, floor in enumerate(FLOORS) for room in floor.split()}
+# Folders of fewer than three modules, and why.
+SMALL = {
+    "manager/site": "one program, which Python finds by its name",
+    "shim": "C alone",
+    "manager_protocol": "as small as its subject",
+    "tcp_servers": "as small as its subject",
+    "worker": "the launcher beside them is most of it",
 }
-# What each part may import of the others; a part may always import itself.
-ALLOWED = {
-    **{part: set() for part in GROUND_FLOOR},
-    "wire": set(),
-    "link": {"wire"},
-    "hook": {"wire", "link"},
-    "worker": {"wire", "link"},
-    "htcondor_shared_link": {"wire", "link", "hook"},
-    "pool": {"wire", "link", "worker"},
-    "factory": {"wire", "link", "worker", "pool"},
-    "manager": {"wire", "link", "hook", "htcondor_shared_link", "worker", "pool", "factory"},
-    "work_queue": {"manager"},
-}
-CLI = {"__init__", "__main__", "cli"}
-FOREIGN = {"ndcctools": "manager", "htcondor2": "pool", "classad2": "pool"}
+FOREIGN = {"ndcctools": "manager", "htcondor2": "condor", "classad2": "condor"}
 # What computes; nothing that opens, waits or logs.
 PURE = {
     "__future__", "builtins", "collections", "dataclasses", "enum", "functools", "hashlib",
@@ -41,16 +60,28 @@ PURE = {
 }  # fmt: skip
 
 
-def _imports(path: Path) -> set[str]:
-    """Return the full names that a module imports, at its top or in a function."""
+def _names(tree: ast.AST) -> set[str]:
+    """Return the full names that a program imports, at its top or in a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, "relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.List):  # what another process runs: -m MODULE
+            words = [getattr(word, "value", None) for word in node.elts]
+            found |= {str(name) for option, name in zip(words, words[1:]) if option == "-m"}
+        elif isinstance(node, ast.Constant) and re.search(
+            r"(from|import) vine_sharedport", str(node.value)
+        ):
+            with contextlib.suppress(SyntaxError):  # -c PROGRAM
+                found |= _names(ast.parse(str(node.value)))
     return found
+
+
+def _imports(path: Path) -> set[str]:
+    return _names(ast.parse(path.read_text()))
 
 
 def _modules() -> list[tuple[str, Path]]:
@@ -60,22 +91,93 @@ def _modules() -> list[tuple[str, Path]]:
     ]
 
 
+def _module_of(name: str) -> Path | None:
+    """Return the file of our module that a full name names, or is in."""
+    package, *parts = name.split(".")
+    while package == "vine_sharedport" and parts:
+        place = PACKAGE.joinpath(*parts)
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.exists():
+                return path
+        parts.pop()
+    return None
+
+
+def _room_of(path: Path) -> str:
+    inside = path.relative_to(PACKAGE)
+    return str(inside.parent if len(inside.parts) > 1 else inside.with_suffix(""))
+
+
+def _wrong(path: Path, names: set[str]) -> list[str]:
+    """Return which imports of a module do not lead downwards."""
+    room = _room_of(path)
+    if room in ("__init__", "__main__", "manager/site"):
+        return []  # the public names, and two doors
+    wrong = []
+    for name in names:
+        target = _module_of(name)
+        if target is None or target.name == "__init__.py":
+            continue
+        to = _room_of(target)
+        if to != room and RANK[to] >= RANK[room]:
+            wrong.append(f"{room} imports {name}")
+    return wrong
+
+
+def _circles() -> list[list[str]]:
+    """Return the modules that import each other in a circle."""
+    graph = {
+        path: {target for name in _imports(path) if (target := _module_of(name)) is not None}
+        for _, path in _modules()
+        if path.name != "__init__.py"
+    }
+    below: set[Path] = set()
+    while True:
+        done = {path for path in graph if graph[path] & graph.keys() <= below | {path}}
+        if done == below:
+            return [sorted(str(path.relative_to(PACKAGE)) for path in graph.keys() - below)]
+        below = done
+
+
 def test_every_part_has_its_place() -> None:
     parts = {part for part, _ in _modules()}
     # Or asking for one of them would look it up in TaskVine.
     assert parts - {"__init__", "__main__"} == vine_sharedport._SUBMODULES
-    assert parts - set(CLI) <= set(ALLOWED)
+    rooms = {_room_of(path) for _, path in _modules() if path.name != "__init__.py"}
+    assert rooms - {"__main__", "manager/site"} == RANK.keys()
 
 
-@pytest.mark.parametrize(("part", "path"), _modules(), ids=lambda value: str(value)[-40:])
-def test_imports_go_downwards_only(part: str, path: Path) -> None:
-    for name in _imports(path):
-        if not name.startswith("vine_sharedport."):
-            continue
-        target = name.split(".")[1]
-        if part in ALLOWED and target not in {part, *GROUND_FLOOR}:
-            at_root = name == "vine_sharedport.__file__"
-            assert at_root or target in ALLOWED[part], f"{path} imports {name}"
+def test_a_folder_is_one_subject() -> None:
+    for folder in {path.parent for _, path in _modules()} - {PACKAGE}:
+        own = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+        name = str(folder.relative_to(PACKAGE))
+        assert len(own) <= 14, f"{name} has {len(own)} modules"
+        assert (len(own) < 3) == (name in SMALL), f"{name} has {len(own)} modules"
+
+
+@pytest.mark.parametrize("path", [path for _, path in _modules()], ids=_room_of)
+def test_imports_go_downwards_only(path: Path) -> None:
+    assert not _wrong(path, _imports(path))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert _circles() == [[]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import vine_sharedport.factory.loop",
+        "def f():\n    from vine_sharedport.factory import loop",
+        "if TYPE_CHECKING:\n    from vine_sharedport.factory.loop import Loop",
+        'run(["-m", "vine_sharedport.factory.loop"])',
+        'run(["-c", "from vine_sharedport.factory.loop import Loop"])',
+    ],
+)
+def test_an_import_that_runs_upwards_is_seen(text: str) -> None:
+    path = PACKAGE / "factory" / "jobs" / "queue.py"
+    assert _wrong(path, _names(ast.parse(text))), text
+    assert not _wrong(PACKAGE / "cli" / "factory.py", _names(ast.parse(text)))
 
 
 @pytest.mark.parametrize(("part", "path"), _modules(), ids=lambda value: str(value)[-40:])

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vine_sharedport.pool.description import Commands
-from vine_sharedport.pool.machines import glibc_of, older_systems, too_large
+from vine_sharedport.condor.machines import glibc_of, older_systems, too_large
+from vine_sharedport.condor.submit_description import Commands
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,10 @@ import pytest
 
 from vine_sharedport import environment
 from vine_sharedport.cli import main as cli
+from vine_sharedport.condor import bindings, discovery, own_pool, personal
+from vine_sharedport.condor.personal_pool import guardian
+from vine_sharedport.condor.personal_pool import place as _pool_place
 from vine_sharedport.errors import DiscoveryError, SettingError
-from vine_sharedport.pool import (
-    _guardian,
-    _htcondor,
-    _pool_place,
-    discovery,
-    own_pool,
-    personal,
-)
 from vine_sharedport.supervision import find_process
 
 from ..values import naming
@@ -70,7 +65,7 @@ def run_pool(directory: Path, **more: object) -> str:
         "owner": None, "token": "t", "lock_dir": "/l", "status": "/bin/false",
         "master": find_process(os.getpid()), **more,
     }  # fmt: skip
-    _guardian.write_state(str(directory), state)
+    guardian.write_state(str(directory), state)
     (directory / "condor_config").write_text("NETWORK_HOSTNAME = localhost\n")
     return str(directory)
 
@@ -234,10 +229,10 @@ def test_a_missing_htcondor_names_the_own_pool_that_runs(
 ) -> None:
     monkeypatch.setenv("CONDOR_CONFIG", "/nonexistent")
     with pytest.raises(DiscoveryError, match="vine_sharedport pool start"):
-        _htcondor._check_configuration()
+        bindings._check_configuration()
     run_pool(shell)
     with pytest.raises(DiscoveryError) as caught:
-        _htcondor._check_configuration()
+        bindings._check_configuration()
     assert str(caught.value).endswith("""by 'eval "$(vine_sharedport pool env)"'""")
 
 

@@ -13,9 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.condor import personal
+from vine_sharedport.condor.personal_pool import config, guardian, place
+from vine_sharedport.condor.personal_pool.config import (
+    Installation,
+    find_installation,
+    format_config,
+)
 from vine_sharedport.errors import PoolError, SettingError
-from vine_sharedport.pool import _guardian, _pool_config, _pool_place, personal
-from vine_sharedport.pool._pool_config import Installation, find_installation, format_config
 from vine_sharedport.supervision import find_process, is_alive, send_signal
 
 from ..values import naming
@@ -37,7 +42,7 @@ def _family(token: str) -> Iterator[tuple[int, int]]:
     parent = subprocess.Popen(
         [sys.executable, "-c", FAMILY],
         stdout=subprocess.PIPE,
-        env={**os.environ, _guardian.POOL_VARIABLE: token},
+        env={**os.environ, guardian.POOL_VARIABLE: token},
     )
     assert parent.stdout is not None
     child = find_process(int(parent.stdout.readline()))
@@ -53,12 +58,12 @@ def _family(token: str) -> Iterator[tuple[int, int]]:
 
 def test_pools_processes_are_those_with_its_token_and_their_children() -> None:
     with _family("one-pool") as mine, _family("one-pool-2"):
-        assert {p.pid for p in _guardian.pool_processes("one-pool")} == set(mine)
+        assert {p.pid for p in guardian.pool_processes("one-pool")} == set(mine)
 
 
 def test_killing_a_pool_kills_no_other() -> None:
     with _family("one-pool") as mine, _family("another-pool") as others:
-        assert _guardian.kill_pool("one-pool") == []
+        assert guardian.kill_pool("one-pool") == []
         assert [find_process(pid) for pid in mine] == [None, None]
         assert None not in [find_process(pid) for pid in others]
 
@@ -66,12 +71,12 @@ def test_killing_a_pool_kills_no_other() -> None:
 def test_calling_process_is_not_among_the_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from vine_sharedport.pool import _guardian\n"
+        "from vine_sharedport.condor.personal_pool import guardian as _guardian\n"
         "print(_guardian.pool_processes('one-pool'))"
     )
     said = subprocess.run(
-        [sys.executable, "-c", program, str(Path(_guardian.__file__).parents[2])],
-        env={**os.environ, _guardian.POOL_VARIABLE: "one-pool"},
+        [sys.executable, "-c", program, str(Path(guardian.__file__).parents[3])],
+        env={**os.environ, guardian.POOL_VARIABLE: "one-pool"},
         capture_output=True,
         text=True,
         check=True,
@@ -91,16 +96,16 @@ def test_signal_never_reaches_a_later_process_with_the_same_pid() -> None:
 def test_notes_of_an_ended_process_name_nobody() -> None:
     own = find_process(os.getpid())
     assert own is not None
-    assert _guardian.noted_process({"master": list(own)}, "master") == own
-    assert _guardian.noted_process({"master": [own.pid, own.start - 1]}, "master") is None
+    assert guardian.noted_process({"master": list(own)}, "master") == own
+    assert guardian.noted_process({"master": [own.pid, own.start - 1]}, "master") is None
     for junk in ({}, {"master": None}, {"master": "x"}, {"master": ["a", "b"]}):
-        assert _guardian.noted_process(junk, "master") is None
+        assert guardian.noted_process(junk, "master") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
 def test_damaged_notes_are_no_pool(tmp_path: Path, text: str) -> None:
-    (tmp_path / _guardian.STATE_FILE).write_text(text)
-    assert _guardian.read_state(str(tmp_path)) == {}
+    (tmp_path / guardian.STATE_FILE).write_text(text)
+    assert guardian.read_state(str(tmp_path)) == {}
     assert personal.stop_pool(tmp_path) is False
     assert personal.pool_status(tmp_path).running is False
 
@@ -111,7 +116,7 @@ def test_directory_that_a_job_made_read_only_is_removed(tmp_path: Path) -> None:
     (inner / "file").write_text("")
     inner.chmod(0o500)
     (tmp_path / "pool" / "link").symlink_to(tmp_path)
-    _guardian.remove_tree(str(tmp_path / "pool"))
+    guardian.remove_tree(str(tmp_path / "pool"))
     assert os.listdir(tmp_path) == []
 
 
@@ -119,13 +124,13 @@ def test_directory_that_a_job_made_read_only_is_removed(tmp_path: Path) -> None:
 
 
 def test_root_is_told_to_be_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pool_place.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(place.os, "geteuid", lambda: 0)
     with pytest.raises(PoolError, match=r"runuser"):
         personal.PersonalPool().start()
 
 
 def test_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pool_place.os, "geteuid", lambda: 4_000_000_000)
+    monkeypatch.setattr(place.os, "geteuid", lambda: 4_000_000_000)
     with pytest.raises(PoolError, match=naming(4000000000, "/etc/passwd")):
         personal.PersonalPool().start()
 
@@ -133,13 +138,13 @@ def test_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None
 def test_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(SettingError, match=naming(tmp_path)):
-        _pool_place.make_private(str(tmp_path))
+        place.make_private(str(tmp_path))
 
 
 def test_directory_where_others_may_write_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(SettingError, match=naming(tmp_path, "0777")):
-        _pool_place.make_private(str(tmp_path))
+        place.make_private(str(tmp_path))
 
 
 def test_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
@@ -147,24 +152,24 @@ def test_link_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir(mode=0o700)
     (tmp_path / "pool").symlink_to("target")
     with pytest.raises(SettingError, match=naming(tmp_path / "pool", os.getuid())):
-        _pool_place.make_private(str(tmp_path / "pool"))
+        place.make_private(str(tmp_path / "pool"))
 
 
 def test_directory_of_an_earlier_pool_is_taken_again(tmp_path: Path) -> None:
     (tmp_path / "condor_config").write_text("")
     (tmp_path / "log").mkdir()
     tmp_path.chmod(0o700)
-    _pool_place.make_private(str(tmp_path))
+    place.make_private(str(tmp_path))
 
 
 def test_locked_directory_says_that_a_pool_runs_there(tmp_path: Path) -> None:
-    first = _pool_place.lock(str(tmp_path))
+    first = place.lock(str(tmp_path))
     try:
         with pytest.raises(PoolError, match=r"pool stop --directory"):
-            _pool_place.lock(str(tmp_path))
+            place.lock(str(tmp_path))
     finally:
         os.close(first)
-    os.close(_pool_place.lock(str(tmp_path)))
+    os.close(place.lock(str(tmp_path)))
 
 
 @pytest.mark.parametrize("length", [48, 49, 200])
@@ -173,7 +178,7 @@ def test_sockets_of_the_longest_ids_fit_in_any_pool(
 ) -> None:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     directory = "/tmp/" + "d" * (length - len("/tmp/"))
-    lock_dir = _pool_place.short_lock_dir(directory)
+    lock_dir = place.short_lock_dir(directory)
     try:
         assert len(f"{lock_dir}/daemon_sock/{'i' * 41}") <= 107
         assert (lock_dir == f"{directory}/lock") is (length <= 48)
@@ -185,7 +190,7 @@ def test_sockets_of_the_longest_ids_fit_in_any_pool(
 def test_reserved_port_can_be_served_by_who_reuses_addresses_only() -> None:
     import socket
 
-    with _pool_place.reserve_port() as reserved, socket.socket() as served:
+    with place.reserve_port() as reserved, socket.socket() as served:
         with socket.socket() as other, pytest.raises(OSError):
             other.bind(reserved.getsockname())
         served.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -195,12 +200,11 @@ def test_reserved_port_can_be_served_by_who_reuses_addresses_only() -> None:
 
 
 def test_standing_pools_command_line_names_its_directory_only_if_it_must() -> None:
-    usual = _pool_place.default_directory()
+    usual = place.default_directory()
     assert usual.startswith(tempfile.gettempdir())
-    assert _pool_place.command("stop", usual) == "vine_sharedport pool stop"
+    assert place.command("stop", usual) == "vine_sharedport pool stop"
     assert (
-        _pool_place.command("stop", "/tmp/a b")
-        == "vine_sharedport pool stop --directory '/tmp/a b'"
+        place.command("stop", "/tmp/a b") == "vine_sharedport pool stop --directory '/tmp/a b'"
     )
 
 
@@ -235,7 +239,7 @@ def test_condor_of_a_conda_environment_is_found_off_path(prefix: Path) -> None:
 def test_missing_condor_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_pool_config.shutil, "which", lambda name, path=None: None)
+    monkeypatch.setattr(config.shutil, "which", lambda name, path=None: None)
     with pytest.raises(PoolError, match=r"condor_master .*apt-get install -y condor"):
         find_installation()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.bundle import worker_program
+from vine_sharedport.bundle.worker_program import Program, read_program
 from vine_sharedport.errors import SettingError
-from vine_sharedport.worker import program
-from vine_sharedport.worker.program import Program, read_program
 
 from ..values import naming
 
@@ -139,9 +139,9 @@ def test_a_missing_program_is_an_error(tmp_path: Path) -> None:
 
 def test_importing_the_module_imports_no_pyelftools() -> None:
     check = (
-        "import sys; import vine_sharedport.worker.program; "
+        "import sys; import vine_sharedport.bundle.worker_program; "
         "assert 'elftools' not in sys.modules"
     )
     subprocess.run(
-        [sys.executable, "-c", check], check=True, cwd=Path(program.__file__).parents[2]
+        [sys.executable, "-c", check], check=True, cwd=Path(worker_program.__file__).parents[2]
     )

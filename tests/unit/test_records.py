@@ -14,20 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vine_sharedport.condor.check import Checked
+from vine_sharedport.condor.manager_job.status import ManagerJob
+from vine_sharedport.condor.personal_pool import guardian
+from vine_sharedport.condor.personal_pool.status import pool_status
 from vine_sharedport.errors import NoStatusError, SettingError, SharedPortError
 from vine_sharedport.events import PorterEnded
-from vine_sharedport.factory import files
-from vine_sharedport.factory.near import Found
-from vine_sharedport.factory.options import Options, format_config, parse_config
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.report import Snapshot
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.link.run_file import RUN_FILE, read_run_file
-from vine_sharedport.pool import _guardian
-from vine_sharedport.pool._pool_status import pool_status
-from vine_sharedport.pool.check import Checked
-from vine_sharedport.pool.manager_status import ManagerJob
+from vine_sharedport.factory.find import Found
+from vine_sharedport.factory.options.schema import Options, format_config, parse_config
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.submission.location import Place
 from vine_sharedport.records import SCHEMA, as_dict, decode, encode, read
+from vine_sharedport.registry.reference import Reference
+from vine_sharedport.registry.run_file import RUN_FILE, read_run_file
 
 from ..values import naming
 
@@ -178,8 +178,8 @@ def test_every_object_that_we_write_has_the_schema(tmp_path: Path) -> None:
         as_dict(pool_status(str(tmp_path))),
         json.loads(format_config(Options())),
     ]
-    _guardian.write_state(str(tmp_path), {"token": "t"})
-    found.append(json.loads((tmp_path / _guardian.STATE_FILE).read_text()))
+    guardian.write_state(str(tmp_path), {"token": "t"})
+    found.append(json.loads((tmp_path / guardian.STATE_FILE).read_text()))
     assert [each["schema"] for each in found] == [SCHEMA] * len(found)
     json.dumps(found)
 
@@ -190,15 +190,15 @@ def test_files_of_a_later_version_are_refused_in_words(
     directory = str(tmp_path)
     wanted = naming(1, "vine_sharedport")
     values = {"schema": 2, "time": 1.0, "address": "<192.0.2.7:1?sock=a>", "token": "t"}
-    for name in (files.STATUS, "place.json", RUN_FILE, _guardian.STATE_FILE):
+    for name in (paths.STATUS, "place.json", RUN_FILE, guardian.STATE_FILE):
         (tmp_path / name).write_text(json.dumps(values))
     with pytest.raises(SharedPortError, match=wanted):
-        files.read_status(directory)
+        paths.read_status(directory)
     with pytest.raises(SharedPortError, match=wanted):
         Place.read(directory)
     with pytest.raises(SharedPortError, match=wanted):
         parse_config('{"schema": 2, "max-workers": 3}')
     assert parse_config('{"max-workers": 3}').max_workers == 3, "vine_factory's have none"
     assert read_run_file(str(tmp_path / RUN_FILE)) is None
-    assert _guardian.read_state(directory) == {}
+    assert guardian.read_state(directory) == {}
     assert [bool(re.search(wanted, record.message)) for record in caplog.records] == [True] * 2

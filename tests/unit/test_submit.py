@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.bundle import shim_build
+from vine_sharedport.condor.submit_description import SubmitDescription
+from vine_sharedport.condor.worker_job.options import WorkerOptions
+from vine_sharedport.condor.worker_job.submit import describe_workers, submit_workers
 from vine_sharedport.errors import SettingError, SinfulError
-from vine_sharedport.factory.options import Options
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.pool.description import SubmitDescription
-from vine_sharedport.pool.submit import describe_workers, submit_workers
-from vine_sharedport.pool.worker_options import WorkerOptions
-from vine_sharedport.worker import shim
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.registry.reference import Reference
 
 from ..values import naming
 
@@ -46,10 +46,10 @@ def _describe(tmp_path: Path, **kwargs: Any) -> SubmitDescription:
 def test_what_travels_is_what_the_launcher_looks_for(
     tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = tmp_path / "install" / shim.LIBRARY
+    library = tmp_path / "install" / shim_build.LIBRARY
     library.parent.mkdir()
     library.write_bytes(b"")
-    monkeypatch.setattr(shim, "library_path", lambda: str(library))
+    monkeypatch.setattr(shim_build, "library_path", lambda: str(library))
     secret = tmp_path / "vine_42.secret"
     secret.write_bytes(bytes(32))
     job = _describe(tmp_path, worker_binary=worker, secret_file=str(secret))
@@ -71,8 +71,8 @@ def test_without_the_shim_the_relay_alone_travels(
     tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(shim, "library_path", lambda: None)
-    shim.warn_of_relay.cache_clear()
+    monkeypatch.setattr(shim_build, "library_path", lambda: None)
+    shim_build.warn_of_relay.cache_clear()
     for _ in range(2):  # as a factory does
         assert _describe(tmp_path, worker_binary=worker).inputs == (
             f"{tmp_path}/vine_sharedport.pyz",
@@ -205,10 +205,10 @@ def test_a_worker_of_another_architecture_asks_for_it(
     pytest.importorskip("elftools")
     source = tmp_path / "main.c"
     source.write_text("int main(void) { return 0; }\n")
-    program, library = tmp_path / "arm_worker", tmp_path / shim.LIBRARY
+    program, library = tmp_path / "arm_worker", tmp_path / shim_build.LIBRARY
     subprocess.run(["aarch64-linux-gnu-gcc", "-o", program, source], check=True)
     subprocess.run(["gcc", "-shared", "-o", library, source], check=True)
-    monkeypatch.setattr(shim, "library_path", lambda: str(library))
+    monkeypatch.setattr(shim_build, "library_path", lambda: str(library))
     with caplog.at_level(logging.WARNING):
         job = _describe(tmp_path, worker_binary=str(program))
     assert job.commands["requirements"] == '(TARGET.Arch == "aarch64")'

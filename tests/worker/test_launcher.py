@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.worker import shim
+from vine_sharedport.bundle import local_worker, shim_build
 
-LAUNCHER = Path(shim.__file__).with_name("launcher.sh")
+LAUNCHER = Path(local_worker.launcher_path())
 CC = shutil.which("cc") or shutil.which("gcc")
 
 # Tells its arguments and environment as the worker would get them.
@@ -98,7 +98,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if CC is None:
         pytest.skip("no C compiler")
     directory = tmp_path_factory.mktemp("programs")
-    shim.build(str(directory / "libvine_sharedport.so"))
+    shim_build.build(str(directory / "libvine_sharedport.so"))
     _compile(_WORKER, directory / "vine_worker")
     return directory
 
@@ -307,7 +307,7 @@ def test_where_the_shim_does_not_load_the_relay_is_taken(
     if reason == "empty":
         library.touch()
     if reason == "static":
-        shim.build(str(library))
+        shim_build.build(str(library))
         _compile(_WORKER, place.directory / "vine_worker", "-static")
     (place.directory / "vine_sharedport.pyz").write_text(
         "import os, sys\nprint(sys.argv[1:], os.environ['VINE_SHAREDPORT_ADDRESS'],"

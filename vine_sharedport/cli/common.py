@@ -291,7 +291,7 @@ def choose_pool(options: argparse.Namespace, *, elsewhere: bool = False) -> None
         elsewhere: The user has named another schedd or collector, which knows the system's
             ways to prove who we are, and not those of a pool for one user.
     """
-    from vine_sharedport.pool.own_pool import use_own_pool
+    from vine_sharedport.condor.own_pool import use_own_pool
 
     if options.no_own_pool or elsewhere:
         os.environ[environment.OWN_POOL] = "no"

@@ -9,11 +9,11 @@ from functools import partial
 
 from vine_sharedport import environment, records
 from vine_sharedport.cli import common
+from vine_sharedport.command_lines import connect_command
 from vine_sharedport.errors import ExitStatus, SettingError, SinfulError, WrongSecretError
-from vine_sharedport.link.advice import has_successor, its_manager, its_secret
-from vine_sharedport.link.commands import connect_command
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.link.run_file import secret_file_of
+from vine_sharedport.registry.advice import has_successor, its_manager, its_secret
+from vine_sharedport.registry.reference import Reference
+from vine_sharedport.registry.run_file import secret_file_of
 
 __all__ = ["add_connect"]
 
@@ -46,8 +46,8 @@ def add_connect(nouns: common.Subparsers) -> None:
 
 
 def _connect(options: argparse.Namespace) -> int:
-    from vine_sharedport.link.explain import attempt
-    from vine_sharedport.link.secret import read_secret_file
+    from vine_sharedport.dialing.explain import attempt
+    from vine_sharedport.secret_file import read_secret_file
     from vine_sharedport.wire.sinful import Sinful
 
     def line(manager: Reference) -> str:

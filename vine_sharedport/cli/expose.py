@@ -37,9 +37,9 @@ def add_expose(nouns: common.Subparsers) -> None:
 
 
 def _expose(options: argparse.Namespace) -> int:
-    from vine_sharedport.link.counters import describe_refused
-    from vine_sharedport.manager.expose import expose
     from vine_sharedport.manager.settings import SharedPort
+    from vine_sharedport.serving.counters import describe_refused
+    from vine_sharedport.tcp_servers.expose import expose
 
     if options.port is None:
         options.parser.error("give the server's --port")

@@ -132,7 +132,7 @@ def with_verb(words: Sequence[str]) -> list[str]:
 
 def _options() -> common.Parser:
     """Return a parser of every option of a factory, by vine_factory's names."""
-    from vine_sharedport.factory.options import ALIASES, REFUSED, Kind, Options
+    from vine_sharedport.factory.options.schema import ALIASES, REFUSED, Kind, Options
 
     parser = common.Parser(add_help=False)
     parser.add_argument(
@@ -191,7 +191,8 @@ def _options() -> common.Parser:
 
 def _start(options: argparse.Namespace) -> int:
     """Start a factory that is nobody's, in a process of its own."""
-    from vine_sharedport.factory import files, process
+    from vine_sharedport.factory import process
+    from vine_sharedport.factory.report import paths
 
     if options.parent_death:
         options.parser.error("--parent-death is for 'factory run'")
@@ -211,7 +212,7 @@ def _start(options: argparse.Namespace) -> int:
         )
     where = shlex.quote(directory)
     print(f"The factory works in {directory}, in the background as process {pid}.")
-    print(f"Its log:  {options.log_file or os.path.join(directory, files.LOG)}")
+    print(f"Its log:  {options.log_file or os.path.join(directory, paths.LOG)}")
     print(f"End it:   vine_sharedport factory stop {where}")
     print(f"See it:   vine_sharedport factory status {where}")
     return ExitStatus.OK
@@ -243,7 +244,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """Return the factory's options of the command line."""
-    from vine_sharedport.factory.options import KINDS
+    from vine_sharedport.factory.options.schema import KINDS
 
     return {n: v for n, v in vars(options).items() if n in KINDS and v is not None}
 
@@ -263,8 +264,9 @@ def _prepare(
     options: argparse.Namespace, stack: contextlib.ExitStack
 ) -> tuple[str, int] | None:
     """Make a factory's directory; return it with its lock, or None if it is a dry run."""
-    from vine_sharedport.factory import api, files, setup
-    from vine_sharedport.factory.runs import by_name, names_here
+    from vine_sharedport.factory import api, setup
+    from vine_sharedport.factory.report import paths
+    from vine_sharedport.factory.report.runs import by_name, names_here
 
     values = _given(options)
     word = ":".join(options.manager)
@@ -298,14 +300,15 @@ def _prepare(
             _check_prometheus_file(options.prometheus_file)
     _tell_of_others(resolved)
     resolved, lock = stack.enter_context(setup.prepare(resolved, directory))
-    _log_to(resolved, os.path.join(directory, files.LOG))
+    _log_to(resolved, os.path.join(directory, paths.LOG))
     return directory, lock
 
 
 def _run_directory(options: argparse.Namespace, directory: str) -> int:
     """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
-    from vine_sharedport.factory import files, process
-    from vine_sharedport.factory.options import Options, read_config
+    from vine_sharedport.factory import process
+    from vine_sharedport.factory.options.schema import Options, read_config
+    from vine_sharedport.factory.report import paths
     from vine_sharedport.supervision import Process
 
     try:
@@ -313,13 +316,13 @@ def _run_directory(options: argparse.Namespace, directory: str) -> int:
     except ValueError:
         options.parser.error(f"--owner {options.owner}: wanted is PID:START")
     if options.lock is not None:
-        files.inherit_lock(directory, options.lock)
+        paths.inherit_lock(directory, options.lock)
     try:
-        resolved = read_config(os.path.join(directory, files.CONFIG))
+        resolved = read_config(os.path.join(directory, paths.CONFIG))
     except SettingError as error:
-        if not os.path.exists(os.path.join(directory, files.LOCK)):
+        if not os.path.exists(os.path.join(directory, paths.LOCK)):
             raise SettingError(
-                f"{directory} is no factory's directory: it has no {files.CONFIG}; see "
+                f"{directory} is no factory's directory: it has no {paths.CONFIG}; see "
                 f"'vine_sharedport factory list'. A manager of this name comes after -M"
             ) from error
         resolved = Options()  # there may be jobs to see to all the same
@@ -337,9 +340,9 @@ def _run_directory(options: argparse.Namespace, directory: str) -> int:
 
 def _tell_of_others(options: Any) -> None:
     """Tell of another factory near here that serves the same manager."""
-    from vine_sharedport.factory import near
+    from vine_sharedport.factory import find
 
-    for one in near.find_factories():
+    for one in find.find_factories():
         if one.running and one.serves(options.address):
             log.warning(
                 "another factory serves this manager already; together they have at most "
@@ -408,16 +411,16 @@ def _add_handlers(options: Any, path: str | None) -> None:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from vine_sharedport.factory import near
-    from vine_sharedport.factory.report import format_prometheus
+    from vine_sharedport.factory import find
+    from vine_sharedport.factory.report.snapshot import format_prometheus
 
-    found, *others = near.choose(options.factory)
+    found, *others = find.choose(options.factory)
     gone = found.state == "killed"
     if options.watch:
         from vine_sharedport.cli.factory_view import watch
 
         if others:
-            print(near.describe_others(others), file=sys.stderr)
+            print(find.describe_others(others), file=sys.stderr)
         gone = not watch(found.directory, max(0.1, options.interval))
     elif options.json:
         print(json.dumps(found.snapshot.as_dict()))
@@ -434,15 +437,15 @@ def _status(options: argparse.Namespace) -> int:
         return ExitStatus.FAILED if gone else ExitStatus.OK
     if others:
         sys.stdout.flush()
-        print(near.describe_others(others), file=sys.stderr)
+        print(find.describe_others(others), file=sys.stderr)
     return ExitStatus.OK if found.running else ExitStatus.FAILED
 
 
 def _list(options: argparse.Namespace) -> int:
-    from vine_sharedport.factory import near
-    from vine_sharedport.factory.report import format_age
+    from vine_sharedport.factory import find
+    from vine_sharedport.factory.report.snapshot import format_age
 
-    found = near.find_factories()
+    found = find.find_factories()
     if options.json:
         print(json.dumps([one.as_dict() for one in found]))
         return ExitStatus.OK
@@ -466,9 +469,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from vine_sharedport.factory import near, process
+    from vine_sharedport.factory import find, process
 
-    found = near.choose_running(options.factory)
+    found = find.choose_running(options.factory)
     directory = found.directory
     if not found.running:
         print(f"No factory runs in {directory}.")

@@ -10,8 +10,8 @@ import sys
 import time
 from typing import Any, Callable
 
-from vine_sharedport.factory import files
-from vine_sharedport.factory.report import Snapshot, format_age, headline, rows
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.snapshot import Snapshot, format_age, headline, rows
 
 __all__ = ["make_view", "watch"]
 
@@ -42,8 +42,8 @@ def watch(directory: str, interval: float) -> bool:
         try:
             while True:
                 # In this order: what is read after the end is the last that it has written.
-                running = files.is_running(directory)
-                snapshot = files.read_status(directory)
+                running = paths.is_running(directory)
+                snapshot = paths.read_status(directory)
                 show(snapshot)
                 if snapshot.state == "ended" or running is False:
                     return snapshot.state == "ended"

@@ -118,9 +118,9 @@ def _add_submit(verbs: common.Subparsers) -> None:
 
 
 def _submit(options: argparse.Namespace) -> int:
+    from vine_sharedport.condor.manager_job.description import ManagerProgram, describe_manager
+    from vine_sharedport.condor.manager_job.job import submit_manager
     from vine_sharedport.manager.run import after_interpreter, is_interpreter
-    from vine_sharedport.pool.manager_description import ManagerProgram, describe_manager
-    from vine_sharedport.pool.manager_job import submit_manager
 
     if not options.module and is_interpreter(options.program):
         words = [*_before_program(options), *after_interpreter(options.arguments)]
@@ -185,7 +185,7 @@ def _has_no_shared_port(program: str) -> bool:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import manager_job
+    from vine_sharedport.condor.manager_job import job as manager_job
 
     common.choose_pool(options)
     jobs = manager_job.list_managers()
@@ -198,7 +198,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _name(options: argparse.Namespace) -> str:
     """Return the name or number of the manager that is meant."""
-    from vine_sharedport.pool import manager_job
+    from vine_sharedport.condor.manager_job import job as manager_job
 
     common.choose_pool(options)
     if options.manager is not None:
@@ -210,7 +210,7 @@ def _name(options: argparse.Namespace) -> str:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import manager_job
+    from vine_sharedport.condor.manager_job import job as manager_job
 
     job = manager_job.find_manager(_name(options))
     print(json.dumps(job.as_dict()) if options.json else job)
@@ -218,7 +218,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _log(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import manager_job
+    from vine_sharedport.condor.manager_job import job as manager_job
 
     job = manager_job.find_manager(_name(options))
     streams = {"out": sys.stdout, "err": sys.stderr}
@@ -233,7 +233,7 @@ def _log(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import manager_job
+    from vine_sharedport.condor.manager_job import job as manager_job
 
     job = manager_job.stop_manager(_name(options), timeout=options.timeout)
     if job.done:

@@ -65,7 +65,7 @@ def add_pool(nouns: common.Subparsers) -> None:
 
 
 def _start(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import personal
+    from vine_sharedport.condor import personal as personal
 
     pool = personal.start_pool(options.directory, cpus=options.cpus, memory=options.memory)
     print(personal.usage_text(pool))
@@ -73,7 +73,7 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import personal
+    from vine_sharedport.condor import personal as personal
 
     status = personal.pool_status(_directory(options))
     if options.json:
@@ -86,7 +86,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import personal
+    from vine_sharedport.condor import personal as personal
 
     directory, of_shell = _directory(options), _pool_of_shell()
     jobs = personal.count_jobs(directory)
@@ -104,7 +104,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _env(options: argparse.Namespace) -> int:
-    from vine_sharedport.pool import personal
+    from vine_sharedport.condor import personal as personal
 
     print(personal.shell_text(personal.PersonalPool.find(_directory(options))))
     return ExitStatus.OK
@@ -112,7 +112,7 @@ def _env(options: argparse.Namespace) -> int:
 
 def _directory(options: argparse.Namespace) -> str:
     """Return the directory of the pool that is meant: the one that other commands use."""
-    from vine_sharedport.pool import personal
+    from vine_sharedport.condor import personal as personal
 
     named = options.directory or _pool_of_shell()
     return str(named or next(iter(personal.running_pools()), personal.default_directory()))
@@ -120,7 +120,7 @@ def _directory(options: argparse.Namespace) -> str:
 
 def _pool_of_shell() -> str | None:
     """Return the directory of the personal pool that ``CONDOR_CONFIG`` leads to, or led."""
-    from vine_sharedport.pool import personal
+    from vine_sharedport.condor import personal as personal
 
     directory, name = os.path.split(os.environ.get("CONDOR_CONFIG", ""))
     if name != "condor_config" or not os.path.isabs(directory):
@@ -133,7 +133,7 @@ def _pool_of_shell() -> str | None:
 
 def _tell_of_others(verb: str) -> None:
     """Name the user's pools elsewhere, where none is in the directory that was looked at."""
-    from vine_sharedport.pool import personal
+    from vine_sharedport.condor import personal as personal
 
     for directory in personal.running_pools():
         print(f"One runs in {directory}: {personal.command(verb, directory)}")

@@ -18,6 +18,7 @@ from vine_sharedport.cli.common import (
     no_address,
     tell,
 )
+from vine_sharedport.command_lines import manager_worker_command, worker_command
 from vine_sharedport.errors import (
     ExitStatus,
     LaunchError,
@@ -26,8 +27,7 @@ from vine_sharedport.errors import (
     SinfulError,
     WrongSecretError,
 )
-from vine_sharedport.link.advice import PRINT_IT, its_manager
-from vine_sharedport.link.commands import manager_worker_command, worker_command
+from vine_sharedport.registry.advice import PRINT_IT, its_manager
 
 __all__ = ["add_worker"]
 
@@ -81,7 +81,7 @@ def add_worker(nouns: Subparsers) -> None:
 
 
 def _run_worker(options: argparse.Namespace) -> int:
-    from vine_sharedport.worker import launch
+    from vine_sharedport.bundle import local_worker
 
     _use_words(options)
     if options.bundle == "":
@@ -89,7 +89,7 @@ def _run_worker(options: argparse.Namespace) -> int:
     if options.bundle is not None:
         return _write_bundle(options)
     try:
-        return launch.run_worker(
+        return local_worker.run_worker(
             options.address,
             options.options,
             secret_file=options.secret_file,
@@ -132,7 +132,7 @@ def _use_words(options: argparse.Namespace) -> None:
 
 
 def _write_bundle(options: argparse.Namespace) -> int:
-    from vine_sharedport.worker.bundle import write_bundle
+    from vine_sharedport.bundle.package import write_bundle
 
     print(
         write_bundle(
@@ -151,7 +151,7 @@ def _write_bundle(options: argparse.Namespace) -> int:
 
 def _warn_without_secret(address: str) -> None:
     """Warn if the manager asks for a secret, or if it cannot be asked from here."""
-    from vine_sharedport.link.dial import connect
+    from vine_sharedport.dialing.dial import connect
 
     try:
         connect(address, timeout=_ASK_GATE_TIMEOUT, check=True).close()

@@ -16,20 +16,23 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from vine_sharedport.condor.worker_job.submit import said_after_ctrl_c
 from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, SharedPortError
-from vine_sharedport.factory import FACTORIES, files, process, setup, target, user_file
-from vine_sharedport.factory.keeper import keep
-from vine_sharedport.factory.options import Options, field_name, write_config
-from vine_sharedport.factory.phase import Phase
-from vine_sharedport.factory.report import Snapshot
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.pool.submit import said_after_ctrl_c
+from vine_sharedport.factory import FACTORIES, process, setup
+from vine_sharedport.factory.manager_view import lookup
+from vine_sharedport.factory.options import config_file
+from vine_sharedport.factory.options.schema import Options, field_name, write_config
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.phase import Phase
+from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.restart import keep
+from vine_sharedport.registry.reference import Reference
 from vine_sharedport.supervision import Process
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from vine_sharedport.factory.declared import DeclaredOptions, OptionValues
+    from vine_sharedport.factory.declarations import DeclaredOptions, OptionValues
 else:  # what typing.get_type_hints() then sees: dict[str, Any]
     DeclaredOptions, Unpack, OptionValues = object, dict, (str, Any)
 
@@ -141,9 +144,9 @@ class Factory(DeclaredOptions):
         self._has_manager = manager is not None and not isinstance(manager, Reference)
         self._is_used = False  # for what it is there for
         if manager is not None:
-            target.check_manager(manager)
+            lookup.check_manager(manager)
             reference = Reference.of(manager)
-            self._given.update(target.values_of(reference))
+            self._given.update(lookup.values_of(reference))
             self._base_directory = reference.directory
         named: dict[str, Any] = {
             "batch_type": batch_type,
@@ -173,7 +176,7 @@ class Factory(DeclaredOptions):
             """Return an option's value, that of its configuration file where that has one."""
             if name.startswith("_"):
                 raise AttributeError(name)
-            now = user_file.in_force(self._placed, running=self._process is not None)
+            now = config_file.in_force(self._placed, running=self._process is not None)
             return getattr(now, field_name(name))
 
         def __setattr__(self, name: str, value: Any) -> None:
@@ -187,7 +190,7 @@ class Factory(DeclaredOptions):
     def _set(self, name: str, value: Any) -> None:
         plain = field_name(name)
         runs = self._is_running or self._is_killed
-        user_file.check_free(self._options, plain, value, running=runs)
+        config_file.check_free(self._options, plain, value, running=runs)
         if not runs:
             if plain in ("batch_type", "manager_name"):
                 # As stock: what the factory is was decided when it was made.
@@ -202,7 +205,7 @@ class Factory(DeclaredOptions):
         directory = self.directory
         with setup.changing_config(directory):
             changed = Options.make({plain: value}, base=self._placed, running=True)
-            write_config(os.path.join(directory, files.CONFIG), changed)
+            write_config(os.path.join(directory, paths.CONFIG), changed)
         self._options = changed
         self._given[plain] = value
 
@@ -225,7 +228,7 @@ class Factory(DeclaredOptions):
     def _is_running(self) -> bool:
         if self._process is None:
             return False
-        there = files.is_running(self.directory)
+        there = paths.is_running(self.directory)
         if os.getpid() != self._pid:  # after a fork it is no child of ours
             return bool(there)
         status = self._process.poll()
@@ -412,10 +415,10 @@ class Factory(DeclaredOptions):
             return
         self._looked = time.monotonic()
         with contextlib.suppress(NoStatusError, OSError):
-            path = os.path.join(self.directory, files.STATUS)
+            path = os.path.join(self.directory, paths.STATUS)
             if os.stat(path).st_size > _MOST_READ:
                 return
-            for problem in files.read_status(self.directory).problems:
+            for problem in paths.read_status(self.directory).problems:
                 if problem.cause not in self._told and not problem.repaired:
                     self._told.add(problem.cause)
                     log.warning("the factory: %s; %s", problem.explanation, problem.remedy)
@@ -424,7 +427,7 @@ class Factory(DeclaredOptions):
         self, *, owner: Process | None, ending: bool
     ) -> subprocess.Popen[bytes] | None:
         """Start a process after those that were killed; None if one has the directory."""
-        lock = files.lock_directory(self.directory)
+        lock = paths.lock_directory(self.directory)
         if lock is None:
             return None
         try:
@@ -441,14 +444,14 @@ class Factory(DeclaredOptions):
 
     def _is_taken(self) -> bool:
         """Whether another factory runs in the directory of ours, which has ended."""
-        return bool(files.is_running(self.directory))
+        return bool(paths.is_running(self.directory))
 
     def _has_ended(self) -> bool:
         """Whether nothing of it is left, its directory neither."""
-        if not os.path.exists(os.path.join(self.directory, files.CONFIG)):
+        if not os.path.exists(os.path.join(self.directory, paths.CONFIG)):
             return True
         try:
-            return files.read_status(self.directory).state == "ended"
+            return paths.read_status(self.directory).state == "ended"
         except NoStatusError:
             return False
 
@@ -463,13 +466,13 @@ class Factory(DeclaredOptions):
         if self._options.directory is None:
             raise NoStatusError("the factory has not been started; use start(), or 'with'")
         # In this order: what is read after the end is the last that it has written.
-        running = files.is_running(self._options.directory)
-        snapshot = files.read_status(self._options.directory)
+        running = paths.is_running(self._options.directory)
+        snapshot = paths.read_status(self._options.directory)
         if snapshot.state == "ended" or running:
             return snapshot
         then = "it is started again soon; stop() removes them"
         if not self._is_killed:
-            path = self._options.log_file or os.path.join(self.directory, files.LOG)
+            path = self._options.log_file or os.path.join(self.directory, paths.LOG)
             then = f"{path} says why"
         message = f"{Phase.KILLED.text}; {then}"
         return dataclasses.replace(snapshot, phase=Phase.KILLED.value, message=message)
@@ -486,7 +489,7 @@ class Factory(DeclaredOptions):
         else:
             options = setup.resolve(self._given)
             directory = self._choose_directory(options)
-        factory = files.factory_id(directory) if self._is_running else "0" * 32
+        factory = paths.factory_id(directory) if self._is_running else "0" * 32
         return setup.describe_now(options, directory, factory)
 
     def set_environment(self, env: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.factory.options import Options
-from vine_sharedport.factory.phase import Phase, Told
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.report.phase import Phase, Told
 
 __all__ = ["Counts", "limit_reached", "plan", "within_limits", "workers_needed"]
 

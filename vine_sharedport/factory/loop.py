@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from vine_sharedport.bundle.package import PACKAGE, write_package
+from vine_sharedport.condor.tail import Tails
 from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, SharedPortError
 from vine_sharedport.events import Ended, Ending, LeftBehind, Submitted
-from vine_sharedport.factory import files
-from vine_sharedport.factory.account import Account
 from vine_sharedport.factory.demand import (
     Counts,
     limit_reached,
@@ -21,19 +21,23 @@ from vine_sharedport.factory.demand import (
     within_limits,
     workers_needed,
 )
-from vine_sharedport.factory.description import Description, describe
-from vine_sharedport.factory.elsewhere import place_elsewhere, remove_elsewhere
-from vine_sharedport.factory.fit import Fit
-from vine_sharedport.factory.jobs import worker_address
-from vine_sharedport.factory.live_options import LiveOptions
-from vine_sharedport.factory.mend import Mender
-from vine_sharedport.factory.options import Options, contradiction, remarks
-from vine_sharedport.factory.phase import Phase, Told, journal
-from vine_sharedport.factory.place import Place
-from vine_sharedport.factory.queue import Queue
-from vine_sharedport.factory.removal import Removal
-from vine_sharedport.factory.renewal import Renewal
-from vine_sharedport.factory.report import (
+from vine_sharedport.factory.jobs.description import Description, describe
+from vine_sharedport.factory.jobs.hold_repair import Mender
+from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.machine_fit import Fit
+from vine_sharedport.factory.jobs.outdated import Renewal
+from vine_sharedport.factory.jobs.queue import Queue
+from vine_sharedport.factory.jobs.removal import Removal
+from vine_sharedport.factory.jobs.table import worker_address
+from vine_sharedport.factory.manager_view.monitor import ManagerView, Watch
+from vine_sharedport.factory.manager_view.routes import SHARED_PORT, TCP, routes
+from vine_sharedport.factory.options.live import LiveOptions
+from vine_sharedport.factory.options.schema import Options, contradiction, remarks
+from vine_sharedport.factory.other_manager import place_elsewhere, remove_elsewhere
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.phase import Phase, Told, journal
+from vine_sharedport.factory.report.runs import is_typed, typed
+from vine_sharedport.factory.report.snapshot import (
     ManagerReport,
     Problem,
     Snapshot,
@@ -41,12 +45,8 @@ from vine_sharedport.factory.report import (
     WorkerSize,
     format_prometheus,
 )
-from vine_sharedport.factory.routes import SHARED_PORT, TCP, routes
-from vine_sharedport.factory.runs import is_typed, typed
-from vine_sharedport.factory.watch import ManagerView, Watch
-from vine_sharedport.pool.tail import Tails
+from vine_sharedport.factory.submission.location import Place
 from vine_sharedport.supervision import Process, is_alive
-from vine_sharedport.worker.bundle import PACKAGE, write_package
 
 __all__ = ["Loop"]
 
@@ -87,7 +87,7 @@ class Loop:
         prometheus_file: str | None = None,
     ) -> None:
         self.directory = directory
-        self.id = files.factory_id(directory)
+        self.id = paths.factory_id(directory)
         self._pid = pid
         self._owner = owner
         self._prometheus_file = prometheus_file
@@ -291,7 +291,7 @@ class Loop:
                 Phase.WORKERS_FAIL,
                 f"workers fail one after the other: the next one in {pause:.0f} s",
             )
-        with files.manager_lock(self._manager, self.options.secret_file) as mine:
+        with paths.manager_lock(self._manager, self.options.secret_file) as mine:
             if not mine:
                 self._watch.news.set()  # soon again
                 return Told(Phase.OTHER_FACTORY)
@@ -307,7 +307,7 @@ class Loop:
         try:
             description = self._describe()
             for name, text in description.files.items():
-                files.write_file(os.path.join(self.directory, name), text)
+                paths.write_file(os.path.join(self.directory, name), text)
             if not self._package_written:
                 write_package(os.path.join(self.directory, PACKAGE))
                 self._package_written = True
@@ -500,11 +500,11 @@ class Loop:
         """Write the status."""
         snapshot = self._snapshot(state)
         try:
-            files.write_status(self.directory, snapshot)
+            paths.write_status(self.directory, snapshot)
             if self._prometheus_file is not None:
                 # The exporter that reads it is another user.
                 text = format_prometheus(snapshot)
-                files.write_file(self._prometheus_file, text, mode=0o644)
+                paths.write_file(self._prometheus_file, text, mode=0o644)
         except SettingError as error:
             if str(error) != self._write_error:
                 log.warning("%s", error)
@@ -615,7 +615,7 @@ class Loop:
 def _begin(directory: str) -> float:
     """Return when the factory was started: now, or before its process was started again."""
     with contextlib.suppress(NoStatusError):
-        before = files.read_status(directory)
+        before = paths.read_status(directory)
         if before.state != "ended" and before.started:
             return before.started
     return time.time()

@@ -23,8 +23,8 @@ from typing import Any
 import vine_sharedport
 from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import LaunchError, NoStatusError, SettingError, SharedPortError
-from vine_sharedport.factory import files
-from vine_sharedport.factory.phase import Phase, Told
+from vine_sharedport.factory.report import paths as files
+from vine_sharedport.factory.report.phase import Phase, Told
 from vine_sharedport.supervision import Process, find_process
 
 __all__ = [
@@ -463,9 +463,10 @@ class _Supervisor:
             os.setsid()  # what is sent to the supervisor's group does not meet both
 
             # Only here: nothing that it loads shall be in the supervisor.
-            from vine_sharedport.factory import setup, target
-            from vine_sharedport.factory.former import remove_former
+            from vine_sharedport.factory import setup
+            from vine_sharedport.factory.leftovers import remove_former
             from vine_sharedport.factory.loop import Loop
+            from vine_sharedport.factory.manager_view import lookup
 
             looked = said = time.monotonic()
             pause = _SAY_AGAIN
@@ -481,7 +482,7 @@ class _Supervisor:
                         raise _ManagerFound
                 if loop.is_waiting and now - said >= pause:
                     said, pause = now, min(2 * pause, _SAY_AGAIN_MOST)
-                    log.warning("%s", target.still_waiting(loop.options))
+                    log.warning("%s", lookup.still_waiting(loop.options))
 
             def end(number: int, _: Any) -> None:
                 self._ending = True

@@ -12,18 +12,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from vine_sharedport.condor.own_pool import use_own_pool
 from vine_sharedport.errors import LaunchError, SettingError, SharedPortError
-from vine_sharedport.factory import files, target
-from vine_sharedport.factory.description import describe, preset_of
-from vine_sharedport.factory.options import (
+from vine_sharedport.factory.jobs.description import describe, preset_of
+from vine_sharedport.factory.manager_view import lookup
+from vine_sharedport.factory.options.schema import (
     Options,
     contradiction,
     read_config,
     write_config,
 )
-from vine_sharedport.link.secret import read_secret_file
-from vine_sharedport.link.user_files import check_file
-from vine_sharedport.pool.own_pool import use_own_pool
+from vine_sharedport.factory.report import paths as files
+from vine_sharedport.secret_file import read_secret_file
+from vine_sharedport.trusted_files import check_file
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
@@ -68,7 +69,7 @@ def resolve(given: dict[str, Any]) -> Options:
     if options.schedd is None and options.pool is None:
         use_own_pool()
     if options.address is None and options.manager_name is not None:
-        found = target.values_of(target.find_by_name(options.manager_name, options.system))
+        found = lookup.values_of(lookup.find_by_name(options.manager_name, options.system))
         given_files = {
             "secret_file": options.secret_file,
             "password_file": options.password_file,
@@ -76,7 +77,7 @@ def resolve(given: dict[str, Any]) -> Options:
         found.update({name: path for name, path in given_files.items() if path is not None})
         options = Options.make(found, base=options)
     elif options.address is not None and options.secret_file is None:
-        secret_file = target.find_secret_file(options.reference)
+        secret_file = lookup.find_secret_file(options.reference)
         options = Options.make({"secret_file": secret_file}, base=options)
     # The process that reads them has another working directory.
     paths = {}
@@ -119,7 +120,7 @@ def follow_name(directory: str) -> bool:
     path = os.path.join(directory, files.CONFIG)
     try:
         before = read_config(path)
-        found = target.look_again(before)
+        found = lookup.look_again(before)
         if found == before:
             return False
         if found.config_file is not None:  # what it says of the place holds
@@ -190,7 +191,7 @@ def choose_directory(options: Options, base: str | None = None) -> str:
     with contextlib.suppress(SettingError):
         # The same one, whether the manager is there by now or not.
         name = check_sock_id(options.manager_name or "")
-    return target.default_directory(base, name)
+    return lookup.default_directory(base, name)
 
 
 @contextlib.contextmanager
@@ -219,7 +220,7 @@ def prepare(
             _check_writable(name, path)
     describe_now(options, directory, "0" * 32)
     if not knows_secret:
-        target.check_secret(options)
+        lookup.check_secret(options)
     try:
         os.makedirs(directory, exist_ok=True)
     except OSError as error:

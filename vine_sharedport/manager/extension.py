@@ -16,17 +16,18 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
 from vine_sharedport import htcondor_shared_link
+from vine_sharedport.condor.check import check_socket_dir
+from vine_sharedport.condor.discovery import SharedPortLocation
+from vine_sharedport.condor.own_pool import discover
 from vine_sharedport.errors import HookError, SettingError, SharedPortError
 from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.link.run_file import LOG_FILE, write_run_file
-from vine_sharedport.link.secret import make_secret_file
 from vine_sharedport.manager.listener import find_listener, who_listens
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import System
-from vine_sharedport.pool.check import check_socket_dir
-from vine_sharedport.pool.discovery import SharedPortLocation, discover
+from vine_sharedport.registry.reference import Reference
+from vine_sharedport.registry.run_file import LOG_FILE, write_run_file
+from vine_sharedport.secret_file import make_secret_file
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = ["extend"]

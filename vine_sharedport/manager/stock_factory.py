@@ -10,11 +10,12 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from vine_sharedport.bundle.package import LAUNCHER, write_bundle
 from vine_sharedport.errors import OptionError, SettingError
-from vine_sharedport.factory import api, target
-from vine_sharedport.factory.options import BATCH_TYPES, field_name
-from vine_sharedport.link.reference import Reference
-from vine_sharedport.worker.bundle import LAUNCHER, write_bundle
+from vine_sharedport.factory import api
+from vine_sharedport.factory.manager_view import lookup
+from vine_sharedport.factory.options.schema import BATCH_TYPES, field_name
+from vine_sharedport.registry.reference import Reference
 
 __all__ = ["Factory", "WithLauncher", "WorkQueueFactory"]
 
@@ -88,7 +89,7 @@ class WithLauncher:
         **options: Any,
     ) -> None:
         _check(batch_type)
-        target.check_manager(manager)
+        lookup.check_manager(manager)
         program = _PROGRAMS.get(batch_type)
         if program is not None and shutil.which(program) is None:
             log.warning(

@@ -17,6 +17,8 @@ from functools import partial
 from types import FrameType
 
 from vine_sharedport import environment
+from vine_sharedport.dialing.dial import connect
+from vine_sharedport.dialing.relay import Relay, no_thread
 from vine_sharedport.errors import (
     ExitStatus,
     LaunchError,
@@ -24,9 +26,7 @@ from vine_sharedport.errors import (
     SharedPortError,
     WrongSecretError,
 )
-from vine_sharedport.link.dial import connect
-from vine_sharedport.link.relay import Relay, no_thread
-from vine_sharedport.link.secret import read_secret_file
+from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["main", "passing_signals_on", "run_behind_relay"]

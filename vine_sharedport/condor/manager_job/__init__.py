@@ -1,0 +1,1 @@
+"""TODO vine_sharedport/condor/manager_job."""

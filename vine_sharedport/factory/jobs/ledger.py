@@ -1,0 +1,280 @@
+"""What has become of the worker jobs so far: in numbers, and why one is not at work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+
+from vine_sharedport.condor.tail import Tails
+from vine_sharedport.errors import ExitStatus
+from vine_sharedport.events import JobFailed
+from vine_sharedport.factory.jobs.failure_backoff import Brake, has_failed
+from vine_sharedport.factory.jobs.table import Job, JobTable
+from vine_sharedport.factory.manager_view.monitor import ManagerView
+from vine_sharedport.factory.report.phase import journal
+from vine_sharedport.factory.report.snapshot import JobReport, Problem
+
+__all__ = ["Account"]
+
+log = logging.getLogger(__name__)
+
+# Ended jobs that are told one by one, and seconds after which the others are forgotten.
+_KEPT_ENDED = 100
+_FORGET_AFTER = 3600.0
+
+# How a line begins that follows each failed attempt (backoff.h).
+_TRYING_AGAIN = "vine_sharedport: trying again"
+
+# How HTCondor's text begins where a container does not start (source: Singularity::runTest),
+# and how often that must have been: one bad machine is no reason.
+_NO_CONTAINER = "Singularity test failed"
+_NO_CONTAINER_TIMES = 3
+
+# Characters of the launcher's last line that are told.
+_LAST_LINE = 300
+
+
+class Account:
+    """What is known about a factory's jobs beyond the present state.
+
+    Args:
+        table: The jobs.
+        directory: Where their ``.err`` files are.
+        patience: Returns the seconds after which a worker gives up to connect.
+        tails: Fetches what running jobs have said; None where HTCondor cannot.
+        since: When the factory was started. Its directory's log may tell of jobs that had
+            ended before, of an earlier one.
+
+    Attributes:
+        brake: How many workers have failed one after the other.
+    """
+
+    def __init__(
+        self,
+        table: JobTable,
+        directory: str,
+        patience: Callable[[], int],
+        tails: Tails | None = None,
+        *,
+        since: float = 0.0,
+    ) -> None:
+        self.brake = Brake()
+        self._table = table
+        self._directory = directory
+        self._patience = patience
+        self._tails = tails
+        self._since = since
+        self._view = ManagerView()
+        self._worked: set[str] = set()  # those that have been connected
+        self._lines: dict[str, str | None] = {}
+        self._no_container = ""
+        self._forgotten = {"submitted": 0, "ended": 0, "failed": 0, "evicted": 0}
+
+    def note(self, changed: Iterable[Job]) -> None:
+        """Log what has become of jobs, and keep what ended ones have said last."""
+        self._forget_replaced()
+        for job in filter(self._is_ours, changed):
+            if not job.left:
+                self._lines[job.id] = self._read_last_line(job)
+                if has_failed(job):
+                    journal.tell(JobFailed(job.id, self.why(job, time.time())))
+                    continue
+            log.debug("job %s is %s", job.id, job.state)
+
+    def look(self, view: ManagerView, now: float) -> None:
+        """Take note of what the manager says, with which the table has been joined.
+
+        Args:
+            view: That.
+            now: ``time.monotonic()``.
+        """
+        self._view = view
+        self._worked |= {job.id for job in self._table if job.connected}
+        self.brake.look(self._jobs(), self._worked, now)
+        if self._tails is not None:
+            self._tails.want(job.id for job in self._table if job.connected is False)
+
+    def _is_ours(self, job: Job) -> bool:
+        """Whether a job is not of an earlier factory, of which the log still tells."""
+        return job.left or job.since >= self._since
+
+    def _jobs(self) -> list[Job]:
+        return list(filter(self._is_ours, self._table))
+
+    def why(self, job: Job, now: float) -> str | None:
+        """Return why a job is not at work; None if it is, or that is not known.
+
+        Args:
+            job: The job.
+            now: In seconds since 1970.
+        """
+        if job.state == "held":
+            return job.hold_reason
+        if job.state == "ended" and has_failed(job):
+            if job.exit_signal is not None:
+                return f"ended by signal {job.exit_signal}"
+            with contextlib.suppress(ValueError):
+                known = ExitStatus(job.exit_status or 0)
+                if known > ExitStatus.USAGE:  # the launcher's; a worker's own are 1 and 2
+                    return known.meaning
+            return f"the worker ended with status {job.exit_status}"
+        if job.state == "running" and job.connected is None:
+            if self._view.answered is None:
+                return "unknown: the manager has not answered yet"
+            if self._view.error is not None:
+                silence = time.monotonic() - self._view.answered
+                return f"unknown: the manager has not answered for {silence:.0f} s"
+        if job.connected is False and job.not_connected_since is not None:
+            waited = now - job.not_connected_since
+            if job.id in self._worked:
+                return f"the manager lost it {waited:.0f} s ago"
+            text = f"not connected after {waited:.0f} s"
+            if self._last_line(job) is not None:
+                return text
+            return f"{text}; it tells why when it gives up, after {self._patience()} s"
+        return job.reason if job.state in ("idle", "removed") else None
+
+    def totals(self) -> dict[str, int]:
+        """Return how many jobs were submitted, ended, failed and evicted so far."""
+        jobs = self._jobs()
+        ended = [job for job in jobs if not job.left]
+        return {
+            "submitted": len(jobs) + self._forgotten["submitted"],
+            "ended": len(ended) + self._forgotten["ended"],
+            "failed": sum(map(has_failed, ended)) + self._forgotten["failed"],
+            "evicted": sum(job.evictions for job in jobs) + self._forgotten["evicted"],
+        }
+
+    def reports(self, now: float) -> list[JobReport]:
+        """Return each job that is left, and those that ended last.
+
+        Args:
+            now: In seconds since 1970.
+        """
+        left = [job for job in self._table if job.left]
+        ended = sorted((job for job in self._jobs() if not job.left), key=lambda j: j.since)
+        return [
+            JobReport(
+                id=job.id,
+                state="connected" if job.connected else job.state,
+                since=job.since,
+                host=job.host,
+                worker=job.worker,
+                reason=self.why(job, now),
+                exit_status=job.exit_status,
+                evictions=job.evictions,
+                last_line=self._last_line(job),
+            )
+            for job in [*left, *ended[-_KEPT_ENDED:]]
+        ]
+
+    def failures(self) -> list[Problem]:
+        """Return the problem that workers fail, if they do."""
+        if not self.brake.failures:
+            return []
+        failed = [j for j in self._jobs() if has_failed(j) and j.id not in self._worked]
+        lines = [self._lines.get(job.id) for job in failed]
+        last = next((line for line in reversed(lines) if line), None)
+        why = self.why(failed[-1], time.time()) if failed else None
+        return [
+            Problem(
+                "workers_fail",
+                f"{self.brake.failures} workers ended without having been connected; the "
+                f"last one: {why}" + (f" ({last})" if last else ""),
+                f"see the .err files in {self._directory}; the factory submits more slowly "
+                "meanwhile",
+                tuple(job.id for job in failed[-5:]),
+            )
+        ]
+
+    def containers(self) -> list[Problem]:
+        """Return the problem that containers do not start, if they do not.
+
+        HTCondor takes that for the machine's fault: the job is not held, but tried again
+        within seconds, for ever (seen with 23.9 and 25.14).
+        """
+        lost = [
+            job
+            for job in self._table
+            if job.left
+            and job.id not in self._worked
+            and _NO_CONTAINER in (job.lost_reason or "")
+        ]
+        times = sum(max(job.evictions, job.starts) for job in lost)
+        if times < _NO_CONTAINER_TIMES:
+            return []
+        where = f", the last time on {lost[-1].host}" if lost[-1].host else ""
+        explanation = (
+            f"the container did not start, {times} times by now{where}; HTCondor says: "
+            f"{lost[-1].lost_reason}"
+        )
+        remedy = (
+            "run 'apptainer test IMAGE' by hand, which tells more: the image must be there and "
+            "have a /bin/sh; HTCondor tries it again and again meanwhile"
+        )
+        if self._no_container != lost[-1].lost_reason:
+            self._no_container = str(lost[-1].lost_reason)
+            log.warning("%s; %s", explanation, remedy)
+        return [Problem("container", explanation, remedy, tuple(job.id for job in lost[-5:]))]
+
+    def forget(self) -> None:
+        """Drop jobs that ended long ago, not their numbers."""
+        before = time.time() - _FORGET_AFTER
+        old = [job for job in self._table if not job.left and job.since < before]
+        if len(old) < _KEPT_ENDED:
+            return
+        numbers = self.totals()
+        self._table.forget(before)
+        for job in old:
+            if self._table.get(job.id) is None:
+                self._drop(job.id)
+        after = self.totals()
+        for name in self._forgotten:
+            self._forgotten[name] += numbers[name] - after[name]
+
+    def _forget_replaced(self) -> None:
+        """Drop what is known of jobs whose id another one has now, not their numbers."""
+        for job in self._table.take_replaced():
+            log.debug("job %s is another one now: the schedd has begun anew", job.id)
+            self._drop(job.id)
+            if not self._is_ours(job):
+                continue
+            self._forgotten["submitted"] += 1
+            self._forgotten["ended"] += 1
+            self._forgotten["failed"] += has_failed(job)
+            self._forgotten["evicted"] += job.evictions
+
+    def _drop(self, id: str) -> None:
+        self._lines.pop(id, None)
+        self._worked.discard(id)
+        self.brake.forget(id)
+
+    def _last_line(self, job: Job) -> str | None:
+        """Return what the launcher said last, where that tells something."""
+        if not job.left:
+            return self._lines.get(job.id)
+        if job.connected is not False:
+            return None
+        told = self._tails and _find_last_line(self._tails.get(job.id))
+        return told or self._read_last_line(job)
+
+    def _read_last_line(self, job: Job) -> str | None:
+        """Return it from the job's ``.err`` file."""
+        try:
+            with open(os.path.join(self._directory, f"{job.id}.err"), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - 8192))
+                return _find_last_line(file.read(8192).decode(errors="replace"))
+        except OSError:
+            return None
+
+
+def _find_last_line(text: str) -> str | None:
+    """Return the launcher's last line that tells something."""
+    lines = [line for line in text.splitlines() if line.startswith("vine_sharedport:")]
+    # Of an attempt that has failed, the line before says why.
+    telling = [line for line in lines if not line.startswith(_TRYING_AGAIN)]
+    return telling[-1][:_LAST_LINE] if telling else None

@@ -1,1 +1,0 @@
-"""Sockets: everything between the shared port and the manager, standard library only."""
