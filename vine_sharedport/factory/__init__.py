@@ -1,4 +1,15 @@
-"""Workers that come, stay as long as they are needed, and are accounted for."""
+"""Workers that come, stay as long as they are needed, and are accounted for.
+
+- ``api``: the ``Factory`` of programs; ``declarations`` has its options for type checkers.
+- ``setup``, ``find``: before one starts; which one a name means.
+- ``process``, ``restart``: its two processes, and who starts them again.
+- ``loop``, ``demand``: one cycle after the other; how many workers to submit.
+- ``leftovers``, ``other_manager``: jobs that an earlier factory has left.
+
+Below: ``options`` (what the user wants), ``manager_view`` (what the manager says), ``jobs``
+(what HTCondor has), ``submission`` (where jobs go), ``report`` (what it shows). Called by
+programs, managers and the ``factory`` noun. Never imports ``ndcctools``.
+"""
 
 FACTORIES = "_shared_port_factories"
 """Attribute of a manager: the factories that were made for it."""

@@ -1,1 +1,9 @@
-"""TODO vine_sharedport/condor/personal_pool."""
+"""The processes and files of a personal pool, below ``condor.personal``.
+
+- ``config``: HTCondor's programs on this machine, and the configuration written for them.
+- ``place``: the pool's directory, its lock, its user, and the notes by which it is found.
+- ``guardian``: the process above ``condor_master`` that ends the pool with its program.
+- ``status``: what runs, and what the daemons say.
+
+Called by ``condor`` alone. Imports no bindings: it runs before there is a configuration.
+"""

@@ -1,1 +1,10 @@
-"""TODO vine_sharedport/condor/worker_job."""
+"""Workers as HTCondor jobs.
+
+- ``options``: what a worker is, shared by ``submit_workers`` and the factory.
+- ``values``: the types of option values, for both.
+- ``description``: the submit description: files, launcher, environment.
+- ``submit``: ``submit_workers`` and the jobs that it returns.
+
+Called by programs and by the factory. Takes a ``Reference``, never a manager; how many workers
+are wanted is the factory's business.
+"""

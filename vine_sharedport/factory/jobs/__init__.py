@@ -1,1 +1,12 @@
-"""TODO vine_sharedport/factory/jobs."""
+"""The factory's jobs, from the submit description to their end.
+
+- ``description``: what is submitted, from the options.
+- ``queue``: submits, follows, repairs, removes, at the schedd.
+- ``table``: the state of each job; joins them with the manager's workers; computes only.
+- ``ledger``: what has become of them, in numbers and problems.
+- ``hold_causes``, ``hold_repair``: why jobs are held, the remedy, and the repair.
+- ``failure_backoff``, ``machine_fit``, ``outdated``, ``removal``: pauses after failures,
+  jobs too large for the pool, jobs with earlier options, the end.
+
+Called by ``factory.loop``. Does not decide how many workers there are to be.
+"""

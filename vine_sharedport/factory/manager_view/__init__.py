@@ -1,1 +1,8 @@
-"""TODO vine_sharedport/factory/manager_view."""
+"""The manager, as its factory sees it.
+
+- ``lookup``: from a name, an address or a program's object to the manager that is served.
+- ``monitor``: a thread that queries its status and workers.
+- ``routes``: which workers came by the shared port and which by TCP, from the kernel's table.
+
+Called by the factory's setup and its loop. Knows nothing of jobs.
+"""

@@ -1,1 +1,10 @@
-"""TODO vine_sharedport/factory/report."""
+"""What a factory shows of itself.
+
+- ``snapshot``: the status as a record, rendered as text, HTML, JSON and for Prometheus.
+- ``phase``: the codes of what it does, waits for, or has ended by.
+- ``paths``: its directory: lock, id, configuration, status file.
+- ``runs``: the command that leads to it, or to another manager.
+
+Written by the factory's process; read by programs and the ``factory`` noun. The lowest wing: it
+knows none of the others.
+"""
