@@ -38,6 +38,8 @@ def messages(tree: ast.AST) -> Iterator[ast.expr]:
             name = ast.unparse(node.func).rpartition(".")[2]
             if node in raised or ERRORS.search(name) or name in LEVELS:
                 yield from texts(node.args[0])
+                for keyword in node.keywords:
+                    yield from texts(keyword.value) if keyword.arg == "step" else ()
 
 
 def texts(node: ast.expr) -> Iterator[ast.expr]:

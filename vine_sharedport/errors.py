@@ -116,15 +116,19 @@ class DialAttempt:
 
 
 class SharedPortError(Exception):
-    """Base of every error below."""
+    """Base of every error below.
+
+    Attributes:
+        cause: What is wrong.
+        step: What to do next; some callers know a better one.
+    """
 
     code: ClassVar[str] = "error"
     exit_status: ClassVar[ExitStatus] = ExitStatus.FAILED
 
-    @property
-    def cause(self) -> str:
-        """What is wrong, without the next step that follows, for whom there is a better one."""
-        return str(self).partition("; ")[0]
+    def __init__(self, cause: str, *, step: str | None = None) -> None:
+        super().__init__(f"{cause}; {step}" if step else cause)
+        self.cause, self.step = cause, step
 
 
 class SinfulError(SharedPortError, ValueError):
@@ -149,8 +153,14 @@ class GateError(SharedPortError):
 
     code = "gate"
 
-    def __init__(self, message: str, verdict: Verdict = Verdict.UNPROVEN_SERVER) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        cause: str,
+        verdict: Verdict = Verdict.UNPROVEN_SERVER,
+        *,
+        step: str | None = None,
+    ) -> None:
+        super().__init__(cause, step=step)
         self.verdict = verdict
 
 
@@ -160,8 +170,10 @@ class WrongSecretError(GateError):
     code = "wrong-secret"
     exit_status = ExitStatus.WRONG_SECRET
 
-    def __init__(self, message: str, verdict: Verdict = Verdict.WRONG_SECRET) -> None:
-        super().__init__(message, verdict)
+    def __init__(
+        self, cause: str, verdict: Verdict = Verdict.WRONG_SECRET, *, step: str | None = None
+    ) -> None:
+        super().__init__(cause, verdict, step=step)
 
 
 class HandOffError(SharedPortError):

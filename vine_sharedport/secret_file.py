@@ -55,7 +55,7 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
     """
     if not path:
         raise SettingError(
-            f"the secret file's path is empty, as by an empty variable; {_WHICH}"
+            "the secret file's path is empty, as by an empty variable", step=_WHICH
         )
     quoted = shlex.quote(path)
     try:
@@ -64,19 +64,19 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
     except OSError as error:
         step = f"if it is yours: chmod 600 {quoted}" if error.errno == errno.EACCES else _WHICH
         raise SettingError(
-            f"cannot read the secret file {path}: {error.strerror}; {step}"
+            f"cannot read the secret file {path}: {error.strerror}", step=step
         ) from error
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, fd)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise SettingError(f"the secret file {path} is {kind}; {_WHICH}")
+            raise SettingError(f"the secret file {path} is {kind}", step=_WHICH)
         if private and (status.st_uid != os.geteuid() or status.st_mode & 0o077):
             raise SettingError(
                 f"the secret file {path} has owner {status.st_uid} and mode "
-                f"{stat.S_IMODE(status.st_mode):o}, wanted is yours with mode 600; if nobody "
-                f"else has read it: chmod 600 {quoted}"
+                f"{stat.S_IMODE(status.st_mode):o}, wanted is yours with mode 600",
+                step=f"if nobody else has read it: chmod 600 {quoted}",
             )
         secret = os.read(fd, SECRET_SIZE + 1)
     if len(secret) != SECRET_SIZE:
@@ -84,7 +84,8 @@ def read_secret_file(path: str, *, private: bool = False) -> bytes:
         step = _WHICH if not private else f"give another path, or: mv {quoted} {quoted}.old"
         raise SettingError(
             f"the secret file {path} has {status.st_size} bytes, wanted {SECRET_SIZE}: it is "
-            f"none; {step}"
+            "none",
+            step=step,
         )
     if status.st_mode & 0o044:  # without private: with it, that was refused
         _warn_of_readers(os.path.abspath(path))  # it is read under both names

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from vine_sharedport.errors import DialAttempt, DialError, Verdict
 from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.report.snapshot import (
     JobReport,
@@ -76,7 +77,7 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
     ]  # fmt: skip
     assert set(values["manager"]) == {
         "address", "host", "port", "reachable", "error", "tasks_waiting", "tasks_running",
-        "workers", "by_shared_port", "by_tcp", "name", "tasks_done",
+        "workers", "by_shared_port", "by_tcp", "name", "tasks_done", "attempts",
     }  # fmt: skip
     assert set(values["each"]) == {"cores", "memory", "disk", "gpus", "autosize"}
     assert set(values["workers"]) == {
@@ -175,10 +176,11 @@ def test_an_unreachable_manager_is_told_with_the_reason() -> None:
     manager = dataclasses.replace(SNAPSHOT.manager, reachable=False, error="it hangs")
     text = format_text(dataclasses.replace(SNAPSHOT, manager=manager), now=1000.0)
     assert "no answer: it hangs" in text
-    refused = f"cannot ask the manager: cannot reach {manager.address}: Connection refused"
-    manager = dataclasses.replace(manager, error=refused)
+    refused = DialAttempt("192.0.2.7:9618", Verdict.CONNECTION_REFUSED, "Connection refused")
+    error = str(DialError(f"cannot reach {manager.address}: {refused}", attempts=[refused]))
+    manager = dataclasses.replace(manager, error=error, attempts=(refused,))
     told = format_text(dataclasses.replace(SNAPSHOT, manager=manager), now=1000.0)
-    assert "no answer: cannot ask the manager: Connection refused" in told
+    assert f"no answer: {refused}" in told
     assert told.count(str(manager.address)) == 1
     assert "5 tasks" not in text
 

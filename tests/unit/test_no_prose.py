@@ -13,7 +13,16 @@ PACKAGE = Path(vine_sharedport.__file__).parent
 
 # ndcctools raises a plain Exception where there is no port; its text alone says so.
 _FOREIGN = {"manager/extension.py": 1}
-_TESTS = {"startswith", "endswith", "find", "index", "count", "partition"}
+_TESTS = {"startswith", "endswith", "find", "index", "count"}
+_CUTS = {
+    "partition",
+    "rpartition",
+    "split",
+    "rsplit",
+    "replace",
+    "removeprefix",
+    "removesuffix",
+}
 _MATCHES = {"match", "search", "fullmatch", "findall"}
 
 
@@ -48,7 +57,9 @@ def violations(source: str) -> list[int]:
             alike = all(isinstance(op, (ast.Eq, ast.NotEq)) for op in node.ops)
             wrong = reads(node) and (fixed or not alike)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            wrong = (node.func.attr in _TESTS and reads(node.func.value)) or (
+            # split() without arguments joins lines; what is kept as `.error` is a message.
+            cuts = node.func.attr in _TESTS | _CUTS and bool(node.args)
+            wrong = (cuts and (reads(node.func.value) or _has_error(node.func.value))) or (
                 node.func.attr in _MATCHES and any(map(reads, node.args))
             )
         elif isinstance(node, ast.Subscript):
@@ -73,6 +84,10 @@ def _exception_names(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.arg) and node.annotation is not None:
             kinds = ast.unparse(node.annotation).split(" | ")
             found |= {node.arg} if kinds[0].endswith(("Error", "Exception")) else set()
+        elif isinstance(node, ast.ClassDef) and any(
+            ast.unparse(base).endswith(("Error", "Exception")) for base in node.bases
+        ):
+            found.add("self")
     return found
 
 
@@ -87,6 +102,10 @@ def _message_constants(tree: ast.Module) -> set[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+
+
+def _has_error(node: ast.AST) -> bool:
+    return any(isinstance(n, ast.Attribute) and n.attr == "error" for n in ast.walk(node))
 
 
 def _is_text(node: ast.AST, names: set[str]) -> bool:
@@ -119,6 +138,12 @@ def _is_text(node: ast.AST, names: set[str]) -> bool:
         "if str(failed).endswith('time'): pass",
         "if re.match('cannot', str(failed)): pass",
         "if re.search('cannot', f'{x} {str(failed)}'): pass",
+        "cause = str(failed).partition('; ')[0]",
+        "cause = str(failed).split(': ', 1)[-1]",
+        "cause = str(failed).replace('cannot reach it: ', '')",
+        "cause = str(failed).removeprefix('cannot reach it: ')",
+        "cause = (view.error or '').replace('cannot reach it: ', '')",
+        "class X(OSError):\n        cause = lambda self: str(self).partition('; ')[0]",
         "text = str(failed)\n    if 'cannot' in text: pass",
         "if NOBODY[:40] in said: pass",
         "if dial.NOBODY[:40] in said: pass",
@@ -136,6 +161,7 @@ def test_each_form_is_found(line: str) -> None:
         "if str(failed) != self.said: self.said = str(failed)",
         "if failed.errno in (1, 2): pass",
         "log(f'{failed}', str(failed))",
+        "log(' '.join(str(failed).split()))",
     ],
 )
 def test_what_is_told_may_be_text(line: str) -> None:

@@ -141,7 +141,7 @@ def test_only_a_pool_that_runs_and_stands_alone_counts(
 
 
 def broken(**_: object) -> None:
-    raise DiscoveryError("the system's is broken; mend it")
+    raise DiscoveryError("the system's is broken", step="mend it")
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["command", "program"])

@@ -76,8 +76,8 @@ def find_here(
         location, source, ad_file = _given_address(address), "the given address", None
         if check and (problem := _connect_problem(location)):
             raise DiscoveryError(
-                f"nothing answers at the given address {location} ({problem}); correct it, or "
-                "leave it out to use what HTCondor says"
+                f"nothing answers at the given address {location} ({problem})",
+                step="correct it, or leave it out to use what HTCondor says",
             )
     else:
         _check_enabled(htcondor2)
@@ -100,8 +100,8 @@ def _refuse_given(directory: str, htcondor2: Any) -> None:
         where = "" if own is None else f", HTCondor's is {own}"
         found = "is not a directory" if os.path.lexists(directory) else "does not exist"
         raise DiscoveryError(
-            f"the socket directory {directory}, which was given as socket_dir, {found}{where}; "
-            "leave socket_dir out"
+            f"the socket directory {directory}, which was given as socket_dir, {found}{where}",
+            step="leave socket_dir out",
         )
 
 
@@ -113,8 +113,8 @@ def _given_address(address: Sinful | str) -> Sinful:
         raise DiscoveryError(f"the given address is not one: {error}") from error
     if not parsed.port:
         raise DiscoveryError(
-            f"the given address {parsed} has no port; write <host:port>, for example "
-            f"<{parsed.host}:9618>"
+            f"the given address {parsed} has no port",
+            step=f"write <host:port>, for example <{parsed.host}:9618>",
         )
     return _without_sock(parsed)
 
@@ -134,8 +134,9 @@ def _check_enabled(htcondor2: Any) -> None:
     if value is not None and value.lower() in ("false", "f", "no", "n", "0"):
         raise DiscoveryError(
             f"HTCondor's configuration {bindings.config_source()} says USE_SHARED_PORT = "
-            f"{value}, so there is no shared port; ask the administrator to remove that "
-            f"setting and restart HTCondor, or {way_to_own_pool()}"
+            f"{value}, so there is no shared port",
+            step=f"ask the administrator to remove that "
+            f"setting and restart HTCondor, or {way_to_own_pool()}",
         )
 
 
@@ -179,9 +180,10 @@ def _find_address(htcondor2: Any, check: bool) -> tuple[Sinful, str, str | None]
     if found is not None:
         return found, "the schedd's address", ad_file
     raise DiscoveryError(
-        f"HTCondor's shared port is not running on this host: {problem}; {schedd_problem} "
+        f"HTCondor's shared port is not running on this host: {problem}",
+        step=f"{schedd_problem} "
         f"(configuration: {bindings.config_source()}); start HTCondor on this host "
-        f"('systemctl start condor'), or {way_to_own_pool()}"
+        f"('systemctl start condor'), or {way_to_own_pool()}",
     )
 
 
@@ -315,7 +317,8 @@ def _configured_socket_dir(htcondor2: Any) -> str:
     if lock is None:
         raise DiscoveryError(
             "DAEMON_SOCKET_DIR is 'auto', which means $(LOCK)/daemon_sock, but LOCK is not set "
-            f"in {bindings.config_source()}; set LOCK or DAEMON_SOCKET_DIR there"
+            f"in {bindings.config_source()}",
+            step="set LOCK or DAEMON_SOCKET_DIR there",
         )
     return f"{lock}/daemon_sock"
 
@@ -326,12 +329,14 @@ def _check_socket_dir(path: str) -> None:
     if length > MAX_SOCKET_DIR:
         raise DiscoveryError(
             f"the socket directory {path} has {length} characters, the limit is "
-            f"{MAX_SOCKET_DIR}; set DAEMON_SOCKET_DIR to a shorter path, such as "
-            "/run/condor/daemon_sock, and run condor_reconfig"
+            f"{MAX_SOCKET_DIR}",
+            step="set DAEMON_SOCKET_DIR to a shorter path, such as "
+            "/run/condor/daemon_sock, and run condor_reconfig",
         )
     if not os.path.isabs(path):
         raise DiscoveryError(
-            f"the socket directory is {path!r}; DAEMON_SOCKET_DIR must be an absolute path"
+            f"the socket directory is {path!r}",
+            step="DAEMON_SOCKET_DIR must be an absolute path",
         )
     if not os.path.lexists(path) and _may_create(path):
         try:
@@ -340,8 +345,8 @@ def _check_socket_dir(path: str) -> None:
             pass  # Another program of this user was faster.
         except OSError as error:
             raise DiscoveryError(
-                f"the socket directory {path} cannot be made: {error.strerror}; "
-                "make it, or set DAEMON_SOCKET_DIR to another place"
+                f"the socket directory {path} cannot be made: {error.strerror}",
+                step="make it, or set DAEMON_SOCKET_DIR to another place",
             ) from error
     remedy = (
         f"ask the administrator to put the line '{tmpfiles_line(path)}' into "
@@ -349,17 +354,19 @@ def _check_socket_dir(path: str) -> None:
         "set DAEMON_SOCKET_DIR to such a directory"
     )
     if not os.path.exists(path):
-        raise DiscoveryError(f"the socket directory {path} does not exist; {remedy}")
+        raise DiscoveryError(f"the socket directory {path} does not exist", step=remedy)
     if not os.path.isdir(path):
         raise DiscoveryError(
-            f"the socket directory {path} is not a directory; remove that file, or set "
-            "DAEMON_SOCKET_DIR to another place and run condor_reconfig"
+            f"the socket directory {path} is not a directory",
+            step="remove that file, or set "
+            "DAEMON_SOCKET_DIR to another place and run condor_reconfig",
         )
     if not os.access(path, os.W_OK | os.X_OK):
         info = os.stat(path)
         raise DiscoveryError(
             f"the socket directory {path} is not writable for user id {os.geteuid()} (mode "
-            f"{info.st_mode & 0o7777:04o}, owner {info.st_uid}, wanted 1733); {remedy}"
+            f"{info.st_mode & 0o7777:04o}, owner {info.st_uid}, wanted 1733)",
+            step=remedy,
         )
 
 

@@ -170,15 +170,17 @@ def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float
                     raise  # some other service, or version
                 raise WrongSecretError(
                     f"{error}: whoever serves {sock_id} is another manager, or has a secret "
-                    "of its own; submit new workers, or send them the present file",
+                    "of its own",
                     error.verdict,
+                    step="submit new workers, or send them the present file",
                 ) from error
             if answer:
                 sock.sendall(answer)
         elif gate.greeted and orderly:
             raise WrongSecretError(
                 f"the manager {sock_id} closed the connection at its gate: it has another "
-                "secret than this worker; submit new workers, or send them the present file"
+                "secret than this worker",
+                step="submit new workers, or send them the present file",
             )
         elif gate.greeted:
             raise DialError("the manager broke off at its gate", Verdict.CLOSED_AT_GATE)
@@ -207,9 +209,10 @@ def failure_of(first: bytes) -> DialError | WrongSecretError:
     """Return what the first bytes mean to a client without a secret: none, or a gate's."""
     if first == MAGIC:
         return WrongSecretError(
-            "the manager asks for its secret, and this worker has none; give --secret-file "
-            "with a copy of the file that manager.shared_port.secret_file names",
+            "the manager asks for its secret, and this worker has none",
             Verdict.SECRET_NEEDED,
+            step="give --secret-file "
+            "with a copy of the file that manager.shared_port.secret_file names",
         )
     return DialError(
         "the shared port closed the connection without a byte: no manager serves this sock id "

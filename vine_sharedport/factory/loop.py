@@ -575,6 +575,7 @@ class Loop:
             address=self.options.address,
             reachable=view.answered is not None and view.error is None,
             error=view.error,
+            attempts=view.attempts,
             tasks_waiting=_number(status, "tasks_waiting"),
             tasks_running=_number(status, "tasks_running"),
             workers=len(view.workers),

@@ -30,8 +30,8 @@ def check_address(address: Sinful, private_network: str | None = None) -> None:
         raise SinfulError(f"the address {address} is no manager's: {error}") from error
     if not plan(address, private_network=private_network):
         raise SinfulError(
-            f"the address {address} names no port to connect to; take the one that "
-            "manager.shared_port.address tells"
+            f"the address {address} names no port to connect to",
+            step="take the one that manager.shared_port.address tells",
         )
 
 
@@ -99,9 +99,10 @@ class Reference:
             manager = getattr(getattr(manager, "shared_port", None), "reference", None)
         if not isinstance(manager, cls):
             raise SettingError(
-                "the manager has no shared port, by which the workers would come; make it with "
+                "the manager has no shared port, by which the workers would come",
+                step="make it with "
                 "vine.Manager(shared_port=True). For workers that come by TCP use "
-                "ndcctools.taskvine.Factory"
+                "ndcctools.taskvine.Factory",
             )
         check_address(manager.address, manager.address.private_network)
         return replace(

@@ -82,19 +82,21 @@ class Sinful:
         """Refuse what could not be formatted and parsed again."""
         _check_host(self.host)
         if self.port is not None and not 0 <= self.port <= _MAX_PORT:
-            raise SinfulError(f"port is {self.port}; a TCP port is 0 to {_MAX_PORT}")
+            raise SinfulError(f"port is {self.port}", step=f"a TCP port is 0 to {_MAX_PORT}")
         seen = set()
         for name, value in self.params:
             if not name or not _DECODED.match(name):
                 raise SinfulError(
-                    f"parameter name {_excerpt(name)} is not one; use printable ASCII"
+                    f"parameter name {_excerpt(name)} is not one", step="use printable ASCII"
                 )
             if name in seen:
-                raise SinfulError(f"parameter {_excerpt(name)} is there twice; give it once")
+                raise SinfulError(
+                    f"parameter {_excerpt(name)} is there twice", step="give it once"
+                )
             if value is not None and not _DECODED.match(value):
                 raise SinfulError(
-                    f"parameter {_excerpt(name)} has the value {_excerpt(value)}; "
-                    "HTCondor carries printable ASCII only"
+                    f"parameter {_excerpt(name)} has the value {_excerpt(value)}",
+                    step="HTCondor carries printable ASCII only",
                 )
             seen.add(name)
         # Properties read these two: judged here, they cannot fail later.
@@ -102,9 +104,9 @@ class Sinful:
         try:
             private = self.private_address
         except SinfulError as error:
-            raise SinfulError(f"PrivAddr: {str(error).removeprefix('PrivAddr: ')}") from error
+            raise SinfulError(f"PrivAddr: {error.cause}", step=error.step) from error
         if private is not None and private.get("PrivAddr") is not None:
-            raise SinfulError("PrivAddr: it has one inside; HTCondor never nests them")
+            raise SinfulError("PrivAddr: it has one inside", step="HTCondor never nests them")
         _check_size(self.format())
 
     @classmethod
@@ -128,24 +130,26 @@ class Sinful:
             # getV1String(); daemons put it into their ads as AddressV1. HTCondor's
             # header calls it "born deprecated", and it says less than MyAddress.
             raise SinfulError(
-                f"{_excerpt(text)} is not of the form <host:port?...>; '{{[...]}}' is a "
-                "version 1 address (attribute AddressV1); use the attribute MyAddress"
+                f"{_excerpt(text)} is not of the form <host:port?...>",
+                step="'{[...]}' is a "
+                "version 1 address (attribute AddressV1); use the attribute MyAddress",
             )
         if len(text) < 2 or text[0] != "<" or text[-1] != ">":
             raise SinfulError(
-                f"{_excerpt(text)} is no HTCondor address; write <host:port?sock=id>, with "
-                "the angle brackets (and in a shell, in quotes)"
+                f"{_excerpt(text)} is no HTCondor address",
+                step="write <host:port?sock=id>, with "
+                "the angle brackets (and in a shell, in quotes)",
             )
         if not _RAW.match(text):
             raise SinfulError(
-                f"{_excerpt(text)} has a blank, control or non-ASCII character; "
-                "percent-encode it"
+                f"{_excerpt(text)} has a blank, control or non-ASCII character",
+                step="percent-encode it",
             )
         location, _, query = text[1:-1].partition("?")
         if not _RAW_PARAMS.match(query):
             raise SinfulError(
-                f"{_excerpt(text)} has a '<', '>' or ',' among its parameters; write it as "
-                "%3c, %3e or %2c"
+                f"{_excerpt(text)} has a '<', '>' or ',' among its parameters",
+                step="write it as %3c, %3e or %2c",
             )
         host, port = _split_location(location)
         # A dict keeps the place of the first and the value of the last.
@@ -268,8 +272,8 @@ def _check_size(text: str) -> None:
     """Refuse text beyond the limit."""
     if len(text) > MAX_SINFUL:
         raise SinfulError(
-            f"address of {len(text)} characters; the limit is {MAX_SINFUL}; "
-            "drop parameters that are not needed"
+            f"address of {len(text)} characters",
+            step=f"the limit is {MAX_SINFUL}; drop parameters that are not needed",
         )
 
 
@@ -279,7 +283,7 @@ def _split_location(location: str) -> tuple[str, int | None]:
         host, bracket, rest = location[1:].partition("]")
         if not bracket or ":" not in host:
             raise SinfulError(
-                f"host {_excerpt(location)} is no [IPv6 address]; close the bracket"
+                f"host {_excerpt(location)} is no [IPv6 address]", step="close the bracket"
             )
     else:
         host, _, _ = location.partition(":")
@@ -300,7 +304,8 @@ def _check_host(host: str) -> None:
         _check_literal(host)
     elif not _HOST_NAME.match(host):
         raise SinfulError(
-            f"host is {_excerpt(host)}; wanted a name, an IPv4 address or an [IPv6 address]"
+            f"host is {_excerpt(host)}",
+            step="wanted a name, an IPv4 address or an [IPv6 address]",
         )
     elif _NUMBER.match(host.rstrip(".").rpartition(".")[2]):
         # "10.1" is 10.0.0.1 to some resolvers; HTCondor's inet_pton() refuses it.
@@ -314,7 +319,7 @@ def _check_literal(host: str) -> None:
         ipaddress.ip_address(host if "%" not in host else "")
     except ValueError as error:
         raise SinfulError(
-            f"{_excerpt(host)} is no IP address; write 192.0.2.7 or 2001:db8::7"
+            f"{_excerpt(host)} is no IP address", step="write 192.0.2.7 or 2001:db8::7"
         ) from error
 
 
@@ -340,8 +345,8 @@ def _parse_addrs(value: str) -> list[tuple[str, int]]:
             host = host[1:-1]
         if not _PORT.match(port) or int(port) > _MAX_PORT:
             raise SinfulError(
-                f"addrs has {_excerpt(item)}; wanted address-port, such as 192.0.2.7-9618 "
-                "or [2001-db8--7]-9618"
+                f"addrs has {_excerpt(item)}",
+                step="wanted address-port, such as 192.0.2.7-9618 or [2001-db8--7]-9618",
             )
         _check_literal(host)
         addrs.append((host, int(port)))
@@ -359,8 +364,8 @@ def _unescape(text: str) -> str:
     def decode(match: re.Match[str]) -> str:
         if not _HEX_PAIR.match(match[1]):
             raise SinfulError(
-                f"{_excerpt(match[0])} in {_excerpt(text)} is no percent-encoding; wanted '%' "
-                "and two hexadecimal digits"
+                f"{_excerpt(match[0])} in {_excerpt(text)} is no percent-encoding",
+                step="wanted '%' and two hexadecimal digits",
             )
         return chr(int(match[1], 16))
 

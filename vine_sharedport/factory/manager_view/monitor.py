@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 from vine_sharedport.dialing.race import verdict_of
-from vine_sharedport.errors import SharedPortError, Verdict
+from vine_sharedport.errors import DialAttempt, DialError, SharedPortError, Verdict
 from vine_sharedport.manager_protocol.query import ask
 from vine_sharedport.registry.reference import Reference
 
@@ -34,6 +34,7 @@ class ManagerView:
         asked: When it was asked last, whatever came of it.
         error: Why it did not answer the last question; None if it did.
         gone_since: Since when the answer has been that nobody is there.
+        attempts: What each way to it did at the last question, if none led there.
     """
 
     status: Mapping[str, Any] | None = None
@@ -42,6 +43,7 @@ class ManagerView:
     asked: float | None = None
     error: str | None = None
     gone_since: float | None = None
+    attempts: tuple[DialAttempt, ...] = ()
 
 
 class Watch:
@@ -83,7 +85,9 @@ class Watch:
                 self._view = self._look()
             except Exception as error:  # the thread must not end while the factory goes on
                 log.exception("asking the manager failed")
-                self._view = replace(self._view, error=str(error), asked=time.monotonic())
+                self._view = replace(
+                    self._view, error=str(error), asked=time.monotonic(), attempts=()
+                )
             self.news.set()
             time.sleep(max(0.1, began + self._period() - time.monotonic()))
 
@@ -99,7 +103,10 @@ class Watch:
             gone = None
             if says_nobody_there(error, manager):
                 gone = self._view.gone_since or now
-            return replace(self._view, error=str(error), asked=now, gone_since=gone)
+            tried = error.attempts if isinstance(error, DialError) else ()
+            return replace(
+                self._view, error=str(error), asked=now, gone_since=gone, attempts=tried
+            )
         now = time.monotonic()
         entry: Mapping[str, Any] = status[0] if status else {}
         return ManagerView(entry, tuple(workers), now, now)

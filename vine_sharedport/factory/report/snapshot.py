@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vine_sharedport import records
-from vine_sharedport.errors import SettingError
+from vine_sharedport.errors import DialAttempt, SettingError
 from vine_sharedport.factory.report.phase import Phase
 
 __all__ = [
@@ -51,6 +51,7 @@ class ManagerReport:
         by_tcp: Those that came by the manager's own TCP port; None likewise.
         name: What it calls itself; None without a name, or before its first answer.
         tasks_done: Tasks that have come back.
+        attempts: What each way to it did at the last question, if none led there.
     """
 
     address: str | None = None
@@ -65,6 +66,7 @@ class ManagerReport:
     by_tcp: int | None = None
     name: str | None = None
     tasks_done: int = 0
+    attempts: tuple[DialAttempt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,8 @@ def rows(snapshot: Snapshot, now: float) -> list[tuple[str, str]]:
             f"{manager.tasks_done} done, {manager.workers} workers{_ways(manager)}"
         )
     elif snapshot.state == "running":
-        # The line above has the address.
-        error = (manager.error or "").replace(f"cannot reach {manager.address}: ", "")
+        # The line above has the address, as the error has.
+        error = "; ".join(map(str, manager.attempts)) or manager.error
         told = f"no answer: {error}" if error else "not asked yet"
     else:
         told = "not asked any more"
