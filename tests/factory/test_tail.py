@@ -96,8 +96,10 @@ def test_the_line_that_tells_something_is_found() -> None:
     text = (
         "vine_sharedport: node7: shim\n"
         "vine_sharedport: manager m by 192.0.2.7 port 9618: refused\n"
+        "vine_sharedport: manager m by node.example port 9618: the same\n"
         "vine_sharedport: trying again for 59 s more\n"
         "couldn't connect to 127.86.83.80:1: Connection refused\n"
+        "vine_sharedport: still so; trying again for 57 s more\n"
     )
     assert _find_last_line(text) == "vine_sharedport: manager m by 192.0.2.7 port 9618: refused"
     assert _find_last_line("something else\n") is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 _KEPT_ENDED = 100
 _FORGET_AFTER = 3600.0
 
-# How a line begins that follows each failed attempt (backoff.h).
-_TRYING_AGAIN = "vine_sharedport: trying again"
+# Lines that follow one that says why an attempt has failed (backoff.h, dial.h).
+_TELLS_NOTHING = re.compile("vine_sharedport: (still so; )?trying again|.*: the same$")
 
 # How HTCondor's text begins where a container does not start (source: Singularity::runTest),
 # and how often that must have been: one bad machine is no reason.
@@ -275,6 +276,5 @@ class Account:
 def _find_last_line(text: str) -> str | None:
     """Return the launcher's last line that tells something."""
     lines = [line for line in text.splitlines() if line.startswith("vine_sharedport:")]
-    # Of an attempt that has failed, the line before says why.
-    telling = [line for line in lines if not line.startswith(_TRYING_AGAIN)]
+    telling = [line for line in lines if not _TELLS_NOTHING.match(line)]
     return telling[-1][:_LAST_LINE] if telling else None
