@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import vine_sharedport
+from vine_sharedport import environment
 from vine_sharedport.bundle import shim_build
-from vine_sharedport.bundle.local_worker import ADDRESS_VARIABLE, SECRET_VARIABLE
 from vine_sharedport.bundle.package import write_package
 
 ROUTES = ("tcp", "shim", "relay")
@@ -147,19 +147,19 @@ class Kit:
         return [str(self._launcher), "vine_worker", *options]
 
     def _environment(self, route: str, manager: Any) -> dict[str, str]:
-        environment = {
+        variables = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("VINE_SHAREDPORT_")
+            if not name.startswith(environment.PREFIX)
         }
         if route in _BY_TCP:
-            return environment
+            return variables
         link = manager.shared_port
-        environment[ADDRESS_VARIABLE] = str(link.address)
-        environment[SECRET_VARIABLE] = os.path.abspath(link.secret_file)
-        environment["VINE_SHAREDPORT_TRANSPORT"] = route
-        environment["VINE_SHAREDPORT_CONNECT_TIMEOUT"] = "60"
-        return environment
+        variables[environment.ADDRESS] = str(link.address)
+        variables[environment.SECRET_FILE] = os.path.abspath(link.secret_file)
+        variables[environment.TRANSPORT] = route
+        variables[environment.CONNECT_TIMEOUT] = "60"
+        return variables
 
 
 @contextlib.contextmanager
