@@ -31,11 +31,13 @@ def test_the_workers_socket_is_in_the_manager_and_in_no_process_of_ours(
 ) -> None:
     manager = make_manager()
     link = manager.shared_port
-    with helpers.relay_worker(link) as worker:
+    environment = {**os.environ, "VINE_SHAREDPORT_TRANSPORT": "relay"}
+    with helpers.relay_worker(link, env=environment) as worker:
         (task,) = helpers.run_tasks(manager, _tasks(1))
+        relay = int(Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text())
         inode = helpers.tcp_inode(link.address.port, task.addrport)
         assert inode in helpers.socket_inodes(os.getpid())
-        others = {link.porter_pid: "porter", worker.pid: "relay"}
+        others = {link.porter_pid: "porter", worker.pid: "command", relay: "relay"}
         others |= helpers.pids_named("condor_shared_p", "vine_porter")
         assert "condor_shared_p" in others.values()
         for pid, name in others.items():
@@ -43,7 +45,7 @@ def test_the_workers_socket_is_in_the_manager_and_in_no_process_of_ours(
         # The other end is the relay's: the manager sees the worker's true address.
         _, port = task.addrport.rsplit(":", 1)
         back = helpers.tcp_inode(int(port), f"127.0.0.1:{link.address.port}")
-        assert back in helpers.socket_inodes(worker.pid)
+        assert back in helpers.socket_inodes(relay)
     assert link.accepted(task.addrport)
     assert (link.counters.accepted, link.counters.by_tcp) == (1, 0)
 

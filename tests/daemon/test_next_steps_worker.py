@@ -19,7 +19,8 @@ from vine_sharedport.registry.run_file import RUN_FILE, read_run_file
 
 from .next_steps import Message, Terminal
 
-pytestmark = pytest.mark.daemon
+# Alone, as which manager is named depends on what others of this user run on the host.
+pytestmark = [pytest.mark.daemon, pytest.mark.alone]
 
 pytest.importorskip("ndcctools")
 
