@@ -30,7 +30,7 @@ MANAGER = Reference(
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    for manager in (MANAGER, Reference(ADDRESS)):
+    for manager in (MANAGER, Reference(ADDRESS), Reference(ADDRESS, system=None)):
         manager = replace(manager, directory=str(tmp_path))
         write_run_file(manager)
         assert read_run_file(str(tmp_path / RUN_FILE)) == manager

@@ -144,9 +144,8 @@ def _check_kind(sinful: Sinful, worker: str, line: Callable[..., str]) -> None:
     """Refuse another system's worker, where the manager is known here."""
     kinds = {"vine_worker", "work_queue_worker"}
     for manager in running_managers():
-        if manager.sock_id == sinful.sock and os.path.basename(worker) in kinds - {
-            manager.worker
-        }:
+        others = kinds - {manager.worker} if manager.system else ()
+        if manager.sock_id == sinful.sock and os.path.basename(worker) in others:
             raise SettingError(
                 f"the manager wants no {os.path.basename(worker)} such as this; use its own "
                 f"worker:\n  {line(worker=manager.worker)}"

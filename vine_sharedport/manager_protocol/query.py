@@ -96,7 +96,7 @@ def ask(manager: Reference, what: str, *, timeout: float = 30.0) -> list[dict[st
         raise ValueError(f"what is {what!r}, wanted one of {', '.join(_QUERIES)}")
     deadline = time.monotonic() + timeout
     words = _QUERIES[what]
-    queries = [words.get(manager.system, words["taskvine"])]
+    queries = [words.get(manager.system or "taskvine", words["taskvine"])]
     queries += [word for word in words.values() if word not in queries]
     tried = []
     for query in queries:

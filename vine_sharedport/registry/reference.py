@@ -13,7 +13,11 @@ from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Reference", "check_address"]
 
-_WORKERS = {"taskvine": "vine_worker", "work_queue": "work_queue_worker"}
+_WORKERS: dict[str | None, str] = {
+    None: "vine_worker",
+    "taskvine": "vine_worker",
+    "work_queue": "work_queue_worker",
+}
 
 
 def check_address(address: Sinful, private_network: str | None = None) -> None:
@@ -44,7 +48,8 @@ class Reference:
     Attributes:
         address: Where clients connect, its sock id included.
         secret_file: File with its secret; None without a gate.
-        system: ``taskvine`` or ``work_queue``.
+        system: ``taskvine`` or ``work_queue``; None where that is not known, as
+            of what ``expose`` serves.
         tls: Whether it speaks TLS. As with TaskVine's own programs nothing is verified.
         tls_sni: Name to ask for in TLS.
         password_file: File whose content, every byte of it, is its password.
@@ -55,7 +60,7 @@ class Reference:
 
     address: Sinful
     secret_file: str | None = None
-    system: str = "taskvine"
+    system: str | None = "taskvine"
     tls: bool = False
     tls_sni: str | None = None
     password_file: str | None = None
@@ -66,7 +71,7 @@ class Reference:
     def __post_init__(self) -> None:
         if self.system not in _WORKERS:
             raise SettingError(
-                f"system is {self.system!r}, wanted one of {', '.join(_WORKERS)}"
+                f"system is {self.system!r}, wanted one of {', '.join(filter(None, _WORKERS))}"
             )
 
     def __str__(self) -> str:
@@ -120,7 +125,7 @@ class Reference:
 
     @property
     def worker(self) -> str:
-        """The worker's program that is its own."""
+        """The worker's program that is its own, vine_worker where that is not known."""
         return _WORKERS[self.system]
 
     def worker_options(self, others: Sequence[str] = ()) -> list[str]:

@@ -61,7 +61,7 @@ def running_managers(system: str | None = None, below: str | None = None) -> lis
     They are found by the log that each one's porter has open.
 
     Args:
-        system: ``taskvine`` or ``work_queue``; None for both.
+        system: ``taskvine`` or ``work_queue``, and what may be either; None for all.
         below: Only those whose run has its files in or below this directory.
     """
     start = f"{below or ''}/".replace("//", "/")
@@ -73,7 +73,9 @@ def running_managers(system: str | None = None, below: str | None = None) -> lis
     }
     files = [os.path.join(os.path.dirname(path), RUN_FILE) for path in logs]
     found = map(read_run_file, sorted(files, key=_time_of, reverse=True))
-    return [x for x in found if x is not None and system in (None, x.system)]
+    return [
+        x for x in found if x is not None and (system is None or x.system in (None, system))
+    ]
 
 
 def called(name: str | None, managers: Iterable[Reference]) -> list[Reference]:

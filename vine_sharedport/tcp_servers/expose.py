@@ -72,6 +72,7 @@ def expose(
             secret_file=path if settings.gate else None,
         )
         stack.callback(link.close)
+        link.describe(system=None)
         write_run_file(link.reference)
         yield link
 

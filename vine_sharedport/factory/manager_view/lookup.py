@@ -122,7 +122,8 @@ def find_secret_file(manager: Reference) -> str | None:
     """
     for found in called(manager.sock_id, running_managers(manager.system, os.getcwd())):
         return found.secret_file
-    _refuse_other_system(manager.sock_id, manager.system)
+    if manager.system is not None:
+        _refuse_other_system(manager.sock_id, manager.system)
     return None
 
 
