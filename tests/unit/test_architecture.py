@@ -1,8 +1,10 @@
-"""The pages that say where things are name what is there, and every room."""
+"""The pages that say where things are name what is there, every room and every module."""
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,16 @@ def test_every_room_is_in_the_table_of_rooms() -> None:
     cells = re.findall(r"^\| ([^|]+) \|", table, re.M)
     named = [re.sub(r"/$|\.py$", "", name) for name in NAMED.findall(" ".join(cells))]
     assert sorted(named) == sorted(["__init__", "shim", *" ".join(FLOORS).split()])
+
+
+ROOMS = sorted(path.parent for path in PACKAGE.glob("*/**/__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=[str(room.relative_to(PACKAGE)) for room in ROOMS])
+def test_each_package_introduces_its_modules(room: Path) -> None:
+    text = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+    own = {path.stem for path in room.glob("*.py")} - {"__init__", "__main__"}
+    if room.name == "cli":  # the others are the nouns
+        own = {"common", "factory_view", "main"}
+    assert {name for name in own if f"``{name}``" not in text} == set()
+    assert len(text.splitlines()) <= 20

@@ -1,6 +1,9 @@
 """The ``vine_sharedport`` command: one module for each noun; ``main`` dispatches.
 
-``common`` has what nouns share: parser, types of values, options. A noun reads its command
-line, calls what the package offers, prints, and returns an ``ExitStatus``; how anything is
-done stands below. Called by ``__main__`` and the installed script alone.
+- ``common``: what nouns share: parser, types of values, options.
+- ``factory_view``: the live view of a factory.
+
+A noun reads its command line, calls what the package offers, prints, and returns an
+``ExitStatus``; how anything is done stands below. Called by ``__main__`` and the installed
+script alone.
 """

@@ -2,6 +2,7 @@
 
 - ``extension``: gives a manager's class the argument ``shared_port``, by ``settings``.
 - ``taskvine``, ``work_queue``: the classes that programs import; ``systems``: what differs.
+  ``taskvine_names`` is for type checkers.
 - ``listener``: finds the descriptor that a manager listens on.
 - ``stock_factory``: ndcctools' factory, with our launcher.
 - ``run``, ``site``: the same for programs that nobody edits.
