@@ -44,7 +44,7 @@ def in_child(test: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def run_in_child(body: Callable[[], None], *, timeout: float = 30.0) -> None:
+def run_in_child(body: Callable[[], None], *, timeout: float = 60.0) -> None:
     """Run ``body()`` in a forked child and fail the test with what went wrong there."""
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -350,8 +350,9 @@ def is_same_connection(fd: int, client: socket.socket) -> bool:
         return bool(ours.getpeername() == client.getsockname())
 
 
+@functools.cache
 def import_slots(library: str) -> dict[str, list[Slot]]:
-    """Find the slots of a loaded library."""
+    """Find the slots of a loaded library, which stay where they are."""
     loaded = _libc.find_library(library)
     machine = _libc.check_platform()
     return ElfImage(_libc.read_memory, loaded.base, loaded.headers, machine).slots(SYMBOLS)

@@ -15,7 +15,7 @@ import struct
 import sys
 from ctypes import CFUNCTYPE, PYFUNCTYPE, c_int, c_size_t, c_uint64, c_void_p
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook.elf import MACHINES, Machine, ProgramHeader, parse_program_headers
@@ -163,33 +163,25 @@ class _Mapping:
             return False
 
 
-def _mappings() -> list[_Mapping]:
-    """Return the process's memory map, as the kernel lists it (proc(5))."""
-    found = []
-    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-        for line in maps:
-            fields = line.rstrip("\n").split(None, 5)
-            start, end = (int(part, 16) for part in fields[0].split("-"))
-            bits = fields[1]
-            protection = (
-                (mmap.PROT_READ if bits[0] == "r" else 0)
-                | (mmap.PROT_WRITE if bits[1] == "w" else 0)
-                | (mmap.PROT_EXEC if bits[2] == "x" else 0)
-            )
-            major, minor = (int(part, 16) for part in fields[3].split(":"))
-            path = fields[5] if len(fields) > 5 else ""
-            found.append(
-                _Mapping(
-                    start,
-                    end,
-                    protection,
-                    int(fields[2], 16),
-                    (major, minor),
-                    int(fields[4]),
-                    path,
-                )
-            )
-    return found
+def _open_maps() -> TextIO:
+    """Open the process's memory map, as the kernel lists it (proc(5))."""
+    return open("/proc/self/maps", encoding="utf-8", errors="surrogateescape")
+
+
+def _mapping(line: str) -> _Mapping:
+    """Return what one line of the memory map says."""
+    fields = line.rstrip("\n").split(None, 5)
+    start, end = (int(part, 16) for part in fields[0].split("-"))
+    bits = fields[1]
+    protection = (
+        (mmap.PROT_READ if bits[0] == "r" else 0)
+        | (mmap.PROT_WRITE if bits[1] == "w" else 0)
+        | (mmap.PROT_EXEC if bits[2] == "x" else 0)
+    )
+    major, minor = (int(part, 16) for part in fields[3].split(":"))
+    path = fields[5] if len(fields) > 5 else ""
+    offset, inode = int(fields[2], 16), int(fields[4])
+    return _Mapping(start, end, protection, offset, (major, minor), inode, path)
 
 
 def find_library(path: str) -> LoadedLibrary:
@@ -211,7 +203,9 @@ def find_library(path: str) -> LoadedLibrary:
         raise HookError(f"the library {path} cannot be examined: {error.strerror}") from error
     found: list[LoadedLibrary] = []
     end = 0
-    for mapping in _mappings():
+    with _open_maps() as maps:
+        mappings = list(map(_mapping, maps))
+    for mapping in mappings:
         # A small library's data comes from its file's first page too: look behind it.
         if mapping.offset or mapping.start < end or not mapping.protection & mmap.PROT_READ:
             continue
@@ -241,9 +235,10 @@ def read_pointer(address: int) -> int:
 
 def _protection(address: int) -> int:
     """Return the PROT_* bits of the page at an address."""
-    for mapping in _mappings():
-        if mapping.start <= address < mapping.end:
-            return mapping.protection
+    with _open_maps() as maps:  # which may be long: read no further than needed
+        for mapping in map(_mapping, maps):
+            if mapping.start <= address < mapping.end:
+                return mapping.protection
     raise HookError(f"address {address:#x} is not mapped")
 
 
