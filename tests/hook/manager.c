@@ -11,6 +11,7 @@ Loaded by the tests through ctypes.PyDLL: like a SWIG module, it holds the GIL.
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +23,21 @@ int server_strangers; /* answers of accept() that were neither a client nor NOTH
 
 #ifndef WITHOUT_ACCEPT
 
-/* link_serve_address_range(): on 127.0.0.HOST, the first free port of a range */
+/* Whether 127.0.0.1 could have the port too; other programs may be there. */
+static int is_free_on_loopback(in_port_t port)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = port};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1, found;
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	found = bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+	syscall(SYS_close, fd); /* close() itself must not be bound yet */
+	return found;
+}
+
+/* link_serve_address_range(): on 127.0.0.HOST, the first port of a range that is free there
+   and on 127.0.0.1 */
 int server_listen(int host, int backlog)
 {
 	struct sockaddr_in address;
@@ -37,6 +52,8 @@ int server_listen(int host, int backlog)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	for (tries = 0; tries < 10000; tries++) {
 		address.sin_port = htons(20000 + (getpid() * 31 + tries) % 10000);
+		if (!is_free_on_loopback(address.sin_port))
+			continue;
 		if (bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
 				listen(fd, backlog) == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) == 0)
 			return fd;
