@@ -39,6 +39,7 @@ def wait_until(what: Callable[[], object]) -> None:
 def made() -> Iterator[Callable[..., Tails]]:
     """Return what makes them; their threads end with the test."""
     all: list[Tails] = []
+    before = threading.enumerate()  # also those of other tests' factories
 
     def make(*place: str) -> Tails:
         all.append(Tails(*place))
@@ -47,7 +48,7 @@ def made() -> Iterator[Callable[..., Tails]]:
     yield make
     for tails in all:
         tails.close()
-    wait_until(lambda: not any(t.name == "tail-jobs" for t in threading.enumerate()))
+    wait_until(lambda: set(threading.enumerate()) <= set(before))
 
 
 def test_each_job_is_asked_at_its_own_schedd(

@@ -102,11 +102,12 @@ class Loop:
         self._manager = place.manager
         self._queue = Queue(directory, factory=self.id, place=place)
         self._started = _begin(directory)
+        self._tails = None if where.grid is not None else Tails(where.schedd, where.pool)
         self._account = Account(
             self._queue.table,
             directory,
             lambda: self.options.timeout,
-            None if where.grid is not None else Tails(where.schedd, where.pool),
+            self._tails,
             since=self._started,
         )
         self._mender = Mender(self._queue)
@@ -165,8 +166,10 @@ class Loop:
         return self._watch.view.answered is None
 
     def leave(self) -> None:
-        """Ask the manager no more; the jobs stay."""
+        """Ask the manager and the jobs no more; they stay."""
         self._watch.close()
+        if self._tails is not None:
+            self._tails.close()
 
     def stop(self, reason: Told) -> None:
         """End soon; for signal handlers."""
