@@ -175,14 +175,15 @@ def test_removal_ends_program_porter_socket_and_worker_jobs(pool: Any, here: Pat
     cluster = shows(job, "WORKERS")[1]
     helpers.wait_until(lambda: "DONE 4" in printed(job), timeout=60)
     assert socket_file(sock_id).exists()
-    assert processes_with(sock_id) or processes_with("sweep.py")
+    program = str(here / "sweep.py")
+    assert processes_with(program)
     status, said = command("stop", "sweep")
     assert (status, said) == (0, f"The manager sweep ({job.id}) has ended: removed.\n")
     # The program's own end: SIGTERM has run what it has to do.
     assert not htcondor2.Schedd().query(f"ClusterId == {cluster}", ["ClusterId"])
     helpers.wait_until(lambda: not socket_file(sock_id).exists(), timeout=10)
     helpers.wait_until(
-        lambda: not processes_with(sock_id) + processes_with("sweep.py"), timeout=10
+        lambda: not processes_with(sock_id) + processes_with(program), timeout=10
     )
     assert "END" not in printed(job)
 
