@@ -564,11 +564,12 @@ def test_a_log_that_may_not_be_read_is_named(log: EventLog) -> None:
     assert _types(log) == ["JOB_HELD"]
 
 
+@pytest.mark.alone
 def test_ten_thousand_events_are_read_in_a_second(log: EventLog) -> None:
     _append(log, (HELD + RELEASED) * 5000)
-    start = time.monotonic()
+    start = time.process_time()
     assert len(log.read()) == 10_000
-    assert time.monotonic() - start < 5  # 0.5 s on an idle machine
+    assert time.process_time() - start < 5  # 0.5 s on an idle machine
 
 
 @pytest.mark.parametrize("options", ["UTC, SUB_SECOND", "LEGACY"])
