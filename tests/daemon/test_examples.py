@@ -37,7 +37,7 @@ def _run(
         env={**os.environ, "PYTHONPATH": path, "HOME": str(directory), **variables},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,  # some compute for 30 s, where other tests may do so too
         check=False,
     )
     print(f"{name} {' '.join(options)}: {time.monotonic() - started:.1f} s")
