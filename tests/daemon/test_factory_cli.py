@@ -413,7 +413,7 @@ def test_one_that_is_started_in_the_background_goes_on_without_its_shell(
         assert call(tmp_path, "status", "later").returncode == 0
         again = call(tmp_path, "start", directory)
         assert again.returncode == 1
-        assert f"factory stop {directory}" in again.stderr
+        assert f"factory status {directory}" in again.stderr
         assert (tmp_path / "f.prom").exists()
     finally:
         stopped = call(tmp_path, "stop", "later")
