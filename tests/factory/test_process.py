@@ -225,7 +225,7 @@ sys.exit(process.run(sys.argv[1]))
 """,
         tmp_path,
     )
-    assert (found.returncode, found.stdout) == (0, f"{reason}\n")
+    assert (found.returncode, found.stdout) == (0, f"{reason}\n"), found.stderr
     assert found.stderr.count("\n") == (number == signal.SIGINT), found.stderr
 
 
