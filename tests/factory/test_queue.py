@@ -250,15 +250,14 @@ def test_waiting_jobs_are_taken_back_when_what_they_ask_for_changes(
     assert len(schedd.ads) == 5
     schedd.ads[0]["JobStatus"] = 2  # of which the factory has not heard yet
 
-    def change(**values: Any) -> str:
+    def change(**values: Any) -> list[str]:
         factory.change(**values)
-        factory.cycle()
-        return factory.cycle().phase
+        return [factory.cycle().phase for _ in range(2)]
 
-    assert change(max_workers=5) == "max-workers"
+    assert change(max_workers=5)[-1] == "max-workers"
     assert schedd.done == []
-    said = change(max_workers=5, memory=100)
-    assert (said == "replacing") == (grid is None)
+    # A slow machine may come to it in the first cycle, and submit again in the second.
+    assert ("replacing" in change(max_workers=5, memory=100)) == (grid is None)
     first = schedd.ads[0]["ClusterId"]
     left = [ad for ad in schedd.ads if ad["ClusterId"] == first and ad["JobStatus"] != 3]
     assert len(left) == (5 if grid else 1)
