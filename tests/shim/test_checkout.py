@@ -14,6 +14,8 @@ from vine_sharedport.bundle import shim_build
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "vine_sharedport/worker"
+SHIM = "vine_sharedport/shim"
+BUILD = "vine_sharedport/bundle/shim_build.py"
 
 
 @pytest.fixture
@@ -25,8 +27,8 @@ def checkout(compiler: str, tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.so", ".lib*")
     shutil.copytree(ROOT / "vine_sharedport", place / "vine_sharedport", ignore=ignored)
     shutil.copytree(ROOT / "sandbox", place / "sandbox")
-    for name in os.listdir(place / WORKER):
-        set_age(place / WORKER / name, 60)
+    for path in (place / BUILD, *(place / SHIM).iterdir()):
+        set_age(path, 60)
     return place
 
 
@@ -57,13 +59,13 @@ def test_a_missing_library_is_built_and_then_kept(checkout: Path) -> None:
     assert library.stat().st_ino == built.st_ino
 
 
-@pytest.mark.parametrize("name", ["shim.c", "shim.py", "kernel.h"])
-def test_a_changed_source_makes_a_new_library(checkout: Path, name: str) -> None:
+@pytest.mark.parametrize("source", [f"{SHIM}/shim.c", f"{SHIM}/kernel.h", BUILD])
+def test_a_changed_source_makes_a_new_library(checkout: Path, source: str) -> None:
     library = checkout / WORKER / shim_build.LIBRARY
     run(checkout, "true")
     built = library.stat()
     set_age(library, 30)
-    set_age(checkout / WORKER / name, 10)
+    set_age(checkout / source, 10)
     run(checkout, "true")
     assert library.stat().st_ino != built.st_ino
     assert os.listdir(checkout / WORKER).count(shim_build.LIBRARY) == 1
@@ -74,7 +76,7 @@ def test_what_does_not_compile_is_shown_and_hides_behind_no_older_library(
 ) -> None:
     run(checkout, "true")
     set_age(checkout / WORKER / shim_build.LIBRARY, 30)
-    (checkout / WORKER / "shim.c").write_text("this is no C\n")
+    (checkout / SHIM / "shim.c").write_text("this is no C\n")
     done = run(checkout, "sh", "-c", "exit 3")
     assert done.returncode == 3  # COMMAND runs all the same
     assert "there is no preload library" in done.stderr

@@ -72,13 +72,13 @@ def test_a_wheel_has_the_library_and_its_platform(
         assert f"Tag: py3-none-{PLATFORM}" in lines
         assert "Root-Is-Purelib: false" in lines
         assert archive.read(INSIDE)[:4] == b"\x7fELF"
-        for name in ("shim.c", "launcher.sh", "shim_kernel.h"):
-            assert f"vine_sharedport/worker/{name}" in names
+        for name in ("shim/shim.c", "shim/kernel.h", "worker/launcher.sh"):
+            assert f"vine_sharedport/{name}" in names
     # Every module and program of the checkout is in it.
     wanted = {
         os.path.relpath(path, checkout)
         for path in (checkout / "vine_sharedport").rglob("*")
-        if path.suffix in (".py", ".sh", ".c", ".h", ".typed")
+        if path.suffix in (".py", ".sh", ".c", ".h", ".ini", ".typed")
     }
     assert wanted <= set(names)
     # Nothing is built among the sources.
