@@ -149,7 +149,7 @@ def test_options_that_change_while_it_runs_take_effect(manager: Any) -> None:
         workers.max_workers = 3
         drive(manager, lambda: workers.status().workers.connected == 3)
         assert workers.max_workers == 3
-        with pytest.raises(OptionError, match=naming("password")):
+        with pytest.raises(OptionError, match=naming("password_file")):
             workers.password = "somewhere"
         # As from an editor: broken first, and then as it should be.
         path = Path(workers.directory, paths.CONFIG)

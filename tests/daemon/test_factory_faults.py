@@ -321,6 +321,6 @@ def test_a_factory_that_is_told_twice_to_run_in_a_directory_refuses(manager: Any
             capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
         assert found.returncode == 1
-        assert "factory stop" in found.stderr
+        assert f"factory status {workers.directory}" in found.stderr
         assert "already" in found.stderr
     assert json.loads(Path(workers.directory, paths.STATUS).read_text())["state"] == "ended"
