@@ -6,10 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* The shim declares this one without its FILE. */
-#define fflush fflush_of_the_shim
-#include "shim.c"
-#undef fflush
+#include "settings.h"
+#include "sha256.h"
+
+/* Of inside.c. */
+int vsp_parse(const char *sinful, char *out, unsigned long size);
+void vsp_sha256(const void *data, unsigned long size, unsigned char out[DIGEST]);
+void vsp_hmac_sha256(const unsigned char key[DIGEST], const void *data, unsigned long size,
+                     unsigned char out[DIGEST]);
 
 int main(void)
 {

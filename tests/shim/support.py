@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+import vine_sharedport
 from vine_sharedport.bundle.shim_build import RESERVED_HOST, RESERVED_PORT
 from vine_sharedport.errors import HandOffError
 from vine_sharedport.serving.endpoint import Endpoint
@@ -23,13 +24,16 @@ from .. import tiers
 from ..fake_shared_port import FakeSharedPort
 
 HERE = Path(__file__).parent
-
-# For the compiler: the shim's inner functions too, under names that a test can call.
-WITH_INSIDE = f'-DVSP_TEST="{HERE / "inside.h"}"'
+SHIM = Path(vine_sharedport.__file__).with_name("shim")
 SOCK_ID = "vine_1"
 SECRET = bytes(range(32))
 RESERVED = (RESERVED_HOST, str(RESERVED_PORT))
 CONNECT = ("connect", *RESERVED)
+
+
+def parts(*names: str) -> list[str]:
+    """Return for the compiler: the shim's inner functions for tests, and these of its files."""
+    return ["-I", str(SHIM), str(HERE / "inside.c"), *(str(SHIM / f"{n}.c") for n in names)]
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import graphlib
 import os
 import re
+import subprocess
 import threading
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from vine_sharedport.bundle import shim_build
 from vine_sharedport.errors import LaunchError, SettingError
 
 from ..values import naming
-from .support import Client, first_program, missing
+from .support import SHIM, Client, first_program, missing
 
 # What a process may lack: the shim looks before it calls.
 WEAK = {
@@ -91,6 +93,39 @@ def test_the_source_is_taken_with_the_headers_of_another_libc(tmp_path: Path) ->
     if first_program("musl-gcc") is None:
         missing("no musl-gcc found")
     shim_build.build(str(tmp_path / "1"), compiler="musl-gcc")
+
+
+def test_no_headers_include_each_other_in_a_circle() -> None:
+    headers = {path.name: path.read_text() for path in SHIM.glob("*.h")}
+    included = {
+        name: re.findall(r'^ *# *include "(.+)"', text, re.M) for name, text in headers.items()
+    }
+    assert "kernel.h" in included["sinful.h"]
+    assert {name for names in included.values() for name in names} <= set(headers)
+    graphlib.TopologicalSorter(included).prepare()  # CycleError names the circle
+
+
+def test_headers_hold_no_function_but_the_small_ones_of_the_kernel() -> None:
+    for path in SHIM.glob("*.h"):
+        heads = re.findall(r"^(\w.*)\n\{", path.read_text(), re.M)
+        small = [head for head in heads if head.startswith("static inline ")]
+        assert heads == (small if path.name == "kernel.h" else []), path.name
+
+
+def test_a_program_takes_the_parser_as_one_file(compiler: str, tmp_path: Path) -> None:
+    (tmp_path / "target.c").write_text("""
+        #include "sinful.h"
+        int main(int count, char **words)
+        {
+            static struct sinful address;
+            return count == 2 && read_sinful(&address, words[1]) == NULL ? 0 : 3;
+        }
+    """)
+    command = [compiler, "-I", str(SHIM), "-o", str(tmp_path / "target")]
+    subprocess.run([*command, str(tmp_path / "target.c"), str(SHIM / "sinful.c")], check=True)
+    for text, status in (("<192.0.2.7:9618?sock=vine_1>", 0), ("192.0.2.7:9618", 3)):
+        done = subprocess.run([str(tmp_path / "target"), text], check=False)
+        assert done.returncode == status
 
 
 def test_the_addresses_of_python_and_c_are_one() -> None:

@@ -59,7 +59,9 @@ def test_a_missing_library_is_built_and_then_kept(checkout: Path) -> None:
     assert library.stat().st_ino == built.st_ino
 
 
-@pytest.mark.parametrize("source", [f"{SHIM}/shim.c", f"{SHIM}/kernel.h", BUILD])
+@pytest.mark.parametrize(
+    "source", [f"{SHIM}/shim.c", f"{SHIM}/dial.c", f"{SHIM}/kernel.h", BUILD]
+)
 def test_a_changed_source_makes_a_new_library(checkout: Path, source: str) -> None:
     library = checkout / WORKER / shim_build.LIBRARY
     run(checkout, "true")
@@ -76,7 +78,7 @@ def test_what_does_not_compile_is_shown_and_hides_behind_no_older_library(
 ) -> None:
     run(checkout, "true")
     set_age(checkout / WORKER / shim_build.LIBRARY, 30)
-    (checkout / SHIM / "shim.c").write_text("this is no C\n")
+    (checkout / SHIM / "sinful.c").write_text("this is no C\n")
     done = run(checkout, "sh", "-c", "exit 3")
     assert done.returncode == 3  # COMMAND runs all the same
     assert "there is no preload library" in done.stderr

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vine_sharedport.bundle import shim_build
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
-from .support import HERE, WITH_INSIDE, missing
+from .support import HERE, missing, parts
 
 ROOT = HERE.parents[1]
 Plan = list[tuple[str, int, str]]
@@ -297,15 +296,9 @@ def driver(compiler: str, place: Path) -> str:
     if os.environ.get("VINE_SHAREDPORT_SANDBOX") == "proot":
         missing("the address sanitizer does not start under proot")
     output = str(place / "driver")
-    command = [compiler, "-std=gnu11", "-O1", "-g", WITH_INSIDE, "-DVSP_WITH_LIBC"]
+    command = [compiler, "-std=gnu11", "-O1", "-g", str(HERE / "driver.c"), "-o", output]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC"]
-    command += [
-        "-I",
-        os.path.dirname(shim_build.sources()[0]),
-        str(HERE / "driver.c"),
-        "-o",
-        output,
-    ]
+    command += parts("settings", "candidates", "sinful", "sha256", "kernel")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "cannot find" in done.stderr and "asan" in done.stderr:
         missing("the compiler has no address sanitizer")

@@ -59,7 +59,7 @@ def test_the_launcher_knows_the_variables_of_the_table() -> None:
 
 
 def test_the_shim_takes_the_variables_of_the_table() -> None:
-    text = (WORKER.with_name("shim") / "settings.h").read_text()
+    text = (WORKER.with_name("shim") / "settings.c").read_text()
     assert f'after(*each, "{PREFIX}")' in text
     taken = re.findall(r'take\(&given->\w+, value, "(\w+)="\)|same\(value, "(\w+)=1"\)', text)
     assert {PREFIX + (first or second) for first, second in taken} == _read_by("shim")

@@ -19,7 +19,7 @@ DOCS = WORKER.parents[1] / "docs"
 def test_the_shim_has_them_by_the_same_names() -> None:
     found = {
         name: int(number)
-        for path in WORKER.with_name("shim").glob("*.h")
+        for path in WORKER.with_name("shim").glob("*.c")
         for name, number in re.findall(r"^ +(\w+) = (7\d|12\d),", path.read_text(), re.M)
     }
     assert found == {

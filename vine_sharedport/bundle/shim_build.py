@@ -1,9 +1,8 @@
 """The preload library that takes an unmodified worker through the shared port.
 
-``shim.c`` lies beside this file and is compiled when the package is installed. The library
-travels with every job to machines that have no compiler and some other C library, so it is
-linked against none. Without it workers use the relay, which needs Python on the execute
-point.
+The C files of ``shim/`` are compiled when the package is installed. The library travels with
+every job to machines that have no compiler and some other C library, so it is linked against
+none. Without it workers use the relay, which needs Python on the execute point.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from vine_sharedport.atomic_file import write_atomically
 from vine_sharedport.errors import LaunchError, SettingError
 
 __all__ = [
+    "FLAGS",
     "LIBRARY",
     "RESERVED_HOST",
     "RESERVED_PORT",
@@ -43,14 +43,13 @@ LIBRARY = "libvine_sharedport.so"
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SOURCES = os.path.join(_PACKAGE, "shim")
-_FIRST = "shim.c"  # it includes the others
 _COMPILERS = ("gcc", "cc", "clang")
 
 # The library runs on other machines than the one that compiles it: the oldest processor of
 # the architecture (some distributions' compilers default to newer ones: RHEL 10 to v3).
 _OLDEST_PROCESSOR = {"x86_64": ["-march=x86-64"], "aarch64": ["-march=armv8-a"]}
 
-_FLAGS = [
+FLAGS = [
     "-std=gnu11",
     "-O2",
     "-shared",
@@ -86,6 +85,7 @@ _FLAGS = [
     # The old table of names too, for C libraries that know no other.
     "-Wl,--hash-style=both",
 ]
+"""The compiler's options, for every compiler and processor."""
 
 
 def library_path() -> str | None:
@@ -106,12 +106,9 @@ def warn_of_relay() -> None:
 
 
 def sources() -> list[str]:
-    """Return the paths of the C files, ``shim.c`` first; none in a package that is one file."""
+    """Return the paths of the C files and headers; none in a package that is one file."""
     names = sorted(os.listdir(_SOURCES)) if os.path.isdir(_SOURCES) else []
-    own = [name for name in names if name.endswith((".c", ".h"))]
-    return [
-        os.path.join(_SOURCES, name) for name in sorted(own, key=lambda name: name != "shim.c")
-    ]
+    return [os.path.join(_SOURCES, name) for name in names if name.endswith((".c", ".h"))]
 
 
 def build(output: str, *, compiler: str | None = None) -> None:
@@ -132,11 +129,12 @@ def build(output: str, *, compiler: str | None = None) -> None:
     command = _compiler(compiler)
     folder = os.path.dirname(os.path.abspath(output))
     machine = _run([*command, "-dumpmachine"]).strip().partition("-")[0]
-    flags = [*_OLDEST_PROCESSOR.get(machine, []), *_FLAGS]
+    flags = [*_OLDEST_PROCESSOR.get(machine, []), *FLAGS]
+    files = [path for path in sources() if path.endswith(".c")]
     try:
         with tempfile.TemporaryDirectory() as scratch:
             made = os.path.join(scratch, LIBRARY)
-            _run([*command, *flags, "-o", made, os.path.join(_SOURCES, _FIRST)])
+            _run([*command, *flags, "-o", made, *files])
             with open(made, "rb") as file:
                 write_atomically(output, file.read(), mode=0o755)
     except OSError as error:

@@ -13,17 +13,18 @@
  * are weak references, declared where they are used: the environment, a name's addresses,
  * fflush() and errno.
  *
- * All of it is one translation unit. This file tells how it begins and what connect() does; the
- * headers have an idea each, in this order:
+ * This file tells how it begins and what connect() does. The others have an idea each; a header
+ * says what the file of its name offers:
  *
- *   kernel.h      system calls, and the little that we need of a libc
- *   sha256.h      SHA-256 and HMAC
- *   sinful.h      what the manager's address says
- *   candidates.h  which of its addresses are worth a try
- *   settings.h    what the environment says
- *   gate.h        the proof of the secret
- *   dial.h        from a candidate to a connection
- *   backoff.h     what follows a failure
+ *   memory.c      what the compiler itself calls
+ *   kernel.c      system calls, and the little that we need of a libc
+ *   sha256.c      SHA-256 and HMAC
+ *   sinful.c      what the manager's address says
+ *   candidates.c  which of its addresses are worth a try
+ *   settings.c    what the environment says
+ *   gate.c        the proof of the secret
+ *   dial.c        from a candidate to a connection
+ *   backoff.c     what follows a failure
  *
  * Protocol: docs/protocol.md; wire/handoff.py and wire/gate.py are the same in Python.
  */
@@ -44,10 +45,7 @@ enum {
 
 /* --- at the start ------------------------------------------------------------------------- */
 
-#ifndef VSP_TEST
-__attribute__((constructor))
-#endif
-static void start(int argc, char **argv, char **variables)
+__attribute__((constructor)) static void start(int argc, char **argv, char **variables)
 {
     struct given given = {.address = NULL};
 
@@ -172,7 +170,3 @@ EXPORT int connect(int fd, const struct sockaddr *address, socklen_t size)
     }
     return 0;
 }
-
-#ifdef VSP_TEST
-#include VSP_TEST /* what tests/shim calls inside */
-#endif

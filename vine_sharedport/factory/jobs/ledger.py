@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _KEPT_ENDED = 100
 _FORGET_AFTER = 3600.0
 
-# Lines that follow one that says why an attempt has failed (backoff.h, dial.h).
+# Lines that follow one that says why an attempt has failed (backoff.c, dial.c).
 _TELLS_NOTHING = re.compile("vine_sharedport: (still so; )?trying again|.*: the same$")
 
 # How HTCondor's text begins where a container does not start (source: Singularity::runTest),
