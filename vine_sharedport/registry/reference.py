@@ -107,7 +107,7 @@ class Reference:
                 "the manager has no shared port, by which the workers would come",
                 step="make it with "
                 "vine.Manager(shared_port=True). For workers that come by TCP use "
-                "ndcctools.taskvine.Factory",
+                "vine.StockFactory",
             )
         check_address(manager.address, manager.address.private_network)
         return replace(

@@ -66,7 +66,7 @@ ALIASES = {
 }
 """The stock factory's other names, and older ones, for options."""
 
-_STOCK = "use the stock factory, ndcctools.taskvine.Factory or vine_factory"
+_STOCK = "use the stock factory, vine.StockFactory or vine_factory"
 REFUSED = {
     "amazon_config": f"workers are HTCondor jobs here; for Amazon's machines {_STOCK}",
     "foremen_name": "foremen are found by the catalog server alone, which knows no shared "
@@ -161,7 +161,7 @@ class Options(WorkerOptions):
     timeout: int = live(
         to_whole_seconds(1), "Time after which a worker without tasks ends.", 300
     )
-    repair: bool = live(to_flag, "Mend held jobs whose cause is known.", False)
+    repair: bool = live(to_flag, "Repair held jobs whose cause is known.", False)
 
     # --- what else a worker is
     autosize: bool = live(to_flag, "Let a worker have its whole slot.", False)
