@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ __all__ = ["TcpListener"]
 
 _STOCK_BACKLOG = 5  # link.c; a burst of workers finds it full and waits seconds
 _BACKLOG = 4096
+
+log = logging.getLogger(__name__)
 
 
 class TcpListener:
@@ -124,8 +127,11 @@ class TcpListener:
         if self._narrowed is None:
             return
         if self._narrowed.fileno() >= 0:
-            with contextlib.suppress(OSError), self._shared(self._narrowed):
-                self._listen_again()
+            try:
+                with self._shared(self._narrowed):
+                    self._listen_again()
+            except OSError as error:
+                log.warning("the manager's TCP port does not listen again: %s", error)
         self._narrowed.close()
         self._narrowed = None
 
