@@ -339,6 +339,7 @@ def dead_end(directory: Path) -> Iterator[str]:
         yield fake.address("vine_1")
 
 
+@pytest.mark.alone  # its advice names the one manager that runs
 def test_manager_that_is_not_reached_in_time_ends_the_worker(
     make_worker: Callable[..., str], short_directory: Path
 ) -> None:
