@@ -71,13 +71,14 @@ if [ "$here" -ef . ]; then here=.; fi # shorter, and LD_PRELOAD takes no path wi
 installed=
 [ ! -f "$here/__main__.py" ] || installed=$here
 
-# Print where a file is: as given, or by its name beside us or in the present directory.
+# Print where a file is: as given, or by its name beside us or, in a job, in the present directory.
 find_file() {
     if [ -n "$1" ]; then
         printf '%s\n' "$1"
     elif [ -f "$here/$2" ]; then
         printf '%s\n' "$here/$2"
-    elif [ -f "./$2" ]; then
+    elif [ -z "$installed" ] && [ -f "./$2" ]; then
+        # Not for the command: anybody may have written what lies there.
         printf '%s\n' "./$2"
     fi
 }
