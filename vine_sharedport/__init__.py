@@ -49,14 +49,14 @@ if TYPE_CHECKING:
         WrongSecretError,
     )
     from vine_sharedport.factory.report.phase import Phase
-    from vine_sharedport.factory.report.snapshot import (
+    from vine_sharedport.factory.report.record import (
         JobReport,
         ManagerReport,
         Problem,
-        Snapshot,
         WorkerCounts,
         WorkerSize,
     )
+    from vine_sharedport.factory.report.snapshot import Snapshot
     from vine_sharedport.htcondor_shared_link import (
         Counts,
         Endpoint,
@@ -85,9 +85,8 @@ _HOME = {
             "SinfulError Verdict WrongSecretError"
         ),
         "factory.report.phase": "Phase",
-        "factory.report.snapshot": (
-            "JobReport ManagerReport Problem Snapshot WorkerCounts WorkerSize"
-        ),
+        "factory.report.record": "JobReport ManagerReport Problem WorkerCounts WorkerSize",
+        "factory.report.snapshot": "Snapshot",
         "htcondor_shared_link": "Counts Endpoint Limits Link attach connect",
         "dialing.candidates": "Candidate",
         "serving.counters": "Refusal",

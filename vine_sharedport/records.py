@@ -213,5 +213,8 @@ def _hints(kind: Any) -> dict[str, Any]:
     """Return the types of a class's fields; before Python 3.10 ``X | None`` is none."""
     texts = {item.name: str(item.type) for item in dataclasses.fields(kind)}
     texts = {n: t if " | None" not in t else f"Optional[{t[:-7]}]" for n, t in texts.items()}
-    names = {**vars(sys.modules[kind.__module__]), "Optional": typing.Optional}
+    names: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):  # its own module's names win
+        names.update(vars(sys.modules[base.__module__]))
+    names["Optional"] = typing.Optional
     return typing.get_type_hints(type("", (), {"__annotations__": texts}), names)

@@ -15,7 +15,8 @@ import pytest
 from vine_sharedport.errors import NoStatusError, SettingError
 from vine_sharedport.factory import find
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot
+from vine_sharedport.factory.report.record import ManagerReport
+from vine_sharedport.factory.report.snapshot import Snapshot
 
 from ..values import naming
 

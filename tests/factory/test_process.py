@@ -19,7 +19,8 @@ from vine_sharedport.factory.report import paths
 HOLDER = """
 import signal, sys, time
 from vine_sharedport.factory.report import paths as files
-from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot, WorkerCounts
+from vine_sharedport.factory.report.record import ManagerReport, WorkerCounts
+from vine_sharedport.factory.report.snapshot import Snapshot
 def hold(directory, pid):
     files.write_status(directory, Snapshot(
         time=time.time(), factory="f" * 32, pid=pid, state="running", message="",

@@ -11,18 +11,16 @@ import pytest
 
 from vine_sharedport.errors import DialAttempt, DialError, Verdict
 from vine_sharedport.factory.report.phase import Phase
-from vine_sharedport.factory.report.snapshot import (
+from vine_sharedport.factory.report.prometheus import format_prometheus
+from vine_sharedport.factory.report.record import (
     JobReport,
     ManagerReport,
     Problem,
-    Snapshot,
     WorkerCounts,
     WorkerSize,
-    format_age,
-    format_html,
-    format_prometheus,
-    format_text,
 )
+from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.report.text import format_age, format_html, format_text
 
 NASTY = 'say "<b>no</b>" \\ to\nit'
 SNAPSHOT = Snapshot(

@@ -178,7 +178,8 @@ from pathlib import Path
 from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory import loop, process
 from vine_sharedport.factory.report import paths as files
-from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot, WorkerCounts
+from vine_sharedport.factory.report.record import ManagerReport, WorkerCounts
+from vine_sharedport.factory.report.snapshot import Snapshot
 directory = Path(sys.argv[1])
 
 class Loop:

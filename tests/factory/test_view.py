@@ -21,7 +21,8 @@ from typing import Any, Callable
 import pytest
 
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.report.snapshot import ManagerReport, Snapshot
+from vine_sharedport.factory.report.record import ManagerReport
+from vine_sharedport.factory.report.snapshot import Snapshot
 
 ROOT = Path(__file__).parents[2]
 

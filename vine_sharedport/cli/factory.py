@@ -412,7 +412,7 @@ def _add_handlers(options: Any, path: str | None) -> None:
 
 def _status(options: argparse.Namespace) -> int:
     from vine_sharedport.factory import find
-    from vine_sharedport.factory.report.snapshot import format_prometheus
+    from vine_sharedport.factory.report.prometheus import format_prometheus
 
     found, *others = find.choose(options.factory)
     gone = found.state == "killed"
@@ -443,7 +443,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     from vine_sharedport.factory import find
-    from vine_sharedport.factory.report.snapshot import format_age
+    from vine_sharedport.factory.report.text import format_age
 
     found = find.find_factories()
     if options.json:

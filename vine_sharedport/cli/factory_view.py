@@ -11,7 +11,8 @@ import time
 from typing import Any, Callable
 
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.report.snapshot import Snapshot, format_age, headline, rows
+from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.report.text import format_age, headline, rows
 
 __all__ = ["make_view", "watch"]
 

@@ -13,7 +13,8 @@ from typing import Any
 from vine_sharedport.errors import NoStatusError, SettingError, SinfulError
 from vine_sharedport.factory.report.paths import STATUS, is_running, read_status
 from vine_sharedport.factory.report.phase import Phase
-from vine_sharedport.factory.report.snapshot import Snapshot, format_age
+from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.report.text import format_age
 from vine_sharedport.wire.sinful import Sinful
 
 __all__ = ["Found", "choose", "choose_running", "describe_others", "find_factories"]

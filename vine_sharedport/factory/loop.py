@@ -36,15 +36,15 @@ from vine_sharedport.factory.options.schema import Options, contradiction, remar
 from vine_sharedport.factory.other_manager import place_elsewhere, remove_elsewhere
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Phase, Told, journal
-from vine_sharedport.factory.report.runs import is_typed, typed
-from vine_sharedport.factory.report.snapshot import (
+from vine_sharedport.factory.report.prometheus import format_prometheus
+from vine_sharedport.factory.report.record import (
     ManagerReport,
     Problem,
-    Snapshot,
     WorkerCounts,
     WorkerSize,
-    format_prometheus,
 )
+from vine_sharedport.factory.report.runs import is_typed, typed
+from vine_sharedport.factory.report.snapshot import Snapshot
 from vine_sharedport.factory.submission.location import Place
 from vine_sharedport.supervision import Process, is_alive
 

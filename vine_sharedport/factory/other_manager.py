@@ -6,7 +6,7 @@ import logging
 
 from vine_sharedport.errors import SharedPortError
 from vine_sharedport.factory.jobs.queue import Queue
-from vine_sharedport.factory.report.snapshot import Problem
+from vine_sharedport.factory.report.record import Problem
 from vine_sharedport.factory.submission.destination import Where
 from vine_sharedport.factory.submission.location import Place
 

@@ -9,7 +9,7 @@ from vine_sharedport.factory.jobs.hold_causes import Cause, explain_hold
 from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.jobs.table import Job
 from vine_sharedport.factory.report.phase import journal
-from vine_sharedport.factory.report.snapshot import Problem
+from vine_sharedport.factory.report.record import Problem
 
 __all__ = ["Mender"]
 

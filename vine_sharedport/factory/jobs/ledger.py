@@ -16,7 +16,7 @@ from vine_sharedport.factory.jobs.failure_backoff import Brake, has_failed
 from vine_sharedport.factory.jobs.table import Job, JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
 from vine_sharedport.factory.report.phase import journal
-from vine_sharedport.factory.report.snapshot import JobReport, Problem
+from vine_sharedport.factory.report.record import JobReport, Problem
 
 __all__ = ["Account"]
 

@@ -12,8 +12,8 @@ from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import SharedPortError
 from vine_sharedport.factory.jobs.description import Description
 from vine_sharedport.factory.jobs.table import Job
+from vine_sharedport.factory.report.record import Problem
 from vine_sharedport.factory.report.runs import is_typed, typed
-from vine_sharedport.factory.report.snapshot import Problem
 
 __all__ = ["Fit"]
 

@@ -1,6 +1,7 @@
 """What a factory shows of itself.
 
-- ``snapshot``: the status as a record, rendered as text, HTML, JSON and for Prometheus.
+- ``record``, ``snapshot``: the status as values, and as ``status.json``.
+- ``text``, ``prometheus``: the same for people and for Prometheus.
 - ``phase``: the codes of what it does, waits for, or has ended by.
 - ``paths``: its directory: lock, id, configuration, status file.
 - ``runs``: the command that leads to it, or to another manager.
