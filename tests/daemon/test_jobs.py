@@ -19,7 +19,8 @@ from vine_sharedport.condor.schedd import Schedd
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.factory.jobs.hold_causes import explain_hold
-from vine_sharedport.factory.jobs.table import QUEUE_ATTRIBUTES, Job, JobTable
+from vine_sharedport.factory.jobs.job import QUEUE_ATTRIBUTES, Job
+from vine_sharedport.factory.jobs.table import JobTable
 
 from ..values import naming
 from . import helpers

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vine_sharedport.condor.event_log import Event
-from vine_sharedport.factory.jobs.table import STATES, Job, JobTable
+from vine_sharedport.factory.jobs.job import STATES, Job
+from vine_sharedport.factory.jobs.table import JobTable
 
 
 def _event(type: str, time: float = 100.0, proc: int = 0, **more: Any) -> Event:

@@ -25,10 +25,11 @@ from vine_sharedport.errors import (
 )
 from vine_sharedport.factory.jobs.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs.failure_backoff import Brake
+from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.ledger import Account
 from vine_sharedport.factory.jobs.queue import Queue, _constraints
 from vine_sharedport.factory.jobs.removal import Removal
-from vine_sharedport.factory.jobs.table import Job, JobTable
+from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.loop import Loop
 from vine_sharedport.factory.manager_view.lookup import default_directory
 from vine_sharedport.factory.manager_view.monitor import ManagerView, says_nobody_there

@@ -10,8 +10,8 @@ import pytest
 
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.factory.jobs.description import Description, describe
+from vine_sharedport.factory.jobs.job import STATES, Job
 from vine_sharedport.factory.jobs.outdated import Renewal
-from vine_sharedport.factory.jobs.table import STATES, Job
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.submission.destination import Where
 

@@ -28,7 +28,7 @@ from vine_sharedport.factory.jobs.machine_fit import Fit
 from vine_sharedport.factory.jobs.outdated import Renewal
 from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.jobs.removal import Removal
-from vine_sharedport.factory.jobs.table import worker_address
+from vine_sharedport.factory.jobs.worker_match import worker_address
 from vine_sharedport.factory.manager_view.monitor import ManagerView, Watch
 from vine_sharedport.factory.manager_view.routes import SHARED_PORT, TCP, routes
 from vine_sharedport.factory.options.live import LiveOptions

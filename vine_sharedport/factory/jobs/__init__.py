@@ -2,7 +2,8 @@
 
 - ``description``: what is submitted, from the options.
 - ``queue``: submits, follows, repairs, removes, at the schedd.
-- ``table``: the state of each job; joins them with the manager's workers; computes only.
+- ``job``, ``table``: the state of each job; compute only.
+- ``worker_match``: which job is which of the manager's workers.
 - ``ledger``: what has become of them, in numbers and problems.
 - ``hold_causes``, ``hold_repair``: why jobs are held, the remedy, and the repair.
 - ``failure_backoff``, ``machine_fit``, ``outdated``, ``removal``: pauses after failures,

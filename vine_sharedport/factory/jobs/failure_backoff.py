@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vine_sharedport.factory.jobs.table import Job
+from vine_sharedport.factory.jobs.job import Job
 
 __all__ = ["Brake", "has_failed"]
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from vine_sharedport.events import Held, Repaired
 from vine_sharedport.factory.jobs.hold_causes import Cause, explain_hold
+from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.queue import Queue
-from vine_sharedport.factory.jobs.table import Job
 from vine_sharedport.factory.report.phase import journal
 from vine_sharedport.factory.report.record import Problem
 

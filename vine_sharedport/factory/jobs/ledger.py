@@ -13,7 +13,8 @@ from vine_sharedport.condor.tail import Tails
 from vine_sharedport.errors import ExitStatus
 from vine_sharedport.events import JobFailed
 from vine_sharedport.factory.jobs.failure_backoff import Brake, has_failed
-from vine_sharedport.factory.jobs.table import Job, JobTable
+from vine_sharedport.factory.jobs.job import Job
+from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
 from vine_sharedport.factory.report.phase import journal
 from vine_sharedport.factory.report.record import JobReport, Problem

@@ -11,7 +11,7 @@ from vine_sharedport.condor.machines import query_too_large
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import SharedPortError
 from vine_sharedport.factory.jobs.description import Description
-from vine_sharedport.factory.jobs.table import Job
+from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.report.record import Problem
 from vine_sharedport.factory.report.runs import is_typed, typed
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.factory.jobs.description import Description
-from vine_sharedport.factory.jobs.table import Job
+from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.options.schema import Options
 
 __all__ = ["Renewal"]

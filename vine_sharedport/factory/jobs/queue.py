@@ -21,7 +21,8 @@ from vine_sharedport.factory.jobs.description import (
     UNATTENDED,
     Description,
 )
-from vine_sharedport.factory.jobs.table import QUEUE_ATTRIBUTES, Job, JobTable
+from vine_sharedport.factory.jobs.job import QUEUE_ATTRIBUTES, Job
+from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import journal
 from vine_sharedport.factory.submission.location import Place
