@@ -275,7 +275,7 @@ def test_when_nobody_answers_for_the_manager_the_status_says_so(
 def test_workers_of_jobs_that_ended_with_the_manager_are_nobody_elses(
     factory: Factory, schedd: FakeSchedd, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vine_sharedport.factory.loop.routes", lambda *_: {})
+    monkeypatch.setattr("vine_sharedport.factory.jobs.counts.routes", lambda *_: {})
     began = int(time.time()) - 5
     schedd.add(
         status=2, RemoteHost="slot1@localhost", NumJobStarts=1, EnteredCurrentStatus=began

@@ -3,7 +3,8 @@
 - ``api``: the ``Factory`` of programs; ``declarations`` has its options for type checkers.
 - ``setup``, ``find``: before one starts; which one a name means.
 - ``process``, ``restart``: its two processes, and who starts them again.
-- ``loop``, ``demand``: one cycle after the other; how many workers to submit.
+- ``loop``, ``demand``, ``submitter``, ``status``: one cycle after the other; how many workers
+  are needed, what is submitted, what is shown.
 - ``leftovers``, ``other_manager``: jobs that an earlier factory has left.
 
 Below: ``options`` (what the user wants), ``manager_view`` (what the manager says), ``jobs``

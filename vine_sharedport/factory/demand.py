@@ -4,56 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from vine_sharedport.factory.jobs.counts import Counts
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.report.phase import Phase, Told
 
-__all__ = ["Counts", "limit_reached", "plan", "within_limits", "workers_needed"]
+__all__ = ["limit_reached", "plan", "within_limits", "workers_needed"]
 
 # What options and manager both count.
 _RESOURCES = ("cores", "memory", "disk", "gpus")
 
 _LARGEST = 1 << 53
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many workers there are, of this factory and of others.
-
-    Attributes:
-        idle: Jobs of this factory that wait for a machine.
-        running: Those that run, connected or not.
-        connected: Those of them that the manager knows.
-        held: Those that HTCondor has stopped.
-        other_idle: Other factories' jobs for the same manager that wait, or are held.
-        other_running: Those that run.
-        strangers: Workers that are connected to the manager and are no job's here.
-    """
-
-    idle: int = 0
-    running: int = 0
-    connected: int = 0
-    held: int = 0
-    other_idle: int = 0
-    other_running: int = 0
-    strangers: int = 0
-
-    @property
-    def own(self) -> int:
-        """This factory's workers, on whatever stage of their way."""
-        return self.idle + self.running + self.held
-
-    @property
-    def others(self) -> int:
-        """Workers that are not this factory's, each once."""
-        return self.other_idle + self.other_running + self.strangers
-
-    @property
-    def on_their_way(self) -> int:
-        """This factory's workers that the manager does not know yet."""
-        return max(0, self.own - self.connected)
 
 
 def workers_needed(status: Sequence[Mapping[str, Any]], options: Options) -> int:

@@ -4,6 +4,7 @@
 - ``queue``: submits, follows, repairs, removes, at the schedd.
 - ``job``, ``table``: the state of each job; compute only.
 - ``worker_match``: which job is which of the manager's workers.
+- ``counts``: how many workers there are, this factory's and others'.
 - ``ledger``: what has become of them, in numbers and problems.
 - ``hold_causes``, ``hold_repair``: why jobs are held, the remedy, and the repair.
 - ``failure_backoff``, ``machine_fit``, ``outdated``, ``removal``: pauses after failures,

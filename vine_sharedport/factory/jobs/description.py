@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ __all__ = [
     "UNATTENDED",
     "WRAPPED",
     "Description",
+    "DescriptionCache",
     "describe",
     "lease_time",
     "place_of",
@@ -211,3 +213,40 @@ def _ask_for_slots(commands: Commands) -> dict[str, str]:
         least = commands.get(name, "1")
         found[name] = f"ifThenElse({least} > {total}, {least}, {total})"
     return found
+
+
+class DescriptionCache:
+    """What would be submitted now; made anew when options change, and for the lease's sake.
+
+    Args:
+        directory: The factory's.
+        factory: Its id.
+
+    Attributes:
+        last: What was returned last.
+    """
+
+    def __init__(self, directory: str, factory: str) -> None:
+        self.last: Description | None = None
+        self._directory = directory
+        self._factory = factory
+        self._made: tuple[Options, float] | None = None
+
+    def get(self, options: Options) -> Description:
+        """Return the description.
+
+        Raises:
+            SettingError: The workers cannot be described.
+        """
+        now = time.monotonic()
+        if (
+            self.last is None
+            or self._made is None
+            or self._made[0] is not options
+            or now - self._made[1] > self.last.lease / 3
+        ):
+            self.last = describe(
+                options, self._directory, factory=self._factory, now=time.time()
+            )
+            self._made = (options, now)
+        return self.last

@@ -75,6 +75,11 @@ class Account:
         self._no_container = ""
         self._forgotten = {"submitted": 0, "ended": 0, "failed": 0, "evicted": 0}
 
+    def close(self) -> None:
+        """Fetch no more of what running jobs have said."""
+        if self._tails is not None:
+            self._tails.close()
+
     def note(self, changed: Iterable[Job]) -> None:
         """Log what has become of jobs, and keep what ended ones have said last."""
         self._forget_replaced()

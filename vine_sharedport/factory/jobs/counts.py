@@ -1,0 +1,112 @@
+"""How many workers there are: this factory's, other factories', and others."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from vine_sharedport.factory.jobs.queue import Queue
+from vine_sharedport.factory.jobs.worker_match import worker_address
+from vine_sharedport.factory.manager_view.monitor import ManagerView
+from vine_sharedport.factory.manager_view.routes import TCP, routes
+
+__all__ = ["Counts", "WorkerCounter"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many workers there are, of this factory and of others.
+
+    Attributes:
+        idle: Jobs of this factory that wait for a machine.
+        running: Those that run, connected or not.
+        connected: Those of them that the manager knows.
+        held: Those that HTCondor has stopped.
+        other_idle: Other factories' jobs for the same manager that wait, or are held.
+        other_running: Those that run.
+        strangers: Workers that are connected to the manager and are no job's here.
+    """
+
+    idle: int = 0
+    running: int = 0
+    connected: int = 0
+    held: int = 0
+    other_idle: int = 0
+    other_running: int = 0
+    strangers: int = 0
+
+    @property
+    def own(self) -> int:
+        """This factory's workers, on whatever stage of their way."""
+        return self.idle + self.running + self.held
+
+    @property
+    def others(self) -> int:
+        """Workers that are not this factory's, each once."""
+        return self.other_idle + self.other_running + self.strangers
+
+    @property
+    def on_their_way(self) -> int:
+        """This factory's workers that the manager does not know yet."""
+        return max(0, self.own - self.connected)
+
+
+class WorkerCounter:
+    """Counts each worker once, as a job, as a worker of the manager, or as both.
+
+    Args:
+        queue: The factory's jobs.
+
+    Attributes:
+        routes: By which way each of the manager's workers came, by its address.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._strangers = 0  # workers by the shared port that are no job's
+        self.routes: dict[str, str] = {}
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether a worker may be one of another factory's jobs that seem to wait."""
+        return self._strangers > 0 and self._queue.others.counts()["idle"] > 0
+
+    def join(self, view: ManagerView, now: float) -> None:
+        """Find out which job is which of the manager's workers."""
+        addresses = [worker_address(worker) for worker in view.workers]
+        port = (view.status or {}).get("port")
+        self.routes = routes(addresses, port) if isinstance(port, int) else {}
+        # Ours come by the shared port: their launcher knows no other way.
+        candidates = [
+            worker
+            for worker, address in zip(view.workers, addresses)
+            if self.routes.get(address) != TCP
+        ]
+        moment = time.time()
+        age = now if view.answered is None else now - view.answered
+        strangers = self._queue.join(candidates, now=moment, told=moment - age)
+        # Of those that it had told, some were of jobs that have ended since.
+        gone = view.gone_since is not None
+        self._strangers = min(strangers, self._strangers) if gone else strangers
+
+    def counts(self, *, doubt: bool = False) -> Counts:
+        """Return what there is, as ``plan`` wants it.
+
+        Args:
+            doubt: Workers that seem to be others' may belong to jobs that seem to wait.
+        """
+        found, others = self._queue.table.counts(), self._queue.others.counts()
+        strangers = self._strangers
+        if doubt or not self._queue.tells_host:
+            # The schedd hears late that a job runs elsewhere: its worker may be connected
+            # while the job seems to wait, and must not count as another's.
+            strangers -= min(strangers, found["idle"])
+        return Counts(
+            idle=found["idle"],
+            running=found["running"],
+            connected=found["connected"],
+            held=found["held"],
+            other_idle=others["idle"] + others["held"],
+            other_running=others["running"],
+            strangers=strangers + sum(way == TCP for way in self.routes.values()),
+        )

@@ -1,0 +1,213 @@
+"""The factory's status: put together each cycle, written for users, and logged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from vine_sharedport.errors import SettingError
+from vine_sharedport.factory.jobs.counts import WorkerCounter
+from vine_sharedport.factory.jobs.hold_repair import Mender
+from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.queue import Queue
+from vine_sharedport.factory.manager_view.monitor import Watch
+from vine_sharedport.factory.manager_view.routes import SHARED_PORT, TCP
+from vine_sharedport.factory.options.live import LiveOptions
+from vine_sharedport.factory.options.schema import contradiction
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.phase import Told, journal
+from vine_sharedport.factory.report.prometheus import format_prometheus
+from vine_sharedport.factory.report.record import (
+    ManagerReport,
+    Problem,
+    WorkerCounts,
+    WorkerSize,
+)
+from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.submitter import Submitter
+
+__all__ = ["StatusWriter"]
+
+log = logging.getLogger(__name__)
+
+
+class StatusWriter:
+    """Writes what all parts of a factory know.
+
+    Args:
+        directory: The factory's.
+        pid: The process to name.
+        started: When the factory was started, in seconds since 1970.
+        prometheus_file: File for Prometheus's textfile collector.
+        live: The factory's options.
+        watch: Sees the manager.
+        queue: The jobs.
+        counter: Counts them and the manager's workers.
+        ledger: What has become of them.
+        repairs: Their holds.
+        submitter: Submits them.
+
+    Attributes:
+        leftovers: What is wrong with jobs of an earlier factory.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        pid: int,
+        started: float,
+        prometheus_file: str | None,
+        live: LiveOptions,
+        watch: Watch,
+        queue: Queue,
+        counter: WorkerCounter,
+        ledger: Account,
+        repairs: Mender,
+        submitter: Submitter,
+    ) -> None:
+        self.leftovers: Problem | None = None
+        self._directory = directory
+        self._id = paths.factory_id(directory)
+        self._pid = pid
+        self._started = started
+        self._prometheus_file = prometheus_file
+        self._live = live
+        self._watch = watch
+        self._queue = queue
+        self._counter = counter
+        self._ledger = ledger
+        self._repairs = repairs
+        self._submitter = submitter
+        self._said: Any = None
+        self._write_error = ""
+
+    def write(self, state: str, activity: Told, needed: int) -> None:
+        """Write the status, and log it if it has changed.
+
+        Args:
+            state: ``running``, ``ending`` or ``ended``.
+            activity: What the factory does.
+            needed: Workers that the tasks could use at once.
+        """
+        snapshot = self._snapshot(state, activity, needed)
+        try:
+            paths.write_status(self._directory, snapshot)
+            if self._prometheus_file is not None:
+                # The exporter that reads it is another user.
+                text = format_prometheus(snapshot)
+                paths.write_file(self._prometheus_file, text, mode=0o644)
+        except SettingError as error:
+            if str(error) != self._write_error:
+                log.warning("%s", error)
+            self._write_error = str(error)
+        said = (snapshot.workers, snapshot.needed, snapshot.message)
+        if said != self._said:
+            self._said = said
+            workers = snapshot.workers
+            log.info(
+                "needed %d, idle %d, running %d (connected %d), held %d, ended %d, others %d: "
+                "%s",
+                snapshot.needed, workers.idle, workers.running, workers.connected,
+                workers.held, workers.ended, workers.others, snapshot.message,
+            )  # fmt: skip
+
+    def _snapshot(self, state: str, activity: Told, needed: int) -> Snapshot:
+        now = time.time()
+        options = self._live.now
+        counts = self._queue.table.counts()
+        totals = self._ledger.totals()
+        return Snapshot(
+            time=now,
+            factory=self._id,
+            pid=self._pid,
+            state=state,
+            message=activity.message,
+            phase=activity.phase.value,
+            directory=self._directory,
+            manager=self._manager_report(state),
+            min_workers=options.least_workers,
+            max_workers=options.max_workers,
+            needed=needed,
+            submitted=totals["submitted"],
+            workers=WorkerCounts(
+                idle=counts["idle"],
+                running=counts["running"],
+                connected=counts["connected"],
+                not_connected=counts["running"] - counts["connected"],
+                held=counts["held"],
+                ended=totals["ended"],
+                failed=totals["failed"],
+                evicted=totals["evicted"],
+                others=self._counter.counts().others,
+            ),
+            jobs=tuple(self._ledger.reports(now)),
+            problems=tuple(self._problems()),
+            started=self._started,
+            events=dict(journal.counts),
+            each=WorkerSize(
+                cores=options.cores,
+                memory=options.memory,
+                disk=options.disk,
+                gpus=options.gpus,
+                autosize=options.autosize,
+            ),
+        )
+
+    def _manager_report(self, state: str) -> ManagerReport:
+        view, options = self._watch.view, self._live.now
+        if state != "running":
+            # The last numbers are older than the end of its work, which it tells nobody.
+            name = self._manager_name(view.status or {})
+            return ManagerReport(address=options.address, name=name)
+        status = view.status or {}
+        ways = Counter(self._counter.routes.values())
+        is_known = bool(ways) or not view.workers
+        return ManagerReport(
+            address=options.address,
+            reachable=view.answered is not None and view.error is None,
+            error=view.error,
+            attempts=view.attempts,
+            tasks_waiting=_number(status, "tasks_waiting"),
+            tasks_running=_number(status, "tasks_running"),
+            workers=len(view.workers),
+            by_shared_port=ways[SHARED_PORT] if is_known else None,
+            by_tcp=ways[TCP] if is_known else None,
+            name=self._manager_name(status),
+            tasks_done=_number(status, "tasks_done"),
+        )
+
+    def _manager_name(self, status: Mapping[str, Any]) -> str | None:
+        """Return what the manager calls itself, or else the name that it is known by here."""
+        said = status.get("project")
+        return said if said and isinstance(said, str) else self._live.now.manager_name
+
+    def _problems(self) -> list[Problem]:
+        found = []
+        if self.leftovers is not None:
+            found.append(self.leftovers)
+        if self._live.error is not None:
+            found.append(Problem("configuration", self._live.error, "correct the file"))
+        wrong = contradiction(self._live.now)
+        if wrong is not None:
+            explanation, remedy = wrong
+            explanation += f": {self._live.now.max_workers} holds for both"
+            found.append(Problem("configuration", explanation, remedy))
+        if self._submitter.error is not None:
+            found.append(Problem("submission", self._submitter.error, "see the message"))
+        if self._queue.error is not None:
+            found.append(
+                Problem("schedd", self._queue.error, "the factory tries again by itself")
+            )
+        if self._submitter.fit.problem is not None and self._queue.table.counts()["idle"]:
+            found.append(self._submitter.fit.problem)
+        ledger = self._ledger
+        return [*found, *self._repairs.problems(), *ledger.containers(), *ledger.failures()]
+
+
+def _number(status: Mapping[str, Any], name: str) -> int:
+    value = status.get(name)
+    return int(value) if isinstance(value, (int, float)) else 0

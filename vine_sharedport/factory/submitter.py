@@ -1,0 +1,218 @@
+"""What a factory submits in a cycle, or why it submits nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+
+from vine_sharedport.bundle.package import PACKAGE, write_package
+from vine_sharedport.errors import ScheddError, SettingError, SharedPortError
+from vine_sharedport.events import Submitted
+from vine_sharedport.factory.demand import limit_reached, plan, workers_needed
+from vine_sharedport.factory.jobs.counts import WorkerCounter
+from vine_sharedport.factory.jobs.description import DescriptionCache
+from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.machine_fit import Fit
+from vine_sharedport.factory.jobs.outdated import Renewal
+from vine_sharedport.factory.jobs.queue import Queue
+from vine_sharedport.factory.manager_view.monitor import ManagerView, Watch
+from vine_sharedport.factory.options.live import LiveOptions
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.phase import Phase, Told, journal
+
+__all__ = ["Submitter"]
+
+log = logging.getLogger(__name__)
+
+# How old the manager's last answer may be for new workers to be submitted by it.
+_STALE_AFTER = 60.0
+
+# Seconds after which a pool with a free machine would have found it (NEGOTIATOR_INTERVAL).
+_LONG_IDLE = 60.0
+
+
+class Submitter:
+    """Submits jobs, and takes back those that wait and are not wanted any more.
+
+    Args:
+        directory: The factory's.
+        manager: The sock id of its manager.
+        live: Its options.
+        descriptions: What would be submitted by them.
+        watch: Sees the manager.
+        queue: The jobs.
+        counter: Counts them and the manager's workers.
+        ledger: What has become of them.
+
+    Attributes:
+        error: Why nothing could be submitted the last time.
+        fit: Whether the pool has machines that are large enough.
+        settled: Before that nothing is submitted; ``time.monotonic()``.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        manager: str,
+        live: LiveOptions,
+        descriptions: DescriptionCache,
+        watch: Watch,
+        queue: Queue,
+        counter: WorkerCounter,
+        ledger: Account,
+    ) -> None:
+        self.error: str | None = None
+        self.fit = Fit()
+        self.settled = time.monotonic() + live.now.settle
+        self._directory = directory
+        self._manager = manager
+        self._live = live
+        self._descriptions = descriptions
+        self._watch = watch
+        self._queue = queue
+        self._counter = counter
+        self._ledger = ledger
+        self._renewal = Renewal()
+        self._view = ManagerView()
+        self._package_written = False
+        self._searched = ""  # where the manager's name is looked up
+        with contextlib.suppress(OSError):  # it was removed
+            self._searched = f" in or below {os.getcwd()}"
+
+    @property
+    def options(self) -> Options:
+        """The options that hold now."""
+        return self._live.now
+
+    def submit(self, view: ManagerView, now: float) -> Told:
+        """Submit what is wanted; return what there is to say about it."""
+        self._view = view
+        if not self._live.are_known:
+            return Told(Phase.NO_OPTIONS)
+        if view.answered is None:
+            name = self.options.manager_name
+            if name is not None and view.gone_since is not None:
+                return Told(
+                    Phase.WAITING_FOR_MANAGER,
+                    f"waiting for a manager called {name!r} to be started{self._searched}",
+                )
+            why = f": {view.error}" if view.error is not None else ""
+            return Told(Phase.WAITING_FOR_ANSWER, Phase.WAITING_FOR_ANSWER.text + why)
+        if view.gone_since is not None:
+            return Told(Phase.MANAGER_GONE)
+        if now - view.answered > _STALE_AFTER:
+            return Told(Phase.BUSY_MANAGER)
+        assert view.status is not None
+        if now < self.settled:
+            return Told(Phase.SETTLING)
+        needed = workers_needed([view.status], self.options)
+        self._remove_surplus()
+        replacing = self._replace_outdated()
+        if plan(needed, self.options, self._counter.counts()) == 0:
+            return replacing or self._why_none(needed)
+        brake = self._ledger.brake
+        pause = brake.pause(now)
+        if pause > 0:
+            return Told(
+                Phase.WORKERS_FAIL,
+                f"workers fail one after the other: the next one in {pause:.0f} s",
+            )
+        with paths.manager_lock(self._manager, self.options.secret_file) as mine:
+            if not mine:
+                self._watch.news.set()  # soon again
+                return Told(Phase.OTHER_FACTORY)
+            # Now nobody else's submission can come between.
+            if not self._queue.ask():
+                return Told(Phase.NO_SCHEDD)
+            count = brake.at_most(plan(needed, self.options, self._counter.counts()))
+            if count == 0:
+                return self._why_none(needed)
+            return self._submit_jobs(count)
+
+    def _submit_jobs(self, count: int) -> Told:
+        try:
+            description = self._descriptions.get(self.options)
+            for name, text in description.files.items():
+                paths.write_file(os.path.join(self._directory, name), text)
+            if not self._package_written:
+                write_package(os.path.join(self._directory, PACKAGE))
+                self._package_written = True
+        except (SharedPortError, OSError) as error:
+            self.error = str(error)
+            return Told(Phase.NO_DESCRIPTION)
+        try:
+            cluster = self._queue.submit(description, count)
+        except (ScheddError, SettingError) as error:
+            log.warning("%s", error)
+            self.error = str(error)
+            return Told(Phase.NOT_TAKEN)
+        self.error = None
+        self._renewal.note(cluster, self.options, description, self._queue.table)
+        submitted = Submitted(count, cluster)
+        journal.tell(submitted)
+        return Told(Phase.SUBMITTED, str(submitted))
+
+    def _why_none(self, needed: int) -> Told:
+        why = limit_reached(needed, self.options, self._counter.counts())
+        if self._view.error is not None:
+            return Told(
+                Phase.BUSY_MANAGER,
+                f"the manager does not answer; by what it said last, {why.message}",
+            )
+        if self.fit.problem is not None:
+            return Told(
+                Phase.NO_MACHINE,
+                f"{len(self.fit.problem.jobs)} jobs wait, and no machine is large enough",
+            )
+        since = time.time() - _LONG_IDLE
+        waiting = [j for j in self._queue.table if j.state == "idle" and j.since < since]
+        if not waiting or not self._queue.tells_host:
+            return why
+        first, options = waiting[0].id, self._queue.tool_options
+        return Told(
+            Phase.WAITING_FOR_MACHINES,
+            f"{why.message}; {len(waiting)} jobs have waited for a machine for more than a "
+            f"minute: condor_q{options} -better-analyze {first} tells why",
+        )
+
+    def _remove_surplus(self) -> None:
+        """Take back jobs that wait for a machine and are above ``max_workers``."""
+        if not self._queue.tells_host:
+            return  # they may be at work already
+        counts = self._counter.counts(doubt=True)
+        surplus = min(counts.idle, counts.own + counts.others - self.options.max_workers)
+        if surplus > 0:
+            idle = [job for job in self._queue.table if job.state == "idle"]
+            self._queue.remove_waiting(idle[-surplus:], "above the factory's max_workers")
+
+    def _replace_outdated(self) -> Told | None:
+        """Take back what waits with earlier options; return what there is to say about it.
+
+        New ones come in the next cycle, when there is room for them.
+        """
+        if not self._queue.tells_host:
+            return None  # they may be at work already
+        options = self.options
+        try:
+            jobs = self._renewal.outdated(
+                self._queue.table, options, lambda: self._descriptions.get(options)
+            )
+        except SharedPortError as error:
+            return Told(
+                Phase.NO_DESCRIPTION,
+                f"jobs wait with earlier options, and new ones cannot be described: {error}",
+            )
+        if not jobs:
+            return None
+        if self._renewal.is_due(self.options.cycle) and self._queue.remove_waiting(
+            jobs, "the factory's options have changed"
+        ):
+            self._renewal.note_replaced()
+            self._watch.news.set()  # soon again
+        return Told(
+            Phase.REPLACING,
+            f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute",
+        )
