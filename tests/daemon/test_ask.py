@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import Verdict
 from vine_sharedport.factory.demand import workers_needed
 from vine_sharedport.factory.options.schema import Options
@@ -25,7 +26,6 @@ from vine_sharedport.manager_protocol.query import ManagerUnreachable, ask
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
 
-from ..values import naming
 from . import helpers
 
 pytestmark = pytest.mark.daemon

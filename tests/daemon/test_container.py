@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from .. import tiers
+from tests import tiers
+
 from . import helpers
 from .factory_helpers import SWIFT, drive, finish
 

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_shared_port import PASS_SOCK, FakeSharedPort
+from tests.unit import helpers
+from tests.values import naming
 from vine_sharedport import fdpass
 from vine_sharedport.condor.own_pool import discover
 from vine_sharedport.condor.personal import PersonalPool
@@ -22,10 +25,6 @@ from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import SettingError
 from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
-
-from ..fake_shared_port import PASS_SOCK, FakeSharedPort
-from ..link import helpers
-from ..values import naming
 
 SOCK_ID = f"contract_{os.getpid()}"
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.helpers import receive_exactly
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.dialing.race import DialEvent
 from vine_sharedport.errors import Verdict
@@ -22,7 +23,6 @@ from vine_sharedport.secret_file import make_secret_file
 from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
 
-from ..link.helpers import receive_exactly
 from . import helpers
 
 pytestmark = pytest.mark.daemon

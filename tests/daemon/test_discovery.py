@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.condor.discovery import tmpfiles_line
 from vine_sharedport.condor.own_pool import discover
 from vine_sharedport.condor.personal import PersonalPool
@@ -23,7 +24,6 @@ from vine_sharedport.supervision import send_signal
 from vine_sharedport.wire.handoff import encode_connect
 from vine_sharedport.wire.sinful import Sinful
 
-from ..values import naming
 from .helpers import ROOT, wait_until
 
 pytestmark = pytest.mark.daemon

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import LaunchError, OptionError, SettingError
 from vine_sharedport.factory import process
 from vine_sharedport.factory.report import paths
 
-from ..values import naming
 from . import helpers
 from .factory_helpers import (
     SWIFT,

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import OptionError
 from vine_sharedport.factory.manager_view.lookup import find_by_name
 from vine_sharedport.factory.options.schema import read_config
 from vine_sharedport.factory.report import paths
 
-from ..values import naming
 from . import helpers
 from .factory_helpers import SWIFT, drive, finish, read, wait_until_gone
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.condor import event_log
 from vine_sharedport.condor.event_log import EventLog
 from vine_sharedport.condor.schedd import Schedd
@@ -22,7 +23,6 @@ from vine_sharedport.factory.jobs.hold_causes import explain_hold
 from vine_sharedport.factory.jobs.job import QUEUE_ATTRIBUTES, Job
 from vine_sharedport.factory.jobs.table import JobTable
 
-from ..values import naming
 from . import helpers
 
 pytestmark = pytest.mark.daemon

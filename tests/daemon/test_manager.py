@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ..values import naming
+from tests.values import naming
+
 from . import helpers
 
 pytestmark = pytest.mark.daemon

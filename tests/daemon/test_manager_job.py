@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.condor.manager_job import job as manager_job
 from vine_sharedport.condor.manager_job.description import ManagerProgram
 from vine_sharedport.errors import NoStatusError, ScheddError, SettingError
 
-from ..values import naming
 from . import helpers
 
 pytestmark = pytest.mark.daemon

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ..values import naming
+from tests.values import naming
+
 from .helpers import ROOT
 
 pytestmark = pytest.mark.daemon

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import api, process, setup
 from vine_sharedport.factory.manager_view import lookup
@@ -22,7 +23,6 @@ from vine_sharedport.factory.options.schema import Options, read_config, write_c
 from vine_sharedport.factory.report import paths
 from vine_sharedport.wire.sinful import Sinful
 
-from ..values import naming
 from .test_process import HOLDER
 
 

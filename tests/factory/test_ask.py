@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values import naming
 from vine_sharedport.errors import DialError, SettingError, Verdict
 from vine_sharedport.factory.manager_view.monitor import says_nobody_there
 from vine_sharedport.factory.options.schema import Options
@@ -26,8 +27,6 @@ from vine_sharedport.manager_protocol.query import ManagerUnreachable, ask, read
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
-
-from ..values import naming
 
 STATUS = [{"tasks_waiting": 3, "project": "sweep"}]
 Handler = Callable[["Client"], None]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import vine_sharedport
+from tests.values import naming
 from vine_sharedport.bundle.package import launcher_path
 from vine_sharedport.condor.event_log import Event
 from vine_sharedport.errors import (
@@ -42,7 +43,6 @@ from vine_sharedport.factory.submission.location import Place
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
 
-from ..values import naming
 from .fake_schedd import evaluate
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"

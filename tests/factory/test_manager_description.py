@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.cli.common import Parser
 from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.condor.manager_job import job as manager_job
@@ -25,8 +26,6 @@ from vine_sharedport.condor.manager_job.description import (
 from vine_sharedport.condor.manager_job.status import ManagerJob
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import SettingError
-
-from ..values import naming
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,12 @@ from typing import Callable
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import NoStatusError, SettingError
 from vine_sharedport.factory import find
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.record import ManagerReport
 from vine_sharedport.factory.report.snapshot import Snapshot
-
-from ..values import naming
 
 RUN = "vine-run-info/2026-11-28T06000{}/vine-logs/vine-factory-vine_{}_ab"
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values import naming
 from vine_sharedport.cli import main as cli
 from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory.options import schema as module
@@ -34,8 +35,6 @@ from vine_sharedport.factory.options.schema import (
     remarks,
     write_config,
 )
-
-from ..values import naming
 
 # The long options of vine_factory and work_queue_factory (cctools 7.14 to 7.15), and the
 # names that only the Python class Factory or the configuration file know.

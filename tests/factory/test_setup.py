@@ -19,14 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import ExitStatus, LaunchError, OptionError, SettingError
 from vine_sharedport.factory import process, setup
 from vine_sharedport.factory.api import Factory
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options.schema import Options, read_config, write_config
 from vine_sharedport.factory.report import paths
-
-from ..values import naming
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,7 @@ from typing import TextIO
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import setup
 from vine_sharedport.factory.manager_view import lookup
@@ -21,8 +22,6 @@ from vine_sharedport.factory.report import paths, runs
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import LOG_FILE, write_run_file
 from vine_sharedport.wire.sinful import Sinful
-
-from ..values import naming
 
 HOST = Sinful.parse("<192.0.2.7:9618>")
 Start = Callable[..., TextIO]

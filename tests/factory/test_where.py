@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values import naming
 from vine_sharedport.condor.submit_description import Commands, SubmitDescription, Verbatim
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.jobs.description import place_of
@@ -18,8 +19,6 @@ from vine_sharedport.factory.options.preset import load_preset, preset_names, us
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.submission.destination import Where
 from vine_sharedport.factory.submission.grid import ADDRESS_FILE
-
-from ..values import naming
 
 ADDRESS = "<192.0.2.1:9618?addrs=192.0.2.1-9618&noUDP&sock=vine_1>"
 

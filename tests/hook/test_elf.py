@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values import naming
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook.elf import MACHINES, ElfImage, Slot, parse_program_headers
 
-from ..values import naming
 from .conftest import VARIANTS
 from .support import SYMBOLS
 

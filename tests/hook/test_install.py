@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook import _libc, accept_hook
 
-from ..values import naming
 from . import support
 from .conftest import TINY, VARIANTS, WITHOUT_ACCEPT
 from .support import Hooked, Manager, PairSource, in_child, is_same_connection

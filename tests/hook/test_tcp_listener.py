@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import HookError
 from vine_sharedport.hook import _libc, accept_hook
 
-from ..values import naming
 from . import support
 from .support import NOTHING, Manager, PairSource, in_child, is_same_connection
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.helpers import Clock
 from vine_sharedport.serving.endpoint import Endpoint, Limits
 
-from .helpers import Clock
 from .managers import Manager
 
 

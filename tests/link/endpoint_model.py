@@ -14,12 +14,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.fake_shared_port import PASS_SOCK
+from tests.unit import helpers
 from vine_sharedport.serving.counters import Refusal
 from vine_sharedport.serving.endpoint import Endpoint, Limits
 from vine_sharedport.wire.gate import ANSWER_SIZE, GREETING_SIZE, NONCE_SIZE, GateClient
-
-from ..fake_shared_port import PASS_SOCK
-from . import helpers
 
 SOCK_ID = "vine_1"
 SECRET = bytes(range(32))

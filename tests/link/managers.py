@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.unit import helpers
 from vine_sharedport.serving.counters import Counters, Gauge
 from vine_sharedport.serving.porter import Settings
 from vine_sharedport.serving.porter_handle import PorterHandle
-
-from . import helpers
 
 
 class Manager:

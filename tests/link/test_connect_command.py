@@ -14,15 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_shared_port import FakeSharedPort
+from tests.unit import helpers
 from vine_sharedport.dialing.explain import attempt
 from vine_sharedport.errors import ExitStatus, Verdict
 from vine_sharedport.secret_file import make_secret_file
 from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
-
-from ..fake_shared_port import FakeSharedPort
-from . import helpers
 
 
 def run(

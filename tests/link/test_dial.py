@@ -13,6 +13,8 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.unit import helpers
+from tests.values import naming
 from vine_sharedport.dialing import dial, race
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.dialing.race import DialEvent
@@ -27,9 +29,6 @@ from vine_sharedport.errors import (
 )
 from vine_sharedport.wire.gate import MAGIC, GateServer, GateState
 from vine_sharedport.wire.sinful import Sinful
-
-from ..values import naming
-from . import helpers
 
 
 @pytest.fixture

@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
+from tests.fake_shared_port import PASS_SOCK
+from tests.unit import helpers
+from tests.values import naming
 from vine_sharedport import fdpass
 from vine_sharedport.errors import HandOffTimeout
 from vine_sharedport.serving.counters import Refusal
 from vine_sharedport.serving.endpoint import Endpoint, Limits
-
-from ..fake_shared_port import PASS_SOCK
-from ..values import naming
-from . import helpers
 
 
 def refusals(endpoint: Endpoint) -> dict[Refusal, int]:
@@ -604,7 +603,7 @@ def test_client_whose_bytes_are_there_does_not_have_to_make_room(small: Endpoint
 
 _DESCRIPTOR_LIMIT = """
 import contextlib, os, resource, sys
-from tests.link import helpers
+from tests.unit import helpers
 from vine_sharedport.serving.counters import Refusal
 from vine_sharedport.serving.endpoint import Endpoint
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit import helpers
+from tests.values import naming
 from vine_sharedport.errors import EndpointError, SettingError
 from vine_sharedport.serving import endpoint as endpoint_module
 from vine_sharedport.serving.endpoint import MAX_DIRECTORY, MAX_PATH, Endpoint
-
-from ..values import naming
-from . import helpers
 
 
 def test_socket_is_the_users_alone_whatever_the_umask(short_directory: Path) -> None:

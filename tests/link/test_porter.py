@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_shared_port import PASS_SOCK, FakeSharedPort
+from tests.unit import helpers
+from tests.values import naming
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import EndpointError, LaunchError, SettingError
 from vine_sharedport.serving import porter_handle
@@ -23,9 +26,6 @@ from vine_sharedport.serving.endpoint import Limits
 from vine_sharedport.serving.porter import Settings
 from vine_sharedport.serving.porter_handle import PorterHandle
 
-from ..fake_shared_port import PASS_SOCK, FakeSharedPort
-from ..values import naming
-from . import helpers
 from .managers import Manager, program
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit import helpers
 from vine_sharedport.serving import porter_handle
 from vine_sharedport.serving.counters import Gauge
 from vine_sharedport.serving.endpoint import Endpoint
 
-from . import helpers
 from .managers import Manager, program, waits_for_events
 
 _MANAGER = """

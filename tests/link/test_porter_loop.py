@@ -20,14 +20,13 @@ from typing import Any
 
 import pytest
 
+from tests.unit import helpers
 from vine_sharedport import fdpass
 from vine_sharedport.serving import porter
 from vine_sharedport.serving.counters import Counters, Gauge, Refusal
 from vine_sharedport.serving.endpoint import Endpoint, Limits
 from vine_sharedport.serving.porter import Settings
 from vine_sharedport.wire.handoff import PASS_SOCK_SIZE
-
-from . import helpers
 
 
 class InsidePorter:

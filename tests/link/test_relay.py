@@ -16,12 +16,11 @@ from typing import Callable
 
 import pytest
 
+from tests.unit import helpers
 from vine_sharedport.dialing import backoff
 from vine_sharedport.dialing import relay as relay_module
 from vine_sharedport.dialing.relay import Relay
 from vine_sharedport.errors import DialError, DialTimeout, SharedPortError, WrongSecretError
-
-from . import helpers
 
 MEGABYTES = random.Random(2).randbytes(5_000_000)
 

@@ -18,6 +18,9 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.fake_shared_port import FakeSharedPort
+from tests.unit import helpers
+from tests.values import naming
 from vine_sharedport.bundle import local_worker, shim_build
 from vine_sharedport.bundle.local_worker import (
     run_worker,
@@ -28,10 +31,6 @@ from vine_sharedport.errors import LaunchError, SettingError, SinfulError
 from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.units import parse_seconds
 from vine_sharedport.worker import relay
-
-from ..fake_shared_port import FakeSharedPort
-from ..values import naming
-from . import helpers
 
 # Nobody has to be there for a worker that does not connect.
 ADDRESS = "<127.0.0.1:1?sock=vine_1>"

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import vine_sharedport
+from tests import tiers
+from tests.fake_shared_port import FakeSharedPort
 from vine_sharedport.bundle.shim_build import RESERVED_HOST, RESERVED_PORT
 from vine_sharedport.errors import HandOffError
 from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
-
-from .. import tiers
-from ..fake_shared_port import FakeSharedPort
 
 HERE = Path(__file__).parent
 SHIM = Path(vine_sharedport.__file__).with_name("shim")

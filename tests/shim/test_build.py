@@ -13,10 +13,10 @@ import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
+from tests.values import naming
 from vine_sharedport.bundle import shim_build
 from vine_sharedport.errors import LaunchError, SettingError
 
-from ..values import naming
 from .support import SHIM, Client, first_program, missing
 
 # What a process may lack: the shim looks before it calls.

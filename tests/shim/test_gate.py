@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.hook.support import wait_until_asleep_in
 from vine_sharedport.wire.cedar import MessageDecoder
 from vine_sharedport.wire.gate import NONCE_SIZE, GateServer
 from vine_sharedport.wire.handoff import Connect, decode_connect
 
-from ..hook.support import wait_until_asleep_in
 from .support import CONNECT, RESERVED, SECRET, SOCK_ID, Client
 
 ANSWER = 48

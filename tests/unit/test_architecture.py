@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_layers import FLOORS, PACKAGE
+from .test_layers import FLOORS, PACKAGE
 
 ROOT = PACKAGE.parent
 DOCS = ROOT / "docs"

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 import vine_sharedport
+from tests.values import naming
 from vine_sharedport.bundle import package as bundle
 from vine_sharedport.bundle import shim_build
 from vine_sharedport.bundle.package import MODULES, write_bundle, write_package
 from vine_sharedport.errors import SettingError, SinfulError
-
-from ..values import naming
 
 ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
 

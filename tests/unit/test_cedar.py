@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import CedarError
 from vine_sharedport.wire.cedar import (
     DEFAULT_MAX_MESSAGE,
@@ -17,8 +18,6 @@ from vine_sharedport.wire.cedar import (
     encode_message,
     encode_string,
 )
-
-from ..values import naming
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
 FILES = sorted(DIRECTORY.glob("connect-*.json"))

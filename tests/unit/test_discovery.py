@@ -20,13 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values import naming
 from vine_sharedport.condor import bindings as _htcondor
 from vine_sharedport.condor import discovery, own_pool
 from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SinfulError
 from vine_sharedport.wire.shared_port_ad import parse_my_address
 from vine_sharedport.wire.sinful import Sinful
-
-from ..values import naming
 
 # Written by condor_shared_port 23.9.6 of a personal pool; the address of HTCondor's
 # manual put in.

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values import naming
 from vine_sharedport.errors import GateError, Verdict
 from vine_sharedport.wire.gate import GateClient, GateServer, GateState
-
-from ..values import naming
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "gate.json").read_text())[
     "vectors"

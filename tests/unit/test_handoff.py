@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import CedarError, SettingError
 from vine_sharedport.wire.cedar import MessageDecoder
 from vine_sharedport.wire.handoff import (
@@ -22,8 +23,6 @@ from vine_sharedport.wire.handoff import (
     decode_pass_sock,
     encode_connect,
 )
-
-from ..values import naming
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport import installing
 from vine_sharedport.bundle.worker_program import find_program
 from vine_sharedport.errors import SettingError
-
-from ..values import naming
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = f"{sys.base_exec_prefix}/bin/python3.{sys.version_info[1]}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport import environment
 from vine_sharedport.cli import main as cli
 from vine_sharedport.condor import bindings, discovery, own_pool, personal
@@ -20,8 +21,6 @@ from vine_sharedport.condor.personal_pool import guardian
 from vine_sharedport.condor.personal_pool import place as _pool_place
 from vine_sharedport.errors import DiscoveryError, SettingError
 from vine_sharedport.supervision import find_process
-
-from ..values import naming
 
 NAMED = ("CONDOR_CONFIG", "_CONDOR_COLLECTOR_HOST", "_condor_schedd_host")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.condor import personal
 from vine_sharedport.condor.personal_pool import config, guardian, place
 from vine_sharedport.condor.personal_pool.config import (
@@ -22,8 +23,6 @@ from vine_sharedport.condor.personal_pool.config import (
 )
 from vine_sharedport.errors import PoolError, SettingError
 from vine_sharedport.supervision import find_process, is_alive, send_signal
-
-from ..values import naming
 
 # --- its processes -----------------------------------------------------------------------
 

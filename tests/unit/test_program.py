@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.bundle import worker_program
 from vine_sharedport.bundle.worker_program import Program, read_program
 from vine_sharedport.errors import SettingError
-
-from ..values import naming
 
 pytest.importorskip("elftools")
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc not found")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.values import naming
 from vine_sharedport.condor.check import Checked
 from vine_sharedport.condor.manager_job.status import ManagerJob
 from vine_sharedport.condor.personal_pool import guardian
@@ -28,8 +29,6 @@ from vine_sharedport.factory.submission.location import Place
 from vine_sharedport.records import SCHEMA, as_dict, decode, encode, read
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import RUN_FILE, read_run_file
-
-from ..values import naming
 
 
 class Colour(enum.Enum):

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.sinful import MAX_SINFUL, Sinful
-
-from ..values import naming
 
 DIRECTORY = Path(__file__).parents[1] / "vectors"
 FILES = sorted(DIRECTORY.glob("sinful-*.json"))

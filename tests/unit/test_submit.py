@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.bundle import shim_build
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.condor.worker_job.options import WorkerOptions
@@ -23,8 +24,6 @@ from vine_sharedport.condor.worker_job.submit import describe_workers, submit_wo
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.registry.reference import Reference
-
-from ..values import naming
 
 ADDRESS = "<192.0.2.7:9618?addrs=192.0.2.7-9618&sock=vine_42>"
 

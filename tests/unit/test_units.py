@@ -6,10 +6,9 @@ import argparse
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.cli.common import duration, size
 from vine_sharedport.units import parse_megabytes, parse_seconds
-
-from ..values import naming
 
 
 @pytest.mark.parametrize(

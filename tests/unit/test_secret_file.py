@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.values import naming
 from vine_sharedport.errors import SettingError
 from vine_sharedport.secret_file import make_secret_file, read_secret_file
-
-from ..values import naming
 
 
 def test_a_new_secret_is_private_whatever_the_umask(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Callable
 
 import pytest
 
-from ..values import naming
+from tests.values import naming
 
 ADDRESS = "<127.0.0.1:1?sock=vine_1>"
 TO = ["--address", ADDRESS]

@@ -17,9 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests.fake_shared_port import PASS_SOCK
 from vine_sharedport.serving.endpoint import Endpoint
-
-from ..fake_shared_port import PASS_SOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 
