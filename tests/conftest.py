@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import logging
 import os
+import platform
 import shutil
 import socket
 import struct
@@ -86,6 +87,19 @@ def main() -> Callable[..., int]:
     from vine_sharedport.cli import main as cli
 
     return lambda *arguments: cli.main(arguments)
+
+
+@pytest.fixture(scope="session")
+def compiler() -> str:
+    """Return a C compiler for this machine, for tests of the tier shim."""
+    if platform.machine() not in ("x86_64", "aarch64"):
+        tiers.missing(
+            "shim", f"the shim knows x86-64 and aarch64, this is {platform.machine()}"
+        )
+    found = next(filter(None, map(shutil.which, ("gcc", "cc", "clang"))), None)
+    if found is None:
+        tiers.missing("shim", "no C compiler (gcc, cc, clang) found")
+    return found
 
 
 def kernel_says_another_uid() -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.shim)
-
-
-@pytest.fixture(scope="session")
-def compiler() -> str:
-    """Return a C compiler for this machine."""
-    if platform.machine() not in ("x86_64", "aarch64"):
-        missing(f"the shim knows x86-64 and aarch64, this is {platform.machine()}")
-    found = first_program("gcc", "cc", "clang")
-    if found is None:
-        missing("no C compiler (gcc, cc, clang) found")
-    return found
 
 
 @pytest.fixture(scope="session")

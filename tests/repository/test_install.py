@@ -18,6 +18,8 @@ from vine_sharedport.bundle import shim_build
 
 pytest.importorskip("setuptools", "70.1")
 
+pytestmark = pytest.mark.shim
+
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = f"vine_sharedport/worker/{shim_build.LIBRARY}"
 PLATFORM = sysconfig.get_platform().replace("-", "_").replace(".", "_")
@@ -148,8 +150,8 @@ def test_a_source_distribution_is_as_good_as_a_checkout(tmp_path: Path) -> None:
     # What using it leaves behind does not travel.
     for name in (
         "tests/unit/__pycache__/test_cedar.pyc", "examples/vine-run-info/2026/vine-logs/debug",
-        "tests/shim/client.so", "vine_sharedport/worker/.libvine_sharedport.so.12", "sweep.png",
-        "docs/.try.md", "tests/.hypothesis/unicode", "vine-run-info/most-recent",
+        "tests/unit/shim/client.so", "vine_sharedport/worker/.libvine_sharedport.so.12",
+        "sweep.png", "docs/.try.md", "tests/.hypothesis/unicode", "vine-run-info/most-recent",
     ):  # fmt: skip
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         (checkout / name).touch()

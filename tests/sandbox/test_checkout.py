@@ -12,6 +12,8 @@ import pytest
 
 from vine_sharedport.bundle import shim_build
 
+pytestmark = pytest.mark.shim
+
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "vine_sharedport/worker"
 SHIM = "vine_sharedport/shim"
