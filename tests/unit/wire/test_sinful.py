@@ -12,7 +12,7 @@ from tests.values import naming
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.sinful import MAX_SINFUL, Sinful
 
-DIRECTORY = Path(__file__).parents[1] / "vectors"
+DIRECTORY = Path(__file__).parents[2] / "vectors"
 FILES = sorted(DIRECTORY.glob("sinful-*.json"))
 VECTORS: list[tuple[str, dict[str, Any]]] = [
     (path.stem, vector) for path in FILES for vector in json.loads(path.read_text())["vectors"]

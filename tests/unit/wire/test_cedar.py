@@ -19,7 +19,7 @@ from vine_sharedport.wire.cedar import (
     encode_string,
 )
 
-DIRECTORY = Path(__file__).parents[1] / "vectors"
+DIRECTORY = Path(__file__).parents[2] / "vectors"
 FILES = sorted(DIRECTORY.glob("connect-*.json"))
 # Several programs send the same bytes; each stream once, under its last sender.
 STREAMS = {

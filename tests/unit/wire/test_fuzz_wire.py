@@ -31,7 +31,7 @@ from vine_sharedport.wire.handoff import (
 )
 from vine_sharedport.wire.sinful import MAX_SINFUL, Sinful
 
-DIRECTORY = Path(__file__).parents[1] / "vectors"
+DIRECTORY = Path(__file__).parents[2] / "vectors"
 
 
 def vector_values(kind: str, field: str) -> list[str]:

@@ -24,7 +24,7 @@ from vine_sharedport.wire.handoff import (
     encode_connect,
 )
 
-DIRECTORY = Path(__file__).parents[1] / "vectors"
+DIRECTORY = Path(__file__).parents[2] / "vectors"
 
 
 def vectors(kind: str) -> list[Any]:

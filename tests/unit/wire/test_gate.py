@@ -15,7 +15,7 @@ from tests.values import naming
 from vine_sharedport.errors import GateError, Verdict
 from vine_sharedport.wire.gate import GateClient, GateServer, GateState
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "gate.json").read_text())[
+VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "gate.json").read_text())[
     "vectors"
 ]
 SECRET, OTHER = bytes(range(32)), bytes(32)
