@@ -24,7 +24,7 @@ from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.record import ManagerReport
 from vine_sharedport.factory.report.snapshot import Snapshot
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 SNAPSHOT = Snapshot(
     time=1000.0, factory="f" * 32, pid=7, state="running", message="first", directory="/x",
