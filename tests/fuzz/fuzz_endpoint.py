@@ -14,7 +14,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from tests.link.endpoint_model import DESCRIPTORS, LIMITS, Both
+from tests.unit.serving.endpoint_model import DESCRIPTORS, LIMITS, Both
 
 MOST_EVENTS = 64
 TIMES = (0.5, 9.5, LIMITS.hand_off, LIMITS.first_bytes, 100.0)
