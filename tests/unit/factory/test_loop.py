@@ -582,7 +582,7 @@ def test_a_wrapper_of_the_stock_factory_goes_around_the_launcher(tmp_path: Path)
 
 
 def test_the_documentation_has_each_option_once_with_what_becomes_of_it() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "factory.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "factory.md").read_text()
     table = text.split("## Option by option")[1]
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE)
     words = {

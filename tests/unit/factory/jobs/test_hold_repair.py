@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.unit.factory.fake_schedd import FakeSchedd
 from vine_sharedport.errors import ScheddError
 from vine_sharedport.factory.jobs.hold_repair import Mender
 from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.submission.destination import Where
 from vine_sharedport.factory.submission.location import Place
-
-from .fake_schedd import FakeSchedd
 
 FACTORY = "f" * 32
 

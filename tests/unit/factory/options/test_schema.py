@@ -65,7 +65,7 @@ DEFAULTS = {
 
 def documented() -> tuple[dict[str, str], str]:
     """Return what the documentation says of the stock factory, by option, and all of it."""
-    text = (Path(__file__).parents[2] / "docs" / "factory.md").read_text()
+    text = (Path(__file__).parents[4] / "docs" / "factory.md").read_text()
     text = text.split("## Option by option")[1]
     return dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", text, re.MULTILINE)), text
 

@@ -28,7 +28,7 @@ from vine_sharedport.factory.options.schema import Options, read_config, write_c
 from vine_sharedport.factory.report import paths
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.factory.fake_schedd import CLUSTER, FakeSchedd
 from vine_sharedport.errors import SharedPortError
 from vine_sharedport.factory.jobs.description import LEASE_ATTRIBUTE
 from vine_sharedport.factory.jobs.queue import Queue
@@ -22,8 +23,6 @@ from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.snapshot import Snapshot
 from vine_sharedport.factory.submission.destination import Where
 from vine_sharedport.factory.submission.location import Place
-
-from .fake_schedd import CLUSTER, FakeSchedd
 
 LEASE = 30
 
