@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.support import wait_until_asleep_in
+from tests.unit.hook.support import wait_until_asleep_in
 from vine_sharedport.wire.cedar import MessageDecoder
 from vine_sharedport.wire.gate import NONCE_SIZE, GateServer
 from vine_sharedport.wire.handoff import Connect, decode_connect

@@ -26,7 +26,7 @@ import pytest
 from vine_sharedport.hook import _libc, accept_hook
 from vine_sharedport.hook.elf import ElfImage, Slot
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SYMBOLS = ("accept", "getsockname", "close")
 NOTHING = 0x7FFFFFFF
 

@@ -25,7 +25,7 @@ from .conftest import VARIANTS
 from .support import SYMBOLS
 
 VECTORS = json.loads(
-    (Path(__file__).parents[1] / "vectors" / "imports-aarch64.json").read_text()
+    (Path(__file__).parents[2] / "vectors" / "imports-aarch64.json").read_text()
 )["vectors"]
 CASES = {vector["case"]: vector for vector in VECTORS}
 

@@ -187,7 +187,7 @@ def test_the_interpreters_end_restores_the_library(
     program = """
         import atexit, os, signal, sys
         atexit.register(lambda: source.close())  # the last of all
-        from tests.hook.support import *
+        from tests.unit.hook.support import *
         manager, source = Manager(sys.argv[1]), PairSource()
         c = manager.c
         attachment = accept_hook.attach(manager.library, manager.fd, source)
@@ -309,7 +309,7 @@ def still_works(hooked: Hooked) -> None:
 def test_a_forked_childs_own_end_is_quiet(library: str) -> None:
     program = """
         import os, sys
-        from tests.hook.support import *
+        from tests.unit.hook.support import *
         hooked = Hooked(sys.argv[1])
         pid = os.fork()
         if pid:
