@@ -21,7 +21,7 @@ from vine_sharedport.wire.sinful import Sinful
 
 from .support import HERE, missing, parts
 
-ROOT = HERE.parents[1]
+ROOT = HERE.parents[2]
 Plan = list[tuple[str, int, str]]
 MAX_CANDIDATES = 32  # the shim's
 
