@@ -24,6 +24,7 @@ from vine_sharedport.errors import (
     SettingError,
     Verdict,
 )
+from vine_sharedport.factory.control import owner_process
 from vine_sharedport.factory.jobs.description import WRAPPED, describe, lease_time
 from vine_sharedport.factory.jobs.failure_backoff import Brake
 from vine_sharedport.factory.jobs.job import Job
@@ -35,7 +36,6 @@ from vine_sharedport.factory.loop import Loop
 from vine_sharedport.factory.manager_view.lookup import default_directory
 from vine_sharedport.factory.manager_view.monitor import ManagerView, says_nobody_there
 from vine_sharedport.factory.options.schema import ALIASES, KINDS, Kind, Options
-from vine_sharedport.factory.process import owner_process
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.submission.destination import Where
