@@ -64,6 +64,9 @@ PYTHON = _variable(
     "PYTHON", "you, command", "launcher",
     "Python of the relay; by default the first on PATH that is 3.9 or later",
 )  # fmt: skip
+COMMAND = _variable(
+    "COMMAND", "command", "launcher", "1: no file is taken from the present directory"
+)
 CHECK = _variable(
     "CHECK", "launcher", "shim", "1: the worker is only tried out, its settings are checked"
 )
