@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Callable, TypeVar
 
 from vine_sharedport.condor import bindings
-from vine_sharedport.condor.personal_pool.place import way_to_own_pool
+from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport.condor import personal
+from vine_sharedport.condor import standalone_pool
 from vine_sharedport.condor.personal_pool import guardian
+from vine_sharedport.condor.personal_pool.status import pool_status
 from vine_sharedport.supervision import find_process, is_alive, send_signal
 
 # Starts a child without the variable, and says its pid.
@@ -95,8 +96,8 @@ def test_notes_of_an_ended_process_name_nobody() -> None:
 def test_damaged_notes_are_no_pool(tmp_path: Path, text: str) -> None:
     (tmp_path / guardian.STATE_FILE).write_text(text)
     assert guardian.read_state(str(tmp_path)) == {}
-    assert personal.stop_pool(tmp_path) is False
-    assert personal.pool_status(tmp_path).running is False
+    assert standalone_pool.stop_pool(tmp_path) is False
+    assert pool_status(tmp_path).running is False
 
 
 def test_directory_that_a_job_made_read_only_is_removed(tmp_path: Path) -> None:
