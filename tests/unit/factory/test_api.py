@@ -23,7 +23,7 @@ from vine_sharedport.factory.options.schema import Options, read_config, write_c
 from vine_sharedport.factory.report import paths
 from vine_sharedport.wire.sinful import Sinful
 
-from .test_supervisor import HOLDER
+from .test_control import HOLDER
 
 
 @pytest.fixture
