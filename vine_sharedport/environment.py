@@ -56,6 +56,11 @@ PRIVATE_NETWORK = _variable(
     "the network that this machine is in, a private address of which is tried first; by "
     "default what the machine's ad tells (see below)",
 )  # fmt: skip
+KEEPALIVE = _variable(
+    "KEEPALIVE", "you", "launcher, shim, command, programs",
+    "how a silent connection is probed: IDLE/INTERVAL/COUNT, by default 25/25/24; off: as the "
+    "system has it",
+)  # fmt: skip
 PYTHON_ENV = _variable(
     "PYTHON_ENV", "you, worker jobs", "launcher",
     "tarball of a Python environment to run the worker in",

@@ -98,6 +98,12 @@ static long open_connection(const struct candidate *to, long deadline)
     /* Small messages go back and forth, and NAT boxes forget silent connections. */
     CALL(setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     CALL(setsockopt, fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    if (settings.keepalive.idle) {
+        CALL(setsockopt, fd, IPPROTO_TCP, TCP_KEEPCNT, &settings.keepalive.count, sizeof(int));
+        CALL(setsockopt, fd, IPPROTO_TCP, TCP_KEEPINTVL, &settings.keepalive.interval,
+             sizeof(int));
+        CALL(setsockopt, fd, IPPROTO_TCP, TCP_KEEPIDLE, &settings.keepalive.idle, sizeof(int));
+    }
     return fd;
 }
 

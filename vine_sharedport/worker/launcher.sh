@@ -16,6 +16,7 @@
 #   VINE_SHAREDPORT_TRANSPORT        auto (shim if it loads, else relay), shim or relay
 #   VINE_SHAREDPORT_CONNECT_TIMEOUT  seconds after which an unreachable manager is given up
 #   VINE_SHAREDPORT_PRIVATE_NETWORK  the network that this machine is in
+#   VINE_SHAREDPORT_KEEPALIVE        how silent connections are probed, by default 25/25/24
 #   VINE_SHAREDPORT_PYTHON           Python of the relay, else the first on PATH of 3.9 or later
 #   VINE_SHAREDPORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
 #
@@ -29,7 +30,7 @@ for fd in 0 1 2; do [ -e "/proc/self/fd/$fd" ] || eval "exec $fd<>/dev/null"; do
 by_command=${VINE_SHAREDPORT_COMMAND:-}
 unset VINE_SHAREDPORT_CHECK VINE_SHAREDPORT_COMMAND
 # All of VINE_SHAREDPORT_*, as in environment.py: ours, and those of other programs.
-ours="ADDRESS SECRET_FILE TRANSPORT CONNECT_TIMEOUT PRIVATE_NETWORK PYTHON PYTHON_ENV"
+ours="ADDRESS SECRET_FILE TRANSPORT CONNECT_TIMEOUT PRIVATE_NETWORK KEEPALIVE PYTHON PYTHON_ENV"
 others="OWN_POOL POOL RUN METHOD MIRROR NATIVE SUITE SANDBOX REQUIRE"
 
 # Where the shim takes over; without the shim it leads nowhere. As in shim.c.
