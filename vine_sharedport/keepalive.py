@@ -31,12 +31,12 @@ class Keepalive(NamedTuple):
     Attributes:
         idle: Seconds of silence until the first probe.
         interval: Seconds to the next one, without an answer.
-        count: Probes without an answer after which the connection has ended.
+        probes: Those without an answer after which the connection has ended.
     """
 
     idle: int
     interval: int
-    count: int
+    probes: int
 
     def __str__(self) -> str:
         """Return the text that ``parse_keepalive`` reads."""
@@ -45,7 +45,7 @@ class Keepalive(NamedTuple):
     def apply(self, sock: socket.socket) -> None:
         """Set it on a TCP socket; one that has broken already says so at its first use."""
         with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, self.count)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, self.probes)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, self.interval)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, self.idle)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
