@@ -6,6 +6,7 @@ Asked for messages alone, when the failure has happened: it may take some time.
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 import shlex
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 
-__all__ = ["cctools", "command", "environment_of", "hidden", "htcondor"]
+__all__ = ["cctools", "command", "environment_of", "hidden", "htcondor", "instead"]
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
 
@@ -27,6 +28,19 @@ print(u.find_spec("ensurepip") is not None)
 """
 
 
+# Tells all places where a Python, without its user's own, has the module.
+_LOOK_EVERYWHERE = """\
+import importlib.machinery as m, os, sys
+for place in sys.path:
+    found = m.PathFinder.find_spec(sys.argv[1], [place])
+    if found and found.origin:
+        print(os.path.dirname(os.path.dirname(found.origin)))
+"""
+
+# Whether this Python can load it from there: a compiled part is for some Pythons alone.
+_LOAD = "import sys; sys.path.insert(0, sys.argv[2]); __import__(sys.argv[1])"
+
+
 def command(*, pip: str, debian: str, conda: str) -> str:
     """Return the command that installs a Python package for this Python.
 
@@ -38,8 +52,7 @@ def command(*, pip: str, debian: str, conda: str) -> str:
     if _in_conda():
         return f"conda install -y -p {shlex.quote(sys.prefix)} -c conda-forge {conda}"
     # Where the distribution looks after its Python, pip refuses to.
-    managed = os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))
-    if not managed or sys.prefix != sys.base_prefix:
+    if not _is_managed() or sys.prefix != sys.base_prefix:
         return f"{shlex.quote(sys.executable)} -m pip install {pip}"
     if shutil.which("apt-get") and (os.geteuid() == 0 or shutil.which("sudo")):
         return _apt_get(debian)
@@ -71,6 +84,15 @@ def htcondor() -> str:
     )
 
 
+def _base() -> str:
+    """Return the Python that a virtual environment was made of, outside of one this one."""
+    return f"{sys.base_exec_prefix}/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _is_managed() -> bool:
+    return os.path.exists(os.path.join(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED"))
+
+
 def _in_conda() -> bool:
     return os.path.isdir(os.path.join(sys.prefix, "conda-meta")) and bool(shutil.which("conda"))
 
@@ -88,7 +110,7 @@ def hidden(module: str) -> str | None:
     Args:
         module: A top-level module, which this Python has not found.
     """
-    base = f"{sys.base_exec_prefix}/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    base = _base()
     if sys.prefix != sys.base_prefix:
         place, pip = _look(base, module)
         if place and place not in sys.path:
@@ -107,6 +129,53 @@ def hidden(module: str) -> str | None:
     return None
 
 
+def instead(module: str, distribution: str) -> str | None:
+    """Return the commands after which this Python has the system's module, not its own.
+
+    Args:
+        module: A top-level package that this Python has.
+        distribution: What pip calls that in which it has come.
+
+    Returns:
+        None if the system has no other one, or none that can be loaded.
+    """
+    found = importlib.util.find_spec(module)
+    if found is None or not found.origin:
+        return None
+    own = os.path.dirname(os.path.dirname(found.origin))
+    base = _base()
+    place = _other_place(base, module, own)
+    if place is None:
+        if os.path.realpath(_SYSTEM_PYTHON) == os.path.realpath(base):
+            return None
+        if _other_place(_SYSTEM_PYTHON, module, own, loads_in=_SYSTEM_PYTHON) is None:
+            return None
+        return environment_of(_SYSTEM_PYTHON)
+    python, prefix = shlex.quote(sys.executable), shlex.quote(sys.prefix)
+    remove = f"{python} -m pip uninstall -y {distribution}"
+    if sys.prefix == sys.base_prefix:
+        return f"{remove} --break-system-packages" if _is_managed() else remove
+    if place in sys.path:
+        return remove
+    _, pip = _look(base, "sys")
+    options = "--system-site-packages" if pip else "--system-site-packages --without-pip"
+    # Done to an environment that is there, this keeps all that is in it.
+    return f"{base} -m venv {options} {prefix} && {remove}"
+
+
+def _other_place(
+    python: str, module: str, own: str, *, loads_in: str | None = None
+) -> str | None:
+    """Return another directory from which a Python has the module, if it can be loaded."""
+    for place in _run(python, _LOOK_EVERYWHERE, module).splitlines():
+        if os.path.realpath(place) == os.path.realpath(own):
+            continue
+        done = _run(loads_in or sys.executable, f"{_LOAD}; print(1)", module, place)
+        if done.strip():
+            return place
+    return None
+
+
 def environment_of(python: str) -> str:
     """Return how to use another Python and what the system has for it."""
     return (
@@ -117,16 +186,23 @@ def environment_of(python: str) -> str:
 
 def _look(python: str, module: str) -> tuple[str | None, bool]:
     """Return the directory where a Python has a module, and whether it has ``ensurepip``."""
-    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    try:
-        done = subprocess.run(
-            [python, "-c", _LOOK, module],
-            cwd="/", env=own, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-        origin, pip = done.stdout.splitlines()
-    except (OSError, subprocess.SubprocessError, ValueError):  # there is no such Python
-        return None, False
+    said = _run(python, _LOOK, module, isolated=False).splitlines()
+    origin, pip = said if len(said) == 2 else ("", "")
     if not origin:
         return None, False
     package = origin if os.path.isdir(origin) else os.path.dirname(origin)
     return os.path.dirname(package), pip == "True"
+
+
+def _run(python: str, program: str, *arguments: str, isolated: bool = True) -> str:
+    """Return what a Python prints; nothing where it fails, or is not there."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    options = ["-I"] if isolated else []
+    try:
+        done = subprocess.run(
+            [python, *options, "-c", program, *arguments],
+            cwd="/", env=own, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ""
+    return done.stdout

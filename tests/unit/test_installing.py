@@ -154,3 +154,71 @@ def test_a_worker_beside_this_python_needs_no_path(
         find_program("vine_worker", option="--worker")
     (tmp_path / "vine_worker").touch(0o755)
     assert find_program("vine_worker", option="--worker") == str(tmp_path / "vine_worker")
+
+
+def install(python: Path, module: str) -> Path:
+    """Give an environment a package of its own, as pip would have installed it."""
+    (site,) = python.parents[1].glob("lib/python3*/site-packages")
+    (site / module).mkdir()
+    (site / module / "__init__.py").write_text("OWN = True\n")
+    info = site / f"of_pypi_{module}-25.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: of-pypi-{module}\nVersion: 25.0\n"
+    )
+    (info / "INSTALLER").write_text("pip\n")
+    files = [f"{module}/__init__.py", *(f"{info.name}/{f}" for f in ("METADATA", "INSTALLER"))]
+    (info / "RECORD").write_text(
+        "".join(f"{name},,\n" for name in [*files, f"{info.name}/RECORD"])
+    )
+    return site
+
+
+def instead(python: Path, module: str, **variables: str) -> str:
+    call = f"installing.instead({module!r}, 'of-pypi-{module}')"
+    program = f"from vine_sharedport import installing; print({call})"
+    return run(python, "-c", program, **variables).stdout.strip()
+
+
+@pytest.mark.skipif(not system_has("pip"), reason="the system has no pip")
+@pytest.mark.parametrize("sees_system", [False, True])
+@pytest.mark.parametrize("module", ["htcondor2", "ndcctools", "packaging"])
+def test_a_module_gives_way_to_the_systems_by_the_command(
+    module: str, sees_system: bool, tmp_path: Path
+) -> None:
+    if not system_has(module):
+        pytest.skip(f"the system has no {module}")
+    options = ["--system-site-packages"] if sees_system else []
+    place = tmp_path / "my venv"
+    subprocess.run([BASE, "-m", "venv", *options, "--without-pip", place], check=True)
+    python = place / "bin/python"
+    install(python, module)
+    use = f"import {module} as m; print(hasattr(m, 'OWN'))"
+    assert run(python, "-c", use).stdout.strip() == "True"
+    step = instead(python, module)
+    assert ("venv" in step.split("pip")[0].replace(str(place), "")) is not sees_system
+    done = run("sh", "-c", step)
+    assert done.returncode == 0, done.stderr
+    assert run(python, "-c", use).stdout.strip() == "False"
+
+
+def test_a_module_that_the_system_does_not_have_or_cannot_load_has_no_other(
+    python: Path, tmp_path: Path
+) -> None:
+    install(python, "nobody_has_this")
+    assert instead(python, "nobody_has_this") == "None"
+    assert instead(python, "not_even_this_one") == "None"
+    # Compiled for another Python: found, and of no use.
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "nobody_has_this").mkdir()
+    (base / "nobody_has_this/__init__.py").write_text("from . import _compiled")
+    (base / "nobody_has_this/_compiled.cpython-38-x86_64-linux-gnu.so").touch()
+    program = (
+        "from vine_sharedport import installing as i\n"
+        f"i._LOOK_EVERYWHERE = {f'print({str(base)!r})'!r}\n"
+        "print(i.instead('nobody_has_this', 'x'))\n"
+    )
+    assert run(python, "-c", program).stdout.strip() == "None"
+    (base / "nobody_has_this/__init__.py").write_text("")
+    assert "pip uninstall -y x" in run(python, "-c", program).stdout

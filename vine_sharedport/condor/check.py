@@ -1,7 +1,8 @@
 """Whether programs of this user can be reached through the shared port of this host.
 
 Nothing is guessed: an endpoint of our own is opened for a moment, and called through the
-shared port as a worker calls its manager.
+shared port as a worker calls its manager. The schedd, to which workers are submitted, is
+asked for jobs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from vine_sharedport import records
 from vine_sharedport.condor import bindings
 from vine_sharedport.condor.discovery import SharedPortLocation
 from vine_sharedport.condor.own_pool import discover
+from vine_sharedport.condor.schedd import Schedd
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.dialing.race import verdict_of
 from vine_sharedport.errors import DiscoveryError, EndpointError, SharedPortError, Verdict
@@ -38,24 +40,32 @@ class Checked:
     Attributes:
         location: The shared port; None if it was not found.
         problem: Why it is of no use, and what to do; None if it works.
+        schedd_problem: Why this host's schedd does not serve this user, and what to do; None
+            if it does, if there is none, or if the shared port is of no use.
     """
 
     location: SharedPortLocation | None
     problem: str | None
+    schedd_problem: str | None = None
 
     @property
     def usable(self) -> bool:
-        """Whether the shared port has handed a connection over."""
-        return self.problem is None
+        """Whether the shared port has handed a connection over, and a schedd takes jobs."""
+        return self.problem is None and self.schedd_problem is None
 
     def __str__(self) -> str:
         """Return the result in one line."""
         if self.problem is not None or self.location is None:
             return f"not usable: {self.problem}"
-        return (
-            f"usable: HTCondor's shared port {_short(self.location.address)} hands connections "
-            "over to programs of this user"
+        hands_over = (
+            f"HTCondor's shared port {_short(self.location.address)} hands connections over to "
+            "programs of this user"
         )
+        if self.schedd_problem is not None:
+            return (
+                f"not usable: {hands_over}, but no jobs can be submitted: {self.schedd_problem}"
+            )
+        return f"usable: {hands_over}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -65,6 +75,7 @@ class Checked:
             "address": None if found is None else str(found.address),
             "socket_dir": None if found is None else found.socket_dir,
             "problem": self.problem,
+            "schedd_problem": self.schedd_problem,
         }
         return records.as_dict(values)
 
@@ -79,7 +90,19 @@ def check_shared_port(*, timeout: float = 10.0) -> Checked:
         location = discover()
     except SharedPortError as error:
         return Checked(None, str(error))
-    return Checked(location, _try(location, timeout))
+    problem = _try(location, timeout)
+    return Checked(location, problem, None if problem else _problem_of_schedd())
+
+
+def _problem_of_schedd() -> str | None:
+    """Ask this host's schedd, if there is one; return what goes wrong, and a remedy."""
+    try:
+        schedd = Schedd()
+        if schedd.is_here():
+            schedd.query("false", ["ClusterId"])
+    except SharedPortError as error:
+        return str(error)
+    return None
 
 
 def check_socket_dir(location: SharedPortLocation) -> None:

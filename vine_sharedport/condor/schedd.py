@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Callable, TypeVar
 
-from vine_sharedport.condor import bindings
-from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
+from vine_sharedport.condor import bindings, versions
+from vine_sharedport.condor.personal_pool.place import way_to_own_pool
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
 
@@ -60,9 +60,24 @@ class Schedd:
         self.pool = pool
         self._located: Any = None
         self._located_by: Any = None
+        self._version: str | None = None
 
     def __repr__(self) -> str:
         return f"<Schedd {self.name or 'of this host'} pool={self.pool or 'own'}>"
+
+    def is_here(self) -> bool:
+        """Whether this host has a schedd, running or not.
+
+        Raises:
+            MissingDependencyError: There are no bindings.
+            DiscoveryError: There is no HTCondor here.
+        """
+        htcondor2 = bindings.load()
+        try:
+            htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)
+        except bindings.failures(htcondor2):
+            return False
+        return True
 
     def submit(
         self, description: SubmitDescription, count: int = 1, *, spool: bool = False
@@ -244,8 +259,11 @@ class Schedd:
     def _locate(self, htcondor2: Any) -> Any:
         """Return the bindings' object; the address is remembered until something fails."""
         if self._located is None or self._located_by is not htcondor2:
-            local = self.name is None and self.pool is None
-            found = htcondor2.Schedd() if local else htcondor2.Schedd(self._ad(htcondor2))
+            if self.name is None and self.pool is None:
+                found = htcondor2.Schedd()
+            else:
+                ad = self._ad(htcondor2)
+                found, self._version = htcondor2.Schedd(ad), str(ad.get("CondorVersion"))
             self._located, self._located_by = found, htcondor2
         return self._located
 
@@ -277,10 +295,17 @@ class Schedd:
     @contextlib.contextmanager
     def _errors(self, htcondor2: Any, what: str) -> Iterator[None]:
         """Turn what the bindings raise into a ScheddError."""
+        start = time.monotonic()
         try:
             yield
         except bindings.failures(htcondor2) as error:
-            was_located, self._located = self._located is not None, None  # it may have moved
+            schedd, self._located = self._located, None  # it may have moved
+            at_once = time.monotonic() - start < _AT_ONCE
+            if versions.is_refused(htcondor2, error, schedd, self._version, at_once=at_once):
+                cause, step = versions.refusal(htcondor2, self._version)
+                cause = f"cannot {what}: {self._what()}: {cause}"
+                raise ScheddError(cause, step=step) from error
+            was_located = schedd is not None
             raise ScheddError(
                 f"cannot {what}: {self._what()}: {_text(error)}; {self._advice(was_located)}"
             ) from error

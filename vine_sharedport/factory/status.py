@@ -199,9 +199,7 @@ class StatusWriter:
         if self._submitter.error is not None:
             found.append(Problem("submission", self._submitter.error, "see the message"))
         if self._queue.error is not None:
-            found.append(
-                Problem("schedd", self._queue.error, "the factory tries again by itself")
-            )
+            found.append(Problem("schedd", self._queue.error, self._queue.remedy))
         if self._submitter.fit.problem is not None and self._queue.table.counts()["idle"]:
             found.append(self._submitter.fit.problem)
         ledger = self._ledger

@@ -90,7 +90,23 @@ def test_the_exit_status_and_the_json_object_tell_a_usable_one(
         "address": ADDRESS,
         "socket_dir": "/run/lock/condor/daemon_sock",
         "problem": None,
+        "schedd_problem": None,
     }
+
+
+def test_a_schedd_that_refuses_this_user_is_told_although_the_shared_port_is_usable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _result(monkeypatch, check.Checked(LOCATION, None, "cannot ask for jobs: ...; do this"))
+    assert cli.main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("not usable: ")
+    assert "<192.0.2.7:9618> hands connections over" in said
+    assert said.endswith("cannot ask for jobs: ...; do this\n")
+    assert cli.main(["doctor", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["status"], found["problem"]) == ("not-usable", None)
+    assert found["schedd_problem"].startswith("cannot ask for jobs")
 
 
 def test_the_exit_status_and_the_json_object_tell_what_is_wrong(

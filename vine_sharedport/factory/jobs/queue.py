@@ -39,6 +39,8 @@ _GRID_INTERVAL = 10.0
 # And when the queue may have changed.
 _DOUBT_INTERVAL = 5.0
 
+_AGAIN = "the factory tries again by itself"
+
 # How often a job is mended and released.
 _REPAIRS = 2
 _REPAIRS_ATTRIBUTE = "VineSharedPortRepairs"
@@ -65,6 +67,7 @@ class Queue:
         is_known: Whether the table has all jobs: at the beginning there may be those of an
             earlier process, and after a failed submission nobody knows.
         error: What the schedd or the log refuses now; None when they work.
+        remedy: What to do about it.
     """
 
     def __init__(self, directory: str, *, factory: str, place: Place) -> None:
@@ -72,6 +75,7 @@ class Queue:
         self.others = JobTable()
         self.is_known = False
         self.error: str | None = None
+        self.remedy = _AGAIN
         self._directory = directory
         self._factory = factory
         self._place = place
@@ -121,7 +125,7 @@ class Queue:
             try:
                 self._changed += self.table.apply(self._log.read())
             except SettingError as error:
-                self.error = str(error)
+                self.error, self.remedy = str(error), _AGAIN
                 self.is_known = False
         pause = _QUEUE_INTERVAL if self.tells_host else _GRID_INTERVAL
         if self._log is None:
@@ -334,9 +338,13 @@ class Queue:
         try:
             yield
         except SharedPortError as error:
-            if str(error) != self.error:
-                log.warning("%s", error)
-            self.error = str(error)
+            self.note(error)
+
+    def note(self, error: SharedPortError) -> None:
+        """Keep what the schedd does not do now; the log says it once."""
+        if error.cause != self.error:
+            log.warning("%s", error)
+        self.error, self.remedy = error.cause, error.step or _AGAIN
 
 
 def _constraints(jobs: Iterable[Job]) -> list[str]:

@@ -76,9 +76,7 @@ class Removal:
 
     def _look_at(self, error: SharedPortError) -> None:
         """Decide whether to wait for a schedd that does not answer."""
-        if str(error) != self._queue.error:
-            log.warning("%s", error)
-        self._queue.error = str(error)
+        self._queue.note(error)
         self._tick = min(_LONGEST_TICK, 1.5 * self._tick)
         now = time.monotonic()
         if not _pool_is_gone():
