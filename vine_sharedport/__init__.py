@@ -108,9 +108,9 @@ _HOME = {
 _SUBMODULES = {
     *("atomic_file", "bundle", "cli", "command_lines", "condor", "dialing"),
     *("environment", "errors", "events", "fdpass", "secret_file", "shim", "trusted_files"),
-    *("factory", "hook", "htcondor_shared_link", "installing", "manager", "manager_protocol"),
-    *("records", "registry", "serving", "supervision", "tcp_servers", "units", "wire"),
-    *("work_queue", "worker"),
+    *("factory", "hook", "htcondor_shared_link", "installing", "keepalive", "manager"),
+    *("manager_protocol", "records", "registry", "serving", "supervision", "tcp_servers"),
+    *("units", "wire", "work_queue", "worker"),
 }
 
 __all__ = [

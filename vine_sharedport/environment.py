@@ -56,6 +56,11 @@ PRIVATE_NETWORK = _variable(
     "the network that this machine is in, a private address of which is tried first; by "
     "default what the machine's ad tells (see below)",
 )  # fmt: skip
+KEEPALIVE = _variable(
+    "KEEPALIVE", "you", "launcher, shim, command, programs",
+    "how a silent connection is probed: IDLE/INTERVAL/COUNT, by default 25/25/24; off: as the "
+    "system has it",
+)  # fmt: skip
 PYTHON_ENV = _variable(
     "PYTHON_ENV", "you, worker jobs", "launcher",
     "tarball of a Python environment to run the worker in",
@@ -64,6 +69,9 @@ PYTHON = _variable(
     "PYTHON", "you, command", "launcher",
     "Python of the relay; by default the first on PATH that is 3.9 or later",
 )  # fmt: skip
+COMMAND = _variable(
+    "COMMAND", "command", "launcher", "1: no file is taken from the present directory"
+)
 CHECK = _variable(
     "CHECK", "launcher", "shim", "1: the worker is only tried out, its settings are checked"
 )

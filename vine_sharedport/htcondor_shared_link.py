@@ -23,6 +23,7 @@ from vine_sharedport.command_lines import manager_worker_command
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
+from vine_sharedport.keepalive import OFF, chosen_keepalive
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.serving.counters import Gauge
@@ -262,6 +263,7 @@ def attach(
     ad_file: str | None = None,
     log_file: str | None = None,
     limits: Limits | None = None,
+    keepalive: str | None = None,
 ) -> Link:
     """Make a running server accept clients of the shared port beside its TCP port.
 
@@ -276,14 +278,15 @@ def attach(
         ad_file: The shared port's ad file, by which changes of ``address`` are followed.
         log_file: Absolute path for the porter's log.
         limits: How long and how many connections may wait.
+        keepalive: How a client that is silent is probed, as ``Endpoint`` takes it.
 
     Raises:
         EndpointError: The name is taken, or the directory cannot be used.
-        SettingError: The name or the secret file cannot be used.
+        SettingError: The name, the secret file or ``keepalive`` cannot be used.
         HookError: The library is not as expected; it is untouched.
         LaunchError: The porter did not start.
     """
-    porter = _start_porter(sock_id, directory, secret_file, log_file, limits)
+    porter = _start_porter(sock_id, directory, secret_file, log_file, limits, keepalive)
     try:
         hooked = accept_hook.attach(library, listen_fd, porter, tcp=tcp)
     except BaseException:
@@ -302,6 +305,7 @@ def relay_to(
     ad_file: str | None = None,
     log_file: str | None = None,
     limits: Limits | None = None,
+    keepalive: str | None = None,
 ) -> Link:
     """Relay clients of the shared port to a TCP port of this machine.
 
@@ -313,7 +317,9 @@ def relay_to(
         port: The server's TCP port on the loopback interface. The others are those of
             ``attach()``.
     """
-    porter = _start_porter(sock_id, directory, secret_file, log_file, limits, relay_port=port)
+    porter = _start_porter(
+        *(sock_id, directory, secret_file, log_file, limits, keepalive), relay_port=port
+    )
     return Link(address, porter, None, ad_file=ad_file, secret_file=secret_file)
 
 
@@ -323,6 +329,7 @@ def _start_porter(
     secret_file: str | None,
     log_file: str | None,
     limits: Limits | None,
+    keepalive: str | None,
     relay_port: int | None = None,
 ) -> PorterHandle:
     secret = None if secret_file is None else read_secret_file(secret_file, private=True).hex()
@@ -333,6 +340,8 @@ def _start_porter(
         limits=limits or Limits(),
         secret=secret,
         relay_port=relay_port,
+        # As this process has it: the porter that replaces one is to have the same.
+        keepalive=str(chosen_keepalive(keepalive) or OFF),
     )
     return PorterHandle(settings)
 

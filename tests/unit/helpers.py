@@ -60,6 +60,13 @@ def tcp_pair(family: int = socket.AF_INET) -> tuple[socket.socket, socket.socket
     return client, server
 
 
+def probes(sock: socket.socket) -> tuple[int, int, int]:
+    """Return when the kernel probes a silent connection: seconds, seconds, how often."""
+    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    idle, interval, count = (sock.getsockopt(socket.IPPROTO_TCP, name) for name in options)
+    return idle, interval, count
+
+
 def reset(sock: socket.socket) -> None:
     """Close a TCP socket so that its peer sees a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -111,6 +111,7 @@ def run_worker(
         environment.PRIVATE_NETWORK: private_network,
         environment.CONNECT_TIMEOUT: None if limit is None else f"{max(1.0, limit):.0f}",
         environment.PYTHON: sys.executable,
+        environment.COMMAND: "1",
     }
     variables = {**os.environ, **{name: value for name, value in given.items() if value}}
     if secret_file is None:

@@ -51,6 +51,7 @@ MODULES = (
     "vine_sharedport.dialing.relay",
     "vine_sharedport.environment",
     "vine_sharedport.errors",
+    "vine_sharedport.keepalive",
     "vine_sharedport.secret_file",
     "vine_sharedport.wire",
     "vine_sharedport.wire.cedar",

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from vine_sharedport import environment
-from vine_sharedport.errors import ExitStatus
+from vine_sharedport import environment, keepalive
+from vine_sharedport.errors import ExitStatus, SettingError
 from vine_sharedport.units import SIZE, TIME, parse_megabytes, parse_seconds
 
 if TYPE_CHECKING:
@@ -75,6 +75,15 @@ def size(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is less than a megabyte; write {SIZE}")
     return math.ceil(number)
+
+
+def _keepalive(text: str) -> str:
+    """Return what is ``SharedPort``'s ``keepalive``, as argparse's type."""
+    try:
+        keepalive.parse_keepalive(text, "")
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _typed(parse: Callable[[str], float], text: str) -> float:
@@ -331,6 +340,11 @@ def add_link_options(parser: Parser) -> None:
     parser.add_argument(
         "--no-gate", dest="gate", action="store_false", help="do not ask workers for a secret"
     )
+    parser.add_argument(
+        "--keepalive", metavar="IDLE/INTERVAL/COUNT", type=_keepalive,
+        help="how silent connections are probed, in seconds and probes, or 'off' (default: "
+        f"{keepalive.DEFAULT}, or ${environment.KEEPALIVE})",
+    )  # fmt: skip
 
 
 def add_program(parser: Parser) -> None:

@@ -49,7 +49,9 @@ def _expose(options: argparse.Namespace) -> int:
         options.parser.error("--secret-file and --no-gate exclude each other")
     if not options.gate:
         log.warning("--no-gate: everybody who reaches the shared port can connect to the port")
-    settings = SharedPort(name=options.shared_port_name, gate=options.gate)
+    settings = SharedPort(
+        name=options.shared_port_name, gate=options.gate, keepalive=options.keepalive
+    )
     common.choose_pool(options)
     for number in (signal.SIGTERM, signal.SIGHUP):  # end as by Ctrl-C, and clean up
         signal.signal(number, signal.default_int_handler)

@@ -191,7 +191,7 @@ def _options() -> common.Parser:
 
 def _start(options: argparse.Namespace) -> int:
     """Start a factory that is nobody's, in a process of its own."""
-    from vine_sharedport.factory import process
+    from vine_sharedport.factory import control
     from vine_sharedport.factory.report import paths
 
     if options.parent_death:
@@ -204,7 +204,7 @@ def _start(options: argparse.Namespace) -> int:
             if prepared is None:
                 return ExitStatus.OK
             directory, lock = prepared
-        pid = process.start(
+        pid = control.start(
             directory,
             log_file=options.log_file,
             lock=lock,
@@ -220,7 +220,7 @@ def _start(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Run a factory in the foreground, as vine_factory does."""
-    from vine_sharedport.factory import process
+    from vine_sharedport.factory import supervisor
 
     directory = _directory(options)
     if directory is not None:
@@ -237,7 +237,7 @@ def _run(options: argparse.Namespace) -> int:
             from vine_sharedport.supervision import find_process
 
             owner = find_process(os.getppid())
-        return process.run(
+        return supervisor.run(
             directory, owner=owner, prometheus_file=options.prometheus_file, lock=lock
         )
 
@@ -306,7 +306,7 @@ def _prepare(
 
 def _run_directory(options: argparse.Namespace, directory: str) -> int:
     """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
-    from vine_sharedport.factory import process
+    from vine_sharedport.factory import supervisor
     from vine_sharedport.factory.options.schema import Options, read_config
     from vine_sharedport.factory.report import paths
     from vine_sharedport.supervision import Process
@@ -329,7 +329,7 @@ def _run_directory(options: argparse.Namespace, directory: str) -> int:
         common.tell(error)
     common.choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
     _log_to(resolved, None)
-    return process.run(
+    return supervisor.run(
         directory,
         owner=owner,
         prometheus_file=options.prometheus_file,
@@ -469,14 +469,14 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from vine_sharedport.factory import find, process
+    from vine_sharedport.factory import control, find
 
     found = find.choose_running(options.factory)
     directory = found.directory
     if not found.running:
         print(f"No factory runs in {directory}.")
         return ExitStatus.OK
-    if process.terminate(directory, timeout=options.timeout, how=process.STOPPED):
+    if control.terminate(directory, timeout=options.timeout, how=control.STOPPED):
         print(f"The factory in {directory} has ended.")
         return ExitStatus.OK
     common.tell(f"the factory in {directory} is still removing its jobs; it goes on by itself")

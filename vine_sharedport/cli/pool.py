@@ -65,17 +65,19 @@ def add_pool(nouns: common.Subparsers) -> None:
 
 
 def _start(options: argparse.Namespace) -> int:
-    from vine_sharedport.condor import personal as personal
+    from vine_sharedport.condor import standalone_pool
 
-    pool = personal.start_pool(options.directory, cpus=options.cpus, memory=options.memory)
-    print(personal.usage_text(pool))
+    pool = standalone_pool.start_pool(
+        options.directory, cpus=options.cpus, memory=options.memory
+    )
+    print(standalone_pool.usage_text(pool))
     return ExitStatus.OK
 
 
 def _status(options: argparse.Namespace) -> int:
-    from vine_sharedport.condor import personal as personal
+    from vine_sharedport.condor.personal_pool.status import pool_status
 
-    status = personal.pool_status(_directory(options))
+    status = pool_status(_directory(options))
     if options.json:
         print(json.dumps(records.as_dict(status)))
     else:
@@ -86,14 +88,15 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from vine_sharedport.condor import personal as personal
+    from vine_sharedport.condor import standalone_pool
+    from vine_sharedport.condor.personal_pool.status import count_jobs
 
     directory, of_shell = _directory(options), _pool_of_shell()
-    jobs = personal.count_jobs(directory)
+    jobs = count_jobs(directory)
     if jobs:
         are = "1 job runs; it ends" if jobs == 1 else f"{jobs} jobs run; they end"
         print(f"{are} with the pool.", flush=True)
-    if personal.stop_pool(directory):
+    if standalone_pool.stop_pool(directory):
         print(f"The pool in {directory} has ended.")
         if of_shell is not None and os.path.realpath(of_shell) == os.path.realpath(directory):
             print("In this shell: unset CONDOR_CONFIG")
@@ -104,36 +107,41 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _env(options: argparse.Namespace) -> int:
-    from vine_sharedport.condor import personal as personal
+    from vine_sharedport.condor import standalone_pool
+    from vine_sharedport.condor.personal import PersonalPool
 
-    print(personal.shell_text(personal.PersonalPool.find(_directory(options))))
+    print(standalone_pool.shell_text(PersonalPool.find(_directory(options))))
     return ExitStatus.OK
 
 
 def _directory(options: argparse.Namespace) -> str:
     """Return the directory of the pool that is meant: the one that other commands use."""
-    from vine_sharedport.condor import personal as personal
+    from vine_sharedport.condor.personal_pool import directory as pool_directory
 
     named = options.directory or _pool_of_shell()
-    return str(named or next(iter(personal.running_pools()), personal.default_directory()))
+    return str(
+        named or next(iter(pool_directory.running_pools()), pool_directory.default_directory())
+    )
 
 
 def _pool_of_shell() -> str | None:
     """Return the directory of the personal pool that ``CONDOR_CONFIG`` leads to, or led."""
-    from vine_sharedport.condor import personal as personal
+    from vine_sharedport.condor.personal_pool import directory as pool_directory
 
     directory, name = os.path.split(os.environ.get("CONDOR_CONFIG", ""))
     if name != "condor_config" or not os.path.isabs(directory):
         return None
     # What is another HTCondor's has no notes beside it; of a pool that has ended nothing
     # may be left.
-    is_other = os.path.exists(os.environ["CONDOR_CONFIG"]) and not personal.is_place(directory)
+    is_other = os.path.exists(
+        os.environ["CONDOR_CONFIG"]
+    ) and not pool_directory.is_pool_directory(directory)
     return None if is_other else directory
 
 
 def _tell_of_others(verb: str) -> None:
     """Name the user's pools elsewhere, where none is in the directory that was looked at."""
-    from vine_sharedport.condor import personal as personal
+    from vine_sharedport.condor.personal_pool import directory as pool_directory
 
-    for directory in personal.running_pools():
-        print(f"One runs in {directory}: {personal.command(verb, directory)}")
+    for directory in pool_directory.running_pools():
+        print(f"One runs in {directory}: {pool_directory.command(verb, directory)}")

@@ -42,7 +42,9 @@ def run(options: argparse.Namespace) -> int:
             f"the program is run by Python anyway; leave {options.program} out:\n"
             f"  {_run_command(options)}"
         )
-    settings = SharedPort(name=options.shared_port_name, gate=options.gate)
+    settings = SharedPort(
+        name=options.shared_port_name, gate=options.gate, keepalive=options.keepalive
+    )
     common.warn_of_late_options(options.parser, options.program, options.arguments)
     common.choose_pool(options)
     arguments = [options.program, *options.arguments]

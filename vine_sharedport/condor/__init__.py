@@ -6,8 +6,9 @@
 - ``schedd``, ``event_log``, ``machines``, ``tail``: jobs submitted, followed and acted on;
   ads and events come back as plain Python values.
 - ``submit_description``, ``expressions``: descriptions as objects, quoted for every reader.
-- ``personal``, ``own_pool``: a pool of the user's own, and when it is meant; its processes
-  are in ``personal_pool``. ``worker_job`` and ``manager_job`` are the jobs that we submit.
+- ``personal``, ``standalone_pool``, ``own_pool``: a pool of the user's own, one that outlives
+  its program, and when it is meant; its processes are in ``personal_pool``.
+- ``worker_job``, ``manager_job``: the jobs that we submit.
 
 Called by managers, factory, ``expose`` and command. Knows no manager but by its address, and
 nothing of the factory.

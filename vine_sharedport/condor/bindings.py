@@ -7,20 +7,31 @@ first, so that the user reads our message and its remedy instead.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import socket
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vine_sharedport.condor.personal_pool.place import way_to_own_pool
+from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
 from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SharedPortError
 from vine_sharedport.installing import command, hidden
 
-__all__ = ["config_source", "failures", "load", "parameter", "periodic_interval", "refresh"]
+__all__ = [
+    "config_source",
+    "failures",
+    "load",
+    "parameter",
+    "periodic_interval",
+    "refresh",
+    "restore_environment",
+    "use_environment",
+]
 
 # ``find_file`` in src/condor_utils/condor_config.cpp; the last is ~condor.
 _USUAL_CONFIGS = ("/etc/condor/condor_config", "/usr/local/etc/condor_config")
@@ -212,3 +223,36 @@ def _lookup_is_off() -> bool:
     except OSError:
         return False
     return _NO_LOOKUP.search(text) is not None
+
+
+def use_environment(values: Mapping[str, str]) -> dict[str, str | None]:
+    """Let this process and its future children use the HTCondor that these variables name.
+
+    Takes away ``_CONDOR_…`` variables, which would win over the settings of that.
+
+    Returns:
+        What ``restore_environment`` wants.
+    """
+    changed = [name for name in os.environ if name.upper().startswith("_CONDOR_")]
+    saved = {name: os.environ.get(name) for name in (*changed, *values)}
+    for name in saved:
+        os.environ.pop(name, None)
+    os.environ.update(values)
+    try:
+        refresh()
+    except DiscoveryError:
+        restore_environment(saved)
+        raise
+    return saved
+
+
+def restore_environment(saved: Mapping[str, str | None]) -> None:
+    """Undo ``use_environment``."""
+    for name, value in saved.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    # Where that would hang, the next user of the bindings hears why.
+    with contextlib.suppress(DiscoveryError):
+        refresh()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vine_sharedport.condor import bindings
-from vine_sharedport.condor.personal_pool.place import way_to_own_pool
+from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
 from vine_sharedport.errors import DiscoveryError, SinfulError
 from vine_sharedport.wire.shared_port_ad import parse_my_address
 from vine_sharedport.wire.sinful import Sinful

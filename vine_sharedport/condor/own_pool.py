@@ -11,8 +11,8 @@ import os
 
 from vine_sharedport import environment
 from vine_sharedport.condor import bindings, discovery
-from vine_sharedport.condor import personal as personal
-from vine_sharedport.condor.personal_pool.place import running_pools
+from vine_sharedport.condor.personal import PersonalPool
+from vine_sharedport.condor.personal_pool.directory import is_running, running_pools
 from vine_sharedport.errors import DiscoveryError, PoolError
 from vine_sharedport.wire.sinful import Sinful
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _NAMING = {"_CONDOR_COLLECTOR_HOST", "_CONDOR_CONDOR_HOST", "_CONDOR_SCHEDD_HOST"}
 
 # What this process uses since it was told to; its environment says so to its children.
-_used: list[personal.PersonalPool] = []
+_used: list[PersonalPool] = []
 
 
 def use_own_pool(*, first: bool = False) -> bool:
@@ -58,7 +58,7 @@ def use_own_pool(*, first: bool = False) -> bool:
     if why is None:
         return False
     try:
-        pool = personal.PersonalPool.find(places[0])
+        pool = PersonalPool.find(places[0])
     except PoolError:
         return False  # it has just ended
     pool.activate()
@@ -119,7 +119,7 @@ def discover(
 
 def _leave_ended_pool() -> None:
     """Forget a pool that was chosen here and has ended since, as in a notebook of days."""
-    if _used and not personal.is_running(_used[0].directory):
+    if _used and not is_running(_used[0].directory):
         pool = _used.pop()
         if os.environ.get("CONDOR_CONFIG") == pool.config_file:
             pool.deactivate()

@@ -6,7 +6,7 @@ environment when it is made. The configuration here is much the same.
 
 A pool belongs to the program that started it and ends with it, or stands alone
 (``vine_sharedport pool start``) until it is stopped. In both cases a small process,
-the guardian, keeps watch; see ``_guardian``.
+the guardian, keeps watch; see ``personal_pool.guardian``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import secrets
-import shlex
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +25,7 @@ from types import TracebackType
 from typing import Any
 
 from vine_sharedport.condor import bindings
-from vine_sharedport.condor.personal_pool import guardian as _guardian
+from vine_sharedport.condor.personal_pool import guardian
 from vine_sharedport.condor.personal_pool.config import (
     CPUS,
     MEMORY,
@@ -37,52 +34,37 @@ from vine_sharedport.condor.personal_pool.config import (
     find_installation,
     format_config,
 )
-from vine_sharedport.condor.personal_pool.place import (
-    TakenError,
+from vine_sharedport.condor.personal_pool.directory import (
     check_user,
     command,
     default_directory,
+    is_running,
     lock,
     make_private,
     record,
     reserve_port,
-    running_pools,
     short_lock_dir,
 )
 from vine_sharedport.condor.personal_pool.status import (
     PoolStatus,
     clean_environment,
     count_ads,
-    count_jobs,
     log_tails,
     pool_status,
 )
 from vine_sharedport.environment import POOL
-from vine_sharedport.errors import DiscoveryError, PoolError
-from vine_sharedport.supervision import is_alive, isolated_command, send_signal
+from vine_sharedport.errors import PoolError
+from vine_sharedport.supervision import isolated_command
 
-__all__ = [
-    "PersonalPool",
-    "PoolStatus",
-    "command",
-    "count_jobs",
-    "default_directory",
-    "is_place",
-    "is_running",
-    "pool_status",
-    "running_pools",
-    "shell_text",
-    "start_pool",
-    "stop_pool",
-    "usage_text",
-]
+__all__ = ["POLL_INTERVAL", "START_TIMEOUT", "PersonalPool"]
 
 log = logging.getLogger(__name__)
 
-# A pool is ready in 1.5 s on an idle machine of two cores.
-_START_TIMEOUT = 60.0
-_STOP_TIMEOUT = 30.0
-_POLL_INTERVAL = 0.05
+START_TIMEOUT = 60.0
+"""Seconds for a pool to be ready: 1.5 on an idle machine of two cores."""
+
+POLL_INTERVAL = 0.05
+"""Seconds between two looks at it meanwhile."""
 
 _CONFIG = "condor_config"
 
@@ -153,7 +135,7 @@ class PersonalPool:
         place = default_directory() if directory is None else os.path.abspath(directory)
         if os.path.basename(place) == _CONFIG:  # as CONDOR_CONFIG names it
             place = os.path.dirname(place)
-        state = _guardian.read_state(place)
+        state = guardian.read_state(place)
         if not is_running(place):
             raise PoolError(
                 f"no pool runs in {place}; start one with {command('start', place)}"
@@ -189,7 +171,7 @@ class PersonalPool:
         """Variables that make HTCondor's tools and bindings use this pool."""
         return {"CONDOR_CONFIG": self.config_file}
 
-    def start(self, *, timeout: float = _START_TIMEOUT) -> PersonalPool:
+    def start(self, *, timeout: float = START_TIMEOUT) -> PersonalPool:
         """Start the pool and wait until a job can be submitted and will be matched.
 
         Does nothing if it has been started, or is attached. Jobs that an earlier
@@ -216,8 +198,8 @@ class PersonalPool:
         port = reserve_port()
         try:
             # What a guardian that was killed has left. The directory itself stays.
-            _stop_processes(
-                self.directory, {**_guardian.read_state(self.directory), "remove": []}
+            guardian.stop_processes(
+                self.directory, {**guardian.read_state(self.directory), "remove": []}
             )
             lock_dir = short_lock_dir(self.directory)
             if os.path.dirname(lock_dir) != self.directory:
@@ -235,7 +217,7 @@ class PersonalPool:
             self._prepare(installation, port.getsockname()[1])
             self._launch(installation, (lock_fd, port.fileno()))
         except BaseException:
-            _guardian.clean_up(self.directory, {"remove": made})
+            guardian.clean_up(self.directory, {"remove": made})
             self._state = {}
             raise
         finally:
@@ -243,7 +225,7 @@ class PersonalPool:
             os.close(lock_fd)
             port.close()
         try:
-            self._wait_until_ready(timeout)
+            self.wait_until_ready(timeout)
         except BaseException:
             self.stop()
             raise
@@ -271,14 +253,21 @@ class PersonalPool:
             if self._guardian.stdin is not None:
                 self._guardian.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._guardian.wait(_STOP_TIMEOUT)
+                self._guardian.wait(guardian.STOP_TIMEOUT)
         # One that stands alone has noted down its own number since.
-        _stop_processes(self.directory, {**_guardian.read_state(self.directory), **state})
+        guardian.stop_processes(
+            self.directory, {**guardian.read_state(self.directory), **state}
+        )
         if self._guardian is not None:
             self._guardian.wait()
         self._guardian = None
         self._state = {}
         log.info("personal pool stopped directory=%s", self.directory)
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The directories of HTCondor's programs; none before ``start``."""
+        return tuple(self._state.get("programs", ()))
 
     def status(self) -> PoolStatus:
         """Return what there is of the pool."""
@@ -290,29 +279,14 @@ class PersonalPool:
         Sets ``CONDOR_CONFIG``, takes away ``_CONDOR_…`` variables, which would win
         over the pool's own settings, and lets loaded bindings read it.
         """
-        if self._saved_environment is not None:
-            return
-        changed = [name for name in os.environ if name.upper().startswith("_CONDOR_")]
-        changed += self.environment
-        self._saved_environment = {name: os.environ.get(name) for name in changed}
-        for name in changed:
-            os.environ.pop(name, None)
-        os.environ.update(self.environment)
-        bindings.refresh()
+        if self._saved_environment is None:
+            self._saved_environment = bindings.use_environment(self.environment)
 
     def deactivate(self) -> None:
         """Undo ``activate``."""
-        if self._saved_environment is None:
-            return
-        for name, value in self._saved_environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        self._saved_environment = None
-        # Where that would hang, the next user of the bindings hears why.
-        with contextlib.suppress(DiscoveryError):
-            bindings.refresh()
+        if self._saved_environment is not None:
+            saved, self._saved_environment = self._saved_environment, None
+            bindings.restore_environment(saved)
 
     def __enter__(self) -> PersonalPool:
         """Start and activate."""
@@ -340,7 +314,7 @@ class PersonalPool:
         """Write the configuration and the notes, make the directories."""
         lock_dir = self._state["lock_dir"]
         for path in (
-            *(os.path.join(self.directory, name) for name in (*_guardian.EPHEMERAL, "log")),
+            *(os.path.join(self.directory, name) for name in (*guardian.EPHEMERAL, "log")),
             *(
                 os.path.join(self.directory, f"{name}.d")
                 for name in ("passwords", "tokens", "system_tokens")
@@ -359,7 +333,7 @@ class PersonalPool:
             extra=self._extra,
         )
         Path(self.config_file).write_text(text)
-        _guardian.write_state(self.directory, self._state)
+        guardian.write_state(self.directory, self._state)
 
     def _launch(self, installation: Installation, kept: tuple[int, ...]) -> None:
         """Start the guardian, which starts ``condor_master``."""
@@ -368,7 +342,7 @@ class PersonalPool:
                 "sys.executable is empty: this program embeds Python; start the pool with "
                 f"{command('start', self.directory)} and use PersonalPool.find()"
             )
-        argv = isolated_command(_guardian.__name__, "--directory", self.directory)
+        argv = isolated_command(guardian.__name__, "--directory", self.directory)
         argv += ["--master", installation.master]
         argv += ["--keep", *map(str, kept)]
         if not self._detach:
@@ -389,7 +363,7 @@ class PersonalPool:
                 cwd="/",
             )
 
-    def _wait_until_ready(self, timeout: float) -> None:
+    def wait_until_ready(self, timeout: float) -> None:
         """Poll until the daemons' ads are there."""
         deadline = time.monotonic() + timeout
         address_files = (
@@ -398,7 +372,7 @@ class PersonalPool:
         )
         missing = list(_WANTED_ADS.values())
         while time.monotonic() < deadline:
-            state = _guardian.read_state(self.directory)
+            state = guardian.read_state(self.directory)
             if self._ended_early(state):
                 raise PoolError(
                     f"condor_master in {self.directory} ended by itself; "
@@ -410,7 +384,7 @@ class PersonalPool:
                 missing = [word for kind, word in _WANTED_ADS.items() if kind not in ads]
                 if not missing:
                     return
-            time.sleep(_POLL_INTERVAL)
+            time.sleep(POLL_INTERVAL)
         raise PoolError(
             f"the pool in {self.directory} is not ready after {timeout:g} s: no "
             f"{', no '.join(missing)} yet; try a longer timeout on a busy machine; "
@@ -422,127 +396,4 @@ class PersonalPool:
         code = None if self._guardian is None else self._guardian.poll()
         if code is not None and (code != 0 or not self._detach):
             return True
-        return "master" in state and _guardian.noted_process(state, "master") is None
-
-
-def is_place(directory: str) -> bool:
-    """Whether a pool runs, or ran, in a directory."""
-    return os.path.exists(os.path.join(directory, _guardian.STATE_FILE))
-
-
-def is_running(directory: str) -> bool:
-    """Whether a pool runs in a directory."""
-    return _guardian.noted_process(_guardian.read_state(directory), "master") is not None
-
-
-def start_pool(
-    directory: str | os.PathLike[str] | None = None,
-    *,
-    cpus: int | None = None,
-    memory: int | None = None,
-) -> PersonalPool:
-    """Start a pool that stands alone, or find it running: it runs until ``stop_pool``.
-
-    Args:
-        directory: By default ``default_directory()``.
-        cpus: See ``PersonalPool``.
-        memory: See ``PersonalPool``.
-
-    Raises:
-        PoolError: It does not start, a program's own pool runs there, or one with other
-            ``cpus`` or ``memory`` than are asked for.
-    """
-    place = default_directory() if directory is None else os.path.abspath(directory)
-    wanted = PersonalPool(place, cpus=cpus, memory=memory, detach=True)
-    deadline = time.monotonic() + _START_TIMEOUT
-    while True:
-        try:
-            return wanted.start()
-        except TakenError:
-            state = _guardian.read_state(place)
-            if state.get("owner") is not None or time.monotonic() > deadline:
-                raise
-            if _guardian.noted_process(state, "master") is None:
-                time.sleep(_POLL_INTERVAL)  # it is just starting, or ending
-                continue
-        running = PersonalPool.find(place)
-        _check_same(place, state, cpus=cpus, memory=memory)
-        running._wait_until_ready(max(0.0, deadline - time.monotonic()))
-        record(place)
-        return running
-
-
-def _check_same(place: str, state: dict[str, Any], **wanted: int | None) -> None:
-    """Refuse a running pool that is not as it is asked for."""
-    for name, value in wanted.items():
-        if value is not None and state.get(name, value) != value:
-            options = "".join(f" --{n} {v}" for n, v in wanted.items() if v is not None)
-            has = "all there is" if state[name] is None else state[name]
-            raise PoolError(
-                f"the pool that runs in {place} was started with {name} {has}, wanted is "
-                f"{value}; for another one: {command('stop', place)} && "
-                f"{command('start', place)}{options}"
-            )
-
-
-def stop_pool(directory: str | os.PathLike[str] | None = None) -> bool:
-    """Stop the pool in a directory, whoever started it, and wait for its end.
-
-    Returns:
-        Whether there was one.
-
-    Raises:
-        PoolError: A process of it could not be killed.
-    """
-    place = default_directory() if directory is None else os.path.abspath(directory)
-    state = _guardian.read_state(place)
-    if not state:
-        return False
-    _stop_processes(place, state)
-    return True
-
-
-def usage_text(pool: PersonalPool) -> str:
-    """Return what to tell the user of a pool that stands alone."""
-    said = [f"A personal HTCondor pool runs in {pool.directory}, until it is stopped."]
-    other = os.environ.get("CONDOR_CONFIG", pool.config_file)
-    if other == pool.config_file:
-        said.append("Every vine_sharedport command finds it. For condor_q and the like:")
-    else:
-        said.append(f"In this shell CONDOR_CONFIG={other} wins. To use the pool here:")
-    said.append(f'  eval "$({command("env", pool.directory)})"')
-    said.append(f"See it:   {command('status', pool.directory)}")
-    said.append(f"Stop it:  {command('stop', pool.directory)}")
-    return "\n".join(said)
-
-
-def shell_text(pool: PersonalPool) -> str:
-    """Return commands for a POSIX shell, in which HTCondor's tools then use this pool."""
-    lines = [f"export {name}={shlex.quote(path)}" for name, path in pool.environment.items()]
-    # They would win over the pool's own settings.
-    names = [name for name in os.environ if re.fullmatch(r"_CONDOR_\w+", name, re.I | re.A)]
-    if names:
-        lines.append(f"unset {' '.join(names)}")
-    known = os.environ.get("PATH", "").split(os.pathsep)
-    missing = [d for d in dict.fromkeys(pool._state.get("programs", ())) if d not in known]
-    if missing:
-        lines.append(f'export PATH="${{PATH:+$PATH:}}"{shlex.quote(os.pathsep.join(missing))}')
-    return "\n".join(lines)
-
-
-def _stop_processes(directory: str, state: dict[str, Any]) -> None:
-    """End what runs of the pool with these notes, in order or by force; clean up."""
-    if "token" not in state:
-        return
-    guardian = _guardian.noted_process(state, "guardian")
-    if guardian is not None and send_signal(guardian, signal.SIGTERM):
-        deadline = time.monotonic() + _STOP_TIMEOUT
-        while is_alive(guardian) and time.monotonic() < deadline:
-            time.sleep(_POLL_INTERVAL)
-    left = _guardian.kill_pool(state["token"])
-    if left:
-        raise PoolError(
-            f"processes {', '.join(str(p.pid) for p in left)} of the pool in {directory} do "
-            "not end, even by SIGKILL; they may wait for a disk or a network file system"
-        )
-    _guardian.clean_up(directory, state)
+        return "master" in state and guardian.noted_process(state, "master") is None

@@ -17,6 +17,7 @@ from vine_sharedport.errors import (
     Verdict,
     WrongSecretError,
 )
+from vine_sharedport.keepalive import chosen_keepalive
 from vine_sharedport.wire.gate import MAGIC, NONCE_SIZE, GateClient, GateState
 from vine_sharedport.wire.handoff import check_sock_id, encode_connect
 from vine_sharedport.wire.sinful import Sinful
@@ -37,6 +38,7 @@ def connect(
     private_network: str | None = None,
     check: bool = False,
     on_event: Callable[[DialEvent], None] | None = None,
+    keepalive: str | None = None,
 ) -> socket.socket:
     """Connect to whoever serves under the address's sock id.
 
@@ -57,13 +59,16 @@ def connect(
             see whether the shared port closes the connection. With a secret the gate
             tells, at no cost.
         on_event: Called with each step on the way.
+        keepalive: How the kernel probes the connection when it is silent:
+            ``IDLE/INTERVAL/COUNT``, or ``off``; None for what the environment says, else
+            ``25/25/24``.
 
     Returns:
         The connected socket, blocking and close-on-exec, the caller's.
 
     Raises:
         SinfulError: The text is no address.
-        SettingError: Its sock id is none.
+        SettingError: Its sock id is none, or ``keepalive`` cannot be read.
         DialError: No candidate leads to a manager; the message and ``attempts`` tell of each.
         DialTimeout: The time was over first.
         WrongSecretError: The manager has another secret, or whoever answered cannot prove
@@ -77,11 +82,12 @@ def connect(
     deadline = time.monotonic() + timeout
     if sinful.sock is not None:
         check_sock_id(sinful.sock)
+    probes = chosen_keepalive(keepalive)
     places = plan(sinful, private_network=private_network)
     if not places:
         raise SinfulError(f"the address {sinful} names no port to connect to")
     try:
-        racing = Race(places, deadline=deadline, on_event=on_event)
+        racing = Race(places, deadline=deadline, on_event=on_event, keepalive=probes)
     except OSError as error:  # out of descriptors
         raise DialError(
             f"cannot reach {sinful}: {reason_of(error)}", verdict_of(error)

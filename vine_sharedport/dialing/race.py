@@ -20,6 +20,7 @@ from typing import Any, Callable
 
 from vine_sharedport.dialing.candidates import Candidate, family_of, interleave
 from vine_sharedport.errors import DialAttempt, DialError, GateError, Verdict
+from vine_sharedport.keepalive import DEFAULT, Keepalive
 
 __all__ = ["STAGGER", "Attempt", "DialEvent", "Race", "reason_of", "verdict_of"]
 
@@ -97,6 +98,7 @@ class Race:
         places: In the order in which they are to start. Names start after all literals.
         deadline: ``time.monotonic()`` value for everything.
         on_event: Called with each step.
+        keepalive: How the winner is probed when it is silent; None leaves it as it is.
     """
 
     def __init__(
@@ -105,7 +107,9 @@ class Race:
         *,
         deadline: float,
         on_event: Callable[[DialEvent], None] | None = None,
+        keepalive: Keepalive | None = DEFAULT,
     ) -> None:
+        self._keepalive = keepalive
         self._deadline = deadline
         self._on_event = on_event
         self._began = self._next_start = time.monotonic()
@@ -255,10 +259,11 @@ class Race:
             self.tell("left", loser, loser.started)
         self._waiting.extendleft(reversed(losers))
         sock.setblocking(True)
-        # Small messages go back and forth, and NAT boxes forget silent connections.
+        # Small messages go back and forth.
         with contextlib.suppress(OSError):  # broken already: its first use will tell
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self._keepalive is not None:
+            self._keepalive.apply(sock)
         return attempt
 
     def _stop(self, attempt: Attempt) -> None:

@@ -2,7 +2,8 @@
 
 - ``api``: the ``Factory`` of programs; ``declarations`` has its options for type checkers.
 - ``setup``, ``find``: before one starts; which one a name means.
-- ``process``, ``restart``: its two processes, and who starts them again.
+- ``supervisor``: its two processes, each of which starts the other again.
+- ``control``, ``child``: they are started and ended from outside; what a program has of them.
 - ``loop``, ``demand``, ``submitter``, ``status``: one cycle after the other; how many workers
   are needed, what is submitted, what is shown.
 - ``leftovers``, ``other_manager``: jobs that an earlier factory has left.

@@ -5,29 +5,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
-import signal
-import subprocess
-import threading
-import time
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vine_sharedport.condor.worker_job.submit import said_after_ctrl_c
-from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, SharedPortError
-from vine_sharedport.factory import FACTORIES, process, setup
+from vine_sharedport.errors import NoStatusError, SettingError
+from vine_sharedport.factory import FACTORIES, setup
+from vine_sharedport.factory.child import Child
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options import config_file
 from vine_sharedport.factory.options.schema import Options, field_name, write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.report.snapshot import Snapshot
-from vine_sharedport.factory.restart import keep
 from vine_sharedport.registry.reference import Reference
-from vine_sharedport.supervision import Process
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,47 +37,17 @@ log = logging.getLogger(__name__)
 _STOP_TIMEOUT = 60.0
 # When the program ends, so does the factory, by itself: nobody should wait long for that.
 _EXIT_TIMEOUT = 20.0
-_FAILED_START_TIMEOUT = 10.0
-_END_ATTEMPTS = 3
-_LAST_MOMENT = 2.0
-# What has killed all its processes may be about to end this program, too.
-_REVIVE_AFTER = 2.0
-# Seconds between two looks at what the factory says is wrong, and bytes of the longest status
-# that is read for it: it has all jobs, and the manager waits meanwhile.
-_LOOK_INTERVAL, _MOST_READ = 2.0, 1 << 20
 # Seconds for options that are set one after the other when it runs already. A manager of this
 # program makes that unnecessary: it answers no factory before the program waits for tasks.
 _SETTLE = 1
 
 
-def _wait(running: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Wait for a process's end; return whether it came in time."""
-    while running.poll() is None:
-        if time.monotonic() > deadline:
-            _forget(running)
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def _tell_to_end(running: subprocess.Popen[bytes]) -> None:
-    """Say that the program ends, also to one that is suspended."""
-    running.send_signal(process.PROGRAM_ENDED)
-    running.send_signal(signal.SIGCONT)
-
-
-def _forget(running: subprocess.Popen[bytes]) -> None:
-    """Wait for a process no more: that is no leak to warn of."""
-    if running.poll() is None:
-        running.returncode = 0
-
-
-def _stop_at_exit(factory: weakref.ref[Factory]) -> None:
+def _stop_at_exit(child: weakref.ref[Child]) -> None:
     """Stop a factory that is still there when the interpreter ends."""
-    found = factory()
+    found = child()
     if found is not None:
         with contextlib.suppress(KeyboardInterrupt):
-            found._stop(_EXIT_TIMEOUT)
+            found.stop(_EXIT_TIMEOUT)
 
 
 class Factory(DeclaredOptions):
@@ -132,14 +96,8 @@ class Factory(DeclaredOptions):
         log_file: str | os.PathLike[str] | None = None,
         **options: Unpack[OptionValues],
     ) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pid = os.getpid()
-        self._lock = threading.RLock()  # of what starts and takes away the process
-        self._keeper: threading.Event | None = None
+        self._child = Child()
         self._base_directory: str | None = None
-        self._cwd: str | None = None  # where the manager's name is looked for
-        self._told: set[str] = set()  # causes of problems
-        self._looked = 0.0
         self._given: dict[str, Any] = {}
         self._has_manager = manager is not None and not isinstance(manager, Reference)
         self._is_used = False  # for what it is there for
@@ -176,7 +134,7 @@ class Factory(DeclaredOptions):
             """Return an option's value, that of its configuration file where that has one."""
             if name.startswith("_"):
                 raise AttributeError(name)
-            now = config_file.in_force(self._placed, running=self._process is not None)
+            now = config_file.in_force(self._placed, running=self._child.is_started)
             return getattr(now, field_name(name))
 
         def __setattr__(self, name: str, value: Any) -> None:
@@ -184,12 +142,12 @@ class Factory(DeclaredOptions):
             if name.startswith("_"):
                 object.__setattr__(self, name, value)
                 return
-            with self._lock:
+            with self._child.lock:
                 self._set(name, value)
 
     def _set(self, name: str, value: Any) -> None:
         plain = field_name(name)
-        runs = self._is_running or self._is_killed
+        runs = self._child.is_running or self._child.is_killed
         config_file.check_free(self._options, plain, value, running=runs)
         if not runs:
             if plain in ("batch_type", "manager_name"):
@@ -214,38 +172,15 @@ class Factory(DeclaredOptions):
         return sorted({*super().__dir__(), *(o.name for o in dataclasses.fields(Options))})
 
     def __repr__(self) -> str:
-        state = "running" if self._is_running else "not running"
+        state = "running" if self._child.is_running else "not running"
         return f"<Factory of {self._placed.address or self._options.manager_name}: {state}>"
 
     @property
     def _placed(self) -> Options:
         """The options, with the manager's place: its process may have found that since."""
-        if self._process is None or self._options.directory is None:
+        if not self._child.is_started or self._options.directory is None:
             return self._options
         return setup.with_place(self._options, self._options.directory)
-
-    @property
-    def _is_running(self) -> bool:
-        if self._process is None:
-            return False
-        there = paths.is_running(self.directory)
-        if os.getpid() != self._pid:  # after a fork it is no child of ours
-            return bool(there)
-        status = self._process.poll()
-        if status is None:
-            # It was born with the lock: without, it is just ending. None: who knows.
-            return there is not False
-        # One that was killed may have another one after it, which has kept the lock; one that
-        # has ended has not.
-        return status < 0 and bool(there)
-
-    @property
-    def _is_killed(self) -> bool:
-        """Whether there is none, and yet there should be."""
-        if self._process is None or os.getpid() != self._pid or self._is_running:
-            return False
-        status = self._process.poll()
-        return status is not None and status < 0 and not self._has_ended()
 
     def _warn_of_no_start(self) -> None:
         """Tell of a factory that nobody started, perhaps for a ``with`` that was forgotten."""
@@ -266,194 +201,31 @@ class Factory(DeclaredOptions):
             LaunchError: Its process did not start.
         """
         self._is_used = True
-        with self._lock:
+        with self._child.lock:
             return self._start()
 
     def _start(self) -> Factory:
-        if self._is_running:
+        if self._child.is_running:
             return self
-        if self._process is not None and os.getpid() == self._pid:
-            _wait(self._process, time.monotonic() + _LAST_MOMENT)
+        self._child.wait_for_last()
         settle = 0 if self._has_manager else _SETTLE
         options = setup.resolve({"settle": settle, **self._given})
         directory = self._choose_directory(options)
-        with contextlib.suppress(OSError):  # it was removed
-            self._cwd = os.getcwd()
         prepared = setup.prepare(options, directory, knows_secret=self._has_manager)
         with prepared as (self._options, lock):
-            self._process = process.spawn(
-                directory, owner=process.owner_process(), log_file=options.log_file, lock=lock
-            )
-        self._pid = os.getpid()
-        try:
-            process.wait_for_start(self._process, directory, options.log_file)
-        except BaseException:
-            self._end_failed_start()
-            raise
+            self._child.spawn(directory, log_file=options.log_file, lock=lock)
+        self._child.wait_for_start()
         # The last one registered is the first one called: a pool that was made before is
         # still there, so that the jobs can be removed.
-        atexit.register(functools.partial(_stop_at_exit, weakref.ref(self)))
-        log.info("factory started directory=%s pid=%d", directory, self._process.pid)
-        self._end_keeper()
-        self._keeper = keep(self._revive)
+        atexit.register(_stop_at_exit, weakref.ref(self._child))
         return self
-
-    def _end_keeper(self) -> None:
-        if self._keeper is not None:
-            self._keeper.set()
-            self._keeper = None
 
     def _choose_directory(self, options: Options) -> str:
         return setup.choose_directory(options, self._base_directory)
 
-    def _end_failed_start(self) -> None:
-        """End our own process, and none that another factory may have there."""
-        assert self._process is not None
-        failed, self._process = self._process, None
-        if failed.poll() is None:
-            _tell_to_end(failed)
-            try:
-                failed.wait(_FAILED_START_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                _forget(failed)
-        elif failed.returncode < 0:  # its other process may go on
-            with contextlib.suppress(SettingError):
-                self._terminate(_FAILED_START_TIMEOUT)
-
     def stop(self) -> None:
         """End the factory and its workers' jobs, and wait until both are gone. Idempotent."""
-        self._stop(_STOP_TIMEOUT)
-
-    def _stop(self, timeout: float) -> None:
-        if os.getpid() != self._pid:  # the lock is the parent's, too
-            return
-        with self._lock:
-            running, self._process = self._process, None
-            self._end_keeper()
-        if running is None:
-            return
-        if running.poll() is None:
-            _tell_to_end(running)
-        try:
-            if not self._end(running, time.monotonic() + timeout):
-                log.warning(
-                    "the factory is still removing its jobs after %g s; it goes on by itself, "
-                    "see 'vine_sharedport factory status %s'",
-                    timeout, self.directory,
-                )  # fmt: skip
-        except SharedPortError as error:
-            log.warning("%s", error)
-
-    def _end(self, running: subprocess.Popen[bytes], deadline: float) -> bool:
-        """Wait for the end of a process that was told, and of its jobs; False: too late."""
-        if not _wait(running, deadline):
-            return False
-        status = running.returncode
-        if status == 0:
-            return True
-        # It was not killed, so no other one of ours goes on: the directory is another's now.
-        if status == process.REFUSED and self._is_taken():
-            return True
-        for _ in range(_END_ATTEMPTS):
-            # Killed, and the other process goes on?
-            if not self._terminate(max(1.0, deadline - time.monotonic())):
-                return False
-            if self._has_ended():
-                return True
-            # None is left, and the jobs are still there.
-            last = self._spawn_again(owner=None, ending=True)
-            if last is None:
-                continue
-            if not _wait(last, deadline):
-                return False
-            if last.returncode > 0:  # it refuses to run
-                break
-        if self._has_ended():
-            return True
-        raise ScheddError(
-            "the factory was killed, and its jobs could not be removed; it says:\n"
-            f"{process.last_lines(self.directory, self._options.log_file)}"
-        )
-
-    def _terminate(self, timeout: float) -> bool:
-        """Tell whatever process it has by now to end; return whether it has, in time."""
-        return process.terminate(self.directory, timeout=timeout, how=process.PROGRAM_ENDED)
-
-    def _revive(self) -> bool:
-        """Start the process again if it was killed, and the other one with it.
-
-        Returns:
-            Whether it was started.
-
-        Raises:
-            LaunchError: It cannot be, now.
-        """
-        self._tell_problems()
-        # Who starts or stops it just now sees to it.
-        if self._process is None or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            deadline = time.monotonic() + _REVIVE_AFTER
-            while self._is_killed:
-                if time.monotonic() > deadline:
-                    revived = self._spawn_again(owner=process.owner_process(), ending=False)
-                    if revived is None:
-                        return False
-                    self._process = revived
-                    log.warning(
-                        "the factory in %s was killed; starting it again", self.directory
-                    )
-                    return True
-                time.sleep(0.05)
-        finally:
-            self._lock.release()
-        return False
-
-    def _tell_problems(self) -> None:
-        """Log what the factory says is wrong, each kind once."""
-        if time.monotonic() - self._looked < _LOOK_INTERVAL or self._process is None:
-            return
-        self._looked = time.monotonic()
-        with contextlib.suppress(NoStatusError, OSError):
-            path = os.path.join(self.directory, paths.STATUS)
-            if os.stat(path).st_size > _MOST_READ:
-                return
-            for problem in paths.read_status(self.directory).problems:
-                if problem.cause not in self._told and not problem.repaired:
-                    self._told.add(problem.cause)
-                    log.warning("the factory: %s; %s", problem.explanation, problem.remedy)
-
-    def _spawn_again(
-        self, *, owner: Process | None, ending: bool
-    ) -> subprocess.Popen[bytes] | None:
-        """Start a process after those that were killed; None if one has the directory."""
-        lock = paths.lock_directory(self.directory)
-        if lock is None:
-            return None
-        try:
-            return process.spawn(
-                self.directory,
-                owner=owner,
-                log_file=self._options.log_file,
-                ending=ending,
-                lock=lock,
-                cwd=self._cwd,
-            )
-        finally:
-            os.close(lock)
-
-    def _is_taken(self) -> bool:
-        """Whether another factory runs in the directory of ours, which has ended."""
-        return bool(paths.is_running(self.directory))
-
-    def _has_ended(self) -> bool:
-        """Whether nothing of it is left, its directory neither."""
-        if not os.path.exists(os.path.join(self.directory, paths.CONFIG)):
-            return True
-        try:
-            return paths.read_status(self.directory).state == "ended"
-        except NoStatusError:
-            return False
+        self._child.stop(_STOP_TIMEOUT)
 
     def status(self) -> Snapshot:
         """Return what the factory knows: where each worker is, and what is wrong.
@@ -471,7 +243,7 @@ class Factory(DeclaredOptions):
         if snapshot.state == "ended" or running:
             return snapshot
         then = "it is started again soon; stop() removes them"
-        if not self._is_killed:
+        if not self._child.is_killed:
             path = self._options.log_file or os.path.join(self.directory, paths.LOG)
             then = f"{path} says why"
         message = f"{Phase.KILLED.text}; {then}"
@@ -484,12 +256,12 @@ class Factory(DeclaredOptions):
             SettingError: Nothing could be; the message says why.
         """
         self._is_used = True
-        if self._is_running:
+        if self._child.is_running:
             options, directory = self._placed, self.directory
         else:
             options = setup.resolve(self._given)
             directory = self._choose_directory(options)
-        factory = paths.factory_id(directory) if self._is_running else "0" * 32
+        factory = paths.factory_id(directory) if self._child.is_running else "0" * 32
         return setup.describe_now(options, directory, factory)
 
     def set_environment(self, env: str) -> None:
@@ -507,18 +279,6 @@ class Factory(DeclaredOptions):
     ) -> None:
         with said_after_ctrl_c(kind, "removing the factory's worker jobs ..."):
             self.stop()
-
-    def __del__(self) -> None:
-        # Only tells it: it removes its jobs by itself, and nobody should wait here.
-        running = self.__dict__.get("_process")
-        if running is None or os.getpid() != self._pid:
-            return
-        with contextlib.suppress(Exception):
-            if running.poll() is None:
-                _tell_to_end(running)
-                _forget(running)
-            elif running.returncode < 0:  # another one has taken over
-                self._terminate(0.0)
 
     def _repr_html_(self) -> str:
         """Return the present state for a notebook."""

@@ -321,6 +321,7 @@ def _open_link(
         "ad_file": location.ad_file,
         "log_file": os.path.join(logs, LOG_FILE),
         "secret_file": secret_file,
+        "keepalive": settings.keepalive,
     }
     if settings.mode != "relay":
         try:

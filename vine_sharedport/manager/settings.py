@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 
 from vine_sharedport.errors import SettingError
+from vine_sharedport.keepalive import parse_keepalive
 from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = ["SharedPort"]
@@ -35,6 +36,10 @@ class SharedPort:
             is direct where that is possible.
         tcp: Where the manager's own TCP port listens: ``all`` interfaces, as stock;
             ``loopback``; or ``off``.
+        keepalive: How the kernel probes a worker's connection on which nothing comes, by
+            default ``25/25/24``: after 25 s, then every 25 s, and it has ended after 24 without
+            an answer. Behind a NAT box that forgets after 30 s, longer ones lose workers.
+            ``off`` leaves what HTCondor has set.
     """
 
     name: str | None = None
@@ -43,9 +48,10 @@ class SharedPort:
     gate: bool = True
     mode: str = "auto"
     tcp: str = "all"
+    keepalive: str | None = None
 
     def __post_init__(self) -> None:
-        for what in ("name", "socket_dir", "address"):
+        for what in ("name", "socket_dir", "address", "keepalive"):
             value = getattr(self, what)
             if value is not None and not isinstance(value, str):
                 raise SettingError(f"SharedPort({what}={value!r}): give a string or None")
@@ -53,6 +59,8 @@ class SharedPort:
             raise SettingError(f"SharedPort(gate={self.gate!r}): give True or False")
         if self.name is not None:
             check_sock_id(self.name)
+        if self.keepalive is not None:
+            parse_keepalive(self.keepalive, "SharedPort(keepalive=...): ")
         for what, value, known in (("mode", self.mode, _MODES), ("tcp", self.tcp, _TCP)):
             if value not in known:
                 raise SettingError(

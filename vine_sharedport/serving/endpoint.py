@@ -36,6 +36,7 @@ from vine_sharedport.errors import (
     HandOffTimeout,
 )
 from vine_sharedport.events import Crowded, Journal, SocketRemade
+from vine_sharedport.keepalive import chosen_keepalive
 from vine_sharedport.serving.counters import Refusal
 from vine_sharedport.wire.gate import NONCE_SIZE, GateServer, GateState
 from vine_sharedport.wire.handoff import PASS_SOCK_SIZE, check_sock_id, decode_pass_sock
@@ -109,9 +110,13 @@ class Endpoint:
         directory: HTCondor's ``DAEMON_SOCKET_DIR``.
         secret: What clients must hold, 32 bytes; None lets everybody in.
         limits: How long and how many may wait.
+        keepalive: How the kernel probes a client that is silent, ``IDLE/INTERVAL/COUNT`` or
+            ``off``, whoever has its socket later; None for what the environment says, else
+            ``25/25/24``.
         clock: Monotonic seconds.
 
     Raises:
+        SettingError: ``keepalive`` is none.
         EndpointError: The name or the directory cannot be used, or a living process
             serves this sock id.
     """
@@ -123,6 +128,7 @@ class Endpoint:
         *,
         secret: bytes | None = None,
         limits: Limits | None = None,
+        keepalive: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.sock_id = check_sock_id(sock_id)
@@ -130,6 +136,7 @@ class Endpoint:
         self.refused: Counter[Refusal] = Counter()
         self._journal = Journal(log, clock=clock)
         self._limits = limits or Limits()
+        self._keepalive = chosen_keepalive(keepalive)
         self._clock = clock
         self._arrivals: dict[int, _Arrival] = {}  # by descriptor, the oldest first
         self._secret = secret
@@ -407,6 +414,8 @@ class Endpoint:
         self._epoll.unregister(client)
         del self._held[client.fileno()]
         if said_something:
+            if self._keepalive is not None:
+                self._keepalive.apply(client)
             ready.append(client)
         else:
             self._refuse(client, Refusal.CLOSED_EARLY)

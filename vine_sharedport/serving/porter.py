@@ -85,6 +85,7 @@ class Settings:
         secret: What clients must hold, as hexadecimal text; None lets everybody in.
         relay_port: Loopback TCP port to which clients are relayed, for a manager that
             cannot take descriptors; None hands them over.
+        keepalive: How silent clients are probed, as ``Endpoint`` takes it.
         manager_pid: Process to end with; the one that writes these settings.
     """
 
@@ -96,6 +97,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     secret: str | None = field(default=None, repr=False)  # never in a log
     relay_port: int | None = None
+    keepalive: str | None = None
     manager_pid: int = field(default_factory=os.getpid)
 
     def encode(self) -> bytes:
@@ -179,6 +181,7 @@ class _Porter:
                     settings.directory,
                     secret=bytes.fromhex(settings.secret) if settings.secret else None,
                     limits=replace(settings.limits, backlog=backlog, pending=pending),
+                    keepalive=settings.keepalive,
                 )
             except EndpointError as error:
                 if not settings.persist:

@@ -41,6 +41,7 @@ const char *reason(long error)
         const char *text;
     } known[] = {
         {EACCES, "permission denied"},
+        {EAGAIN, "too many processes"},
         {ECONNABORTED, "interrupted by a signal"},
         {ECONNREFUSED, "connection refused"},
         {ECONNRESET, "connection reset"},
@@ -52,12 +53,16 @@ const char *reason(long error)
         {ENETUNREACH, "network unreachable"},
         {ENFILE, "too many open files on this machine"},
         {ENOENT, "no such file"},
+        {ENOMEM, "out of memory"},
         {ENOTDIR, "not a directory"},
         {EPERM, "not permitted"},
         {EAFNOSUPPORT, "this machine does not have that address family"},
         {EADDRNOTAVAIL, "no such address on this machine"},
         {ETIMEDOUT, "no answer in time"},
         {NAME_UNKNOWN, "the name service has no address of it"},
+        {NAME_SILENT, "the name service did not answer in time"},
+        {NAME_TRIED, "its addresses were tried already"},
+        {NOT_TRIED, "not tried, for lack of time"},
     };
     static struct number other;
     for (size_t i = 0; i < COUNT(known); i++)
@@ -86,15 +91,20 @@ long fill_randomly(void *bytes, size_t size)
     return got == (long)size ? 0 : got < 0 ? got : -EIO;
 }
 
-long wait_for(int fd, short events, long milliseconds)
+long wait_for_any(struct pollfd *list, size_t count, long milliseconds)
 {
-    struct pollfd one = {.fd = fd, .events = events};
     struct timespec time;
     if (milliseconds < 0)
         milliseconds = 0;
     time.tv_sec = milliseconds / 1000;
     time.tv_nsec = milliseconds % 1000 * 1000000;
-    return CALL(ppoll, &one, fd >= 0, &time, &waiting_mask, sizeof waiting_mask);
+    return CALL(ppoll, list, count, &time, &waiting_mask, sizeof waiting_mask);
+}
+
+long wait_for(int fd, short events, long milliseconds)
+{
+    struct pollfd one = {.fd = fd, .events = events};
+    return wait_for_any(&one, fd >= 0, milliseconds);
 }
 
 long wait_until(int fd, short events, long deadline)

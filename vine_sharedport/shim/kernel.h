@@ -119,7 +119,7 @@ extern int stderr_is_ours;
 /* Write a line of texts, up to a NULL, to standard error; in one piece, for workers' lines mix. */
 void say(const char *first, ...);
 
-enum { NAME_UNKNOWN = 1000 }; /* not one of the kernel's */
+enum { NAME_UNKNOWN = 1000, NAME_SILENT, NAME_TRIED, NOT_TRIED }; /* none of the kernel's */
 
 const char *reason(long error);
 
@@ -138,6 +138,9 @@ extern uint64_t waiting_mask;
 
 /* Wait for events of a descriptor (-1: for none), at most so many milliseconds; > 0, 0, -errno. */
 long wait_for(int fd, short events, long milliseconds);
+
+/* The same for several, as ppoll(2) has them. */
+long wait_for_any(struct pollfd *list, size_t count, long milliseconds);
 
 /* Wait until the deadline for bytes to read or room to write; 0 or -errno. */
 long wait_until(int fd, short events, long deadline);

@@ -105,11 +105,39 @@ void leave_environment(char **variables, struct given *given)
             take(&given->secret_file, value, "SECRET_FILE=");
             take(&given->network, value, "PRIVATE_NETWORK=");
             take(&given->limit, value, "CONNECT_TIMEOUT=");
+            take(&given->keepalive, value, "KEEPALIVE=");
             given->is_check |= same(value, "CHECK=1");
         } else if (!after(*each, "LD_PRELOAD=") || leave_preload(*each + length("LD_PRELOAD="))) {
             kept++;
         }
     }
+}
+
+/* IDLE/INTERVAL/COUNT or "off", within the kernel's bounds; see keepalive.py. Whether it is. */
+static int read_keepalive(const char *text)
+{
+    long found[3] = {0, 0, 0};
+    int part = 0;
+
+    if (same(text, "off")) {
+        memset(&settings.keepalive, 0, sizeof settings.keepalive);
+        return 1;
+    }
+    for (size_t start = 0, at = 0;; at++) {
+        if (text[at] && text[at] != '/')
+            continue;
+        if (part == 3 || (found[part] = read_number(text + start, at - start, 5,
+                                                    part < 2 ? 32767 : 127)) < 1)
+            return 0;
+        part++;
+        start = at + 1;
+        if (!text[at])
+            break;
+    }
+    settings.keepalive.idle = (int)found[0];
+    settings.keepalive.interval = (int)found[1];
+    settings.keepalive.count = (int)found[2];
+    return part == 3;
 }
 
 void read_settings(const struct given *given)
@@ -126,6 +154,10 @@ void read_settings(const struct given *given)
             give_up("cannot use VINE_SHAREDPORT_CONNECT_TIMEOUT=", limit,
                     "wanted a whole number of seconds, 1 or more");
     }
+    read_keepalive("25/25/24"); /* as in keepalive.py */
+    if (given->keepalive && *given->keepalive && !read_keepalive(given->keepalive))
+        give_up("cannot use VINE_SHAREDPORT_KEEPALIVE=", given->keepalive,
+                "wanted IDLE/INTERVAL/COUNT, such as 25/25/24, or off");
     if (given->secret_file && *given->secret_file)
         read_secret(given->secret_file, given->is_check);
 }

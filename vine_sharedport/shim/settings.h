@@ -12,12 +12,16 @@ struct settings {
     unsigned char secret[SECRET];
     long limit; /* milliseconds from the start of the first attempt that failed */
     long pid;   /* the worker's; a child that it forks has another */
+    /* How a silent connection is probed, in seconds; idle 0: as the system has it. */
+    struct {
+        int idle, interval, count;
+    } keepalive;
 };
 extern struct settings settings;
 
 /* The variables, without VINE_SHAREDPORT_ before their names; NULL where one is not set. */
 struct given {
-    const char *address, *secret_file, *network, *limit;
+    const char *address, *secret_file, *network, *limit, *keepalive;
     int is_check;
 };
 

@@ -1,10 +1,11 @@
 /* libvine_sharedport.so: an unmodified worker's way to a manager behind a shared port.
  *
  * Preloaded (LD_PRELOAD) into the worker, it watches connect() for one reserved address and
- * then goes the whole way in: a TCP connection to one of the manager's candidate addresses,
- * HTCondor's CONNECT message, the gate. The worker gets the connection under the number of
+ * then goes the whole way in: a TCP connection to the first of the manager's candidate addresses
+ * that answers, HTCondor's CONNECT message, the gate. The worker gets the connection under the number of
  * its own descriptor, and from then on talks to the manager itself: the shim has no thread,
- * no process and nothing between the two.
+ * no process and nothing between the two. Only while a name is looked up there is a child that
+ * does it; it is gone when connect() returns.
  *
  * Every other connect() is passed on to the kernel. The shim takes itself out of LD_PRELOAD
  * and its variables out of the environment when it is loaded, so tasks never see it.
@@ -23,7 +24,9 @@
  *   candidates.c  which of its addresses are worth a try
  *   settings.c    what the environment says
  *   gate.c        the proof of the secret
- *   dial.c        from a candidate to a connection
+ *   names.c       a name's addresses, within a time limit
+ *   race.c        TCP to the first of several addresses that answers
+ *   dial.c        from a candidate to a connection that the manager has taken
  *   backoff.c     what follows a failure
  *
  * Protocol: docs/protocol.md; wire/handoff.py and wire/gate.py are the same in Python.

@@ -30,7 +30,7 @@ def expose(
 
     Args:
         port: The server's port on the loopback interface.
-        settings: Name, socket directory, address and gate.
+        settings: Name, socket directory, address, gate and keepalive.
         secret_file: Where the secret is written, or read if it is there already; by
             default ``NAME.secret`` in the present directory. Removed at the end only if it
             is the default one and was made here.
@@ -70,6 +70,7 @@ def expose(
             ad_file=location.ad_file,
             log_file=os.path.join(logs, LOG_FILE),
             secret_file=path if settings.gate else None,
+            keepalive=settings.keepalive,
         )
         stack.callback(link.close)
         link.describe(system=None)

@@ -16,6 +16,7 @@
 #   VINE_SHAREDPORT_TRANSPORT        auto (shim if it loads, else relay), shim or relay
 #   VINE_SHAREDPORT_CONNECT_TIMEOUT  seconds after which an unreachable manager is given up
 #   VINE_SHAREDPORT_PRIVATE_NETWORK  the network that this machine is in
+#   VINE_SHAREDPORT_KEEPALIVE        how silent connections are probed, by default 25/25/24
 #   VINE_SHAREDPORT_PYTHON           Python of the relay, else the first on PATH of 3.9 or later
 #   VINE_SHAREDPORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
 #
@@ -26,9 +27,10 @@
 set -u
 # Not to be closed: a connection would get the number, and messages go into it.
 for fd in 0 1 2; do [ -e "/proc/self/fd/$fd" ] || eval "exec $fd<>/dev/null"; done
-unset VINE_SHAREDPORT_CHECK
+by_command=${VINE_SHAREDPORT_COMMAND:-}
+unset VINE_SHAREDPORT_CHECK VINE_SHAREDPORT_COMMAND
 # All of VINE_SHAREDPORT_*, as in environment.py: ours, and those of other programs.
-ours="ADDRESS SECRET_FILE TRANSPORT CONNECT_TIMEOUT PRIVATE_NETWORK PYTHON PYTHON_ENV"
+ours="ADDRESS SECRET_FILE TRANSPORT CONNECT_TIMEOUT PRIVATE_NETWORK KEEPALIVE PYTHON PYTHON_ENV"
 others="OWN_POOL POOL RUN METHOD MIRROR NATIVE SUITE SANDBOX REQUIRE"
 
 # Where the shim takes over; without the shim it leads nowhere. As in shim.c.
@@ -67,18 +69,15 @@ esac
 # shellcheck disable=SC3013 # dash, busybox and bash have it, and without it all works too
 if [ "$here" -ef . ]; then here=.; fi # shorter, and LD_PRELOAD takes no path with a blank
 
-# The relay of the installation that we are in: then we are run by the command, in no job.
-installed=
-[ ! -f "$here/__main__.py" ] || installed=$here
-
 # Print where a file is: as given, or by its name beside us or, in a job, in the present directory.
 find_file() {
     if [ -n "$1" ]; then
         printf '%s\n' "$1"
     elif [ -f "$here/$2" ]; then
         printf '%s\n' "$here/$2"
-    elif [ -z "$installed" ] && [ -f "./$2" ]; then
-        # Not for the command: anybody may have written what lies there.
+    elif [ -z "$by_command" ] && [ -f "./$2" ]; then
+        # Not for the command: anybody may have written what lies there. A batch job may run
+        # us where we are installed, and has its files in its directory all the same.
         printf '%s\n' "./$2"
     fi
 }
@@ -383,8 +382,8 @@ relay) ;;
 esac
 
 if [ "$transport" = relay ]; then
-    package=$installed
-    [ -n "$package" ] || package=$(find_file '' vine_sharedport.pyz)
+    package=$(find_file '' vine_sharedport.pyz)
+    [ -n "$package" ] || [ ! -f "$here/__main__.py" ] || package=$here # as it is installed
     python=
     for each in "${VINE_SHAREDPORT_PYTHON:-python3}" python3 /usr/bin/python3 /usr/libexec/platform-python \
         python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
@@ -399,7 +398,7 @@ if [ "$transport" = relay ]; then
         "beside this script"
 fi
 
-if [ -z "$own_workspace$installed" ]; then
+if [ -z "$own_workspace$by_command" ]; then
     # Workers on one machine must not share one, as in containers of the same process ids.
     workspace=$(make_directory worker) || exit
     set -- "$@" -s "$workspace"

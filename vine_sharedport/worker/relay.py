@@ -26,6 +26,7 @@ from vine_sharedport.errors import (
     SharedPortError,
     WrongSecretError,
 )
+from vine_sharedport.keepalive import OFF, chosen_keepalive
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.wire.sinful import Sinful
 
@@ -72,13 +73,14 @@ def run_behind_relay(program: str, options: Sequence[str] = ()) -> int:
 
     Raises:
         SinfulError: The text is no address.
-        SettingError: The secret file cannot be used.
+        SettingError: The secret file or another setting cannot be used.
         LaunchError: The worker cannot be started.
     """
     given = os.environ.get
     sinful = Sinful.parse(given(environment.ADDRESS, ""))
     secret_file = given(environment.SECRET_FILE)
     secret = read_secret_file(secret_file) if secret_file else None
+    keepalive = str(chosen_keepalive() or OFF)  # one that cannot be read is told now
     limit = max(1.0, float(given(environment.CONNECT_TIMEOUT) or _DEFAULT_LIMIT))
     worker = os.path.basename(program)
     dial = partial(
@@ -89,6 +91,7 @@ def run_behind_relay(program: str, options: Sequence[str] = ()) -> int:
         client_name=worker,
         private_network=given(environment.PRIVATE_NETWORK),
         check=True,
+        keepalive=keepalive,
     )
     ending = _Ending()
     relay = Relay(

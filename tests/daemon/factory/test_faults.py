@@ -26,7 +26,7 @@ from tests.daemon.factory_helpers import (
     read,
     wait_until_gone,
 )
-from vine_sharedport.factory import process
+from vine_sharedport.factory import control
 from vine_sharedport.factory.report import paths
 
 from .test_command import FLAGS, running
@@ -317,7 +317,7 @@ def test_the_jobs_go_when_everything_of_ours_was_killed(manager: Any, tmp_path: 
 def test_a_factory_that_is_told_twice_to_run_in_a_directory_refuses(manager: Any) -> None:
     with factory(manager) as workers:
         found = subprocess.run(
-            process.command(workers.directory), env=process.environment(),
+            control.command(workers.directory), env=control.environment(),
             capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
         assert found.returncode == 1

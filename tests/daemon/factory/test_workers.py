@@ -27,7 +27,7 @@ from tests.daemon.factory_helpers import (
 )
 from tests.values import naming
 from vine_sharedport.errors import LaunchError, OptionError, SettingError
-from vine_sharedport.factory import process
+from vine_sharedport.factory import control
 from vine_sharedport.factory.report import paths
 
 pytestmark = pytest.mark.daemon
@@ -395,7 +395,7 @@ def test_it_can_be_started_again_when_it_has_ended(manager: Any) -> None:
     for _ in range(2):
         with workers:
             first = workers.status()
-            process.terminate(workers.directory, timeout=30)
+            control.terminate(workers.directory, timeout=30)
             assert workers.status().state == "ended"
             workers.max_workers = 2
             workers.start()

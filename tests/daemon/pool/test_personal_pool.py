@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.daemon.helpers import ROOT, wait_until
-from vine_sharedport.condor import personal as personal
+from vine_sharedport.condor import standalone_pool
 from vine_sharedport.condor.personal import PersonalPool
 from vine_sharedport.condor.personal_pool import guardian as _guardian
+from vine_sharedport.condor.personal_pool.status import pool_status
 from vine_sharedport.errors import PoolError
 from vine_sharedport.supervision import send_signal
 
@@ -274,14 +275,14 @@ def standing(tmp_path_factory: pytest.TempPathFactory, short_directory: Path) ->
     """Return the directory of a pool that another program has started and left."""
     _start(short_directory)
     yield short_directory
-    personal.stop_pool(short_directory)
+    standalone_pool.stop_pool(short_directory)
 
 
 def _start(directory: Path) -> subprocess.CompletedProcess[str]:
     program = (
         "import sys\n"
-        "from vine_sharedport.condor import personal\n"
-        "print(personal.usage_text(personal.start_pool(sys.argv[1])))"
+        "from vine_sharedport.condor import standalone_pool\n"
+        "print(standalone_pool.usage_text(standalone_pool.start_pool(sys.argv[1])))"
     )
     return subprocess.run(
         [sys.executable, "-c", program, str(directory)],
@@ -301,7 +302,7 @@ def _token(directory: Path) -> str:
 
 def test_standing_pool_is_found_used_and_stopped(standing: Path) -> None:
     token = _token(standing)
-    status = personal.pool_status(standing)
+    status = pool_status(standing)
     assert status.running
     assert status.owner is None
     assert status.ads is not None
@@ -310,10 +311,10 @@ def test_standing_pool_is_found_used_and_stopped(standing: Path) -> None:
     with PersonalPool.find(standing) as pool:
         assert os.environ["CONDOR_CONFIG"] == f"{standing}/condor_config"
         pool.start()  # it is
-    assert personal.pool_status(standing).running
-    assert personal.stop_pool(standing) is True
+    assert pool_status(standing).running
+    assert standalone_pool.stop_pool(standing) is True
     assert _names(token) == []
-    assert personal.stop_pool(standing) is False
+    assert standalone_pool.stop_pool(standing) is False
     with pytest.raises(PoolError, match=r"vine_sharedport pool start"):
         PersonalPool.find(standing)
 
@@ -321,7 +322,7 @@ def test_standing_pool_is_found_used_and_stopped(standing: Path) -> None:
 def test_second_pool_in_the_same_directory_is_refused(standing: Path) -> None:
     with pytest.raises(PoolError, match=r"pool stop --directory"):
         PersonalPool(standing).start()
-    assert personal.pool_status(standing).running
+    assert pool_status(standing).running
 
 
 def test_standing_pool_whose_guardian_was_killed_can_be_started_again(standing: Path) -> None:
@@ -331,18 +332,18 @@ def test_standing_pool_whose_guardian_was_killed_can_be_started_again(standing: 
     send_signal(guardian, signal.SIGKILL)
     wait_until(lambda: not _names(token), timeout=GONE)
     # What is just ending has no environment any more, and so no name here.
-    wait_until(lambda: not personal.pool_status(standing).running, timeout=GONE)
+    wait_until(lambda: not pool_status(standing).running, timeout=GONE)
     done = _start(standing)
     assert f'eval "$(vine_sharedport pool env --directory {standing})"' in done.stdout
     assert f"vine_sharedport pool stop --directory {standing}" in done.stdout
-    assert personal.pool_status(standing).running
+    assert pool_status(standing).running
     assert _token(standing) != token
 
 
 def test_owners_pool_can_be_stopped_from_elsewhere() -> None:
     pool = PersonalPool().start()
     token = pool.token
-    assert personal.stop_pool(pool.directory) is True
+    assert standalone_pool.stop_pool(pool.directory) is True
     assert _names(token) == []
     pool.stop()
 
@@ -350,11 +351,11 @@ def test_owners_pool_can_be_stopped_from_elsewhere() -> None:
 def test_stop_ends_a_pool_whose_guardian_and_master_hang(
     standing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(personal, "_STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr(_guardian, "STOP_TIMEOUT", 0.2)
     state: dict[str, Any] = _guardian.read_state(str(standing))
     for victim in ("guardian", "master"):
         target = _guardian.noted_process(state, victim)
         assert target is not None
         send_signal(target, signal.SIGSTOP)
-    assert personal.stop_pool(standing) is True
+    assert standalone_pool.stop_pool(standing) is True
     assert _names(state["token"]) == []

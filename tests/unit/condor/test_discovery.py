@@ -1,4 +1,4 @@
-"""Discovery without HTCondor: the ad file's text, the bindings' absence, the messages."""
+"""Discovery without HTCondor: the bindings' absence, waiting, the messages."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.values import naming
 from vine_sharedport.condor import bindings as _htcondor
 from vine_sharedport.condor import discovery, own_pool
-from vine_sharedport.errors import DiscoveryError, MissingDependencyError, SinfulError
-from vine_sharedport.wire.shared_port_ad import parse_my_address
+from vine_sharedport.errors import DiscoveryError, MissingDependencyError
 from vine_sharedport.wire.sinful import Sinful
 
 # Written by condor_shared_port 23.9.6 of a personal pool; the address of HTCondor's
@@ -101,46 +98,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(discovery, "time", Time)
     return slept
-
-
-# --- the ad file -------------------------------------------------------------------------
-
-
-def test_ad_files_address_is_parsed_whole() -> None:
-    assert str(parse_my_address(AD)) == ADDRESS
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f'myaddress="{ADDRESS}"',
-        f'Other = "x"\r\n  MyAddress  =  "{ADDRESS}"  \r\n',
-        f'Name = "MyAddress = 1"\nMYADDRESS = "{ADDRESS}"\nMyAddresses = "<no>"',
-    ],
-    ids=["without blanks", "with CR and blanks", "among look-alikes"],
-)
-def test_spelling_of_the_attribute_does_not_matter(text: str) -> None:
-    assert str(parse_my_address(text)) == ADDRESS
-
-
-def test_escapes_of_a_classad_string_are_undone() -> None:
-    assert parse_my_address(r'MyAddress = "<192.0.2.7:9618?alias=\"a\\>"').alias == '"a\\'
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", AD[:40], 'MyAddress = ""', "MyAddress = undefined", 'MyAddress = "<192.0.2.7:0>"'],
-    ids=["empty", "cut off", "no address", "undefined", "port 0"],
-)
-def test_ad_file_without_a_usable_address_is_refused(text: str) -> None:
-    with pytest.raises(SinfulError):
-        parse_my_address(text)
-
-
-@given(st.text() | st.binary().map(lambda b: 'MyAddress = "<' + b.decode("latin-1") + '>"'))
-def test_hostile_ad_files_raise_sinful_error_or_nothing(text: str) -> None:
-    with suppress(SinfulError):
-        parse_my_address(text)
 
 
 # --- what is found -----------------------------------------------------------------------

@@ -16,9 +16,9 @@ import pytest
 from tests.values import naming
 from vine_sharedport import environment
 from vine_sharedport.cli import main as cli
-from vine_sharedport.condor import bindings, discovery, own_pool, personal
-from vine_sharedport.condor.personal_pool import guardian
-from vine_sharedport.condor.personal_pool import place as _pool_place
+from vine_sharedport.condor import bindings, discovery, own_pool, personal, standalone_pool
+from vine_sharedport.condor.personal_pool import directory as pool_directory
+from vine_sharedport.condor.personal_pool import guardian, status
 from vine_sharedport.errors import DiscoveryError, SettingError
 from vine_sharedport.supervision import find_process
 
@@ -34,7 +34,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(own_pool, "_used", [])
     before = dict(os.environ)
-    yield Path(_pool_place.default_directory())
+    yield Path(pool_directory.default_directory())
     for name in {*os.environ, *before}:  # what 'activate' has changed
         monkeypatch.delenv(name, raising=False)
     os.environ.update(before)
@@ -73,9 +73,9 @@ def run_pool(directory: Path, **more: object) -> str:
 
 
 def test_a_pool_is_found_in_the_default_directory(shell: Path) -> None:
-    assert _pool_place.running_pools() == []
+    assert pool_directory.running_pools() == []
     run_pool(shell)
-    assert _pool_place.running_pools() == [str(shell)]
+    assert pool_directory.running_pools() == [str(shell)]
 
 
 def test_pools_elsewhere_are_found_by_their_notes_the_newest_first(
@@ -83,28 +83,28 @@ def test_pools_elsewhere_are_found_by_their_notes_the_newest_first(
 ) -> None:
     for number, name in enumerate(("old", "it's $new\n")):
         before = set(tmp_path.glob("state/**/*"))
-        _pool_place.record(run_pool(tmp_path / name))
+        pool_directory.record(run_pool(tmp_path / name))
         for note in set(tmp_path.glob("state/**/*")) - before:
             os.utime(note, (number, number))
     run_pool(shell)
-    assert _pool_place.running_pools() == [
+    assert pool_directory.running_pools() == [
         str(tmp_path / "it's $new\n"), str(tmp_path / "old"), str(shell)
     ]  # fmt: skip
 
 
 def test_notes_of_a_pool_that_is_gone_are_taken_away(tmp_path: Path) -> None:
-    _pool_place.record(str(tmp_path / "gone"))
-    assert _pool_place.running_pools() == []
-    assert os.listdir(_pool_place._records()) == []
+    pool_directory.record(str(tmp_path / "gone"))
+    assert pool_directory.running_pools() == []
+    assert os.listdir(pool_directory._records()) == []
 
 
 def test_without_a_home_the_default_directory_is_found_all_the_same(
     shell: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nothing")
-    _pool_place.record(str(shell))
+    pool_directory.record(str(shell))
     run_pool(shell)
-    assert _pool_place.running_pools() == [str(shell)]
+    assert pool_directory.running_pools() == [str(shell)]
 
 
 def test_what_somebody_else_may_have_written_is_not_believed(
@@ -113,15 +113,15 @@ def test_what_somebody_else_may_have_written_is_not_believed(
     place = run_pool(shell)
     for mode in (0o770, 0o702):
         shell.chmod(mode)
-        assert _pool_place.running_pools() == []
+        assert pool_directory.running_pools() == []
     shell.chmod(0o700)
     with monkeypatch.context() as patch:
-        patch.setattr(_pool_place, "default_directory", lambda: place)
-        patch.setattr(_pool_place.os, "geteuid", lambda: os.getuid() + 1)
-        assert _pool_place.running_pools() == []
+        patch.setattr(pool_directory, "default_directory", lambda: place)
+        patch.setattr(pool_directory.os, "geteuid", lambda: os.getuid() + 1)
+        assert pool_directory.running_pools() == []
     shell.rename(tmp_path / "target")
     shell.symlink_to("target")
-    assert _pool_place.running_pools() == []
+    assert pool_directory.running_pools() == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_only_a_pool_that_runs_and_stands_alone_counts(
     shell: Path, more: dict[str, object]
 ) -> None:
     run_pool(shell, **more)
-    assert _pool_place.running_pools() == []
+    assert pool_directory.running_pools() == []
 
 
 # --- the rule ----------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def test_a_pool_that_has_ended_is_left_for_the_next_one(shell: Path, tmp_path: P
     run_pool(shell, master=[os.getpid(), 1])
     assert not own_pool.use_own_pool(first=True)
     assert "CONDOR_CONFIG" not in os.environ
-    _pool_place.record(run_pool(tmp_path / "next"))
+    pool_directory.record(run_pool(tmp_path / "next"))
     assert own_pool.use_own_pool(first=True)
     assert os.environ["CONDOR_CONFIG"] == f"{tmp_path}/next/condor_config"
 
@@ -247,7 +247,7 @@ def test_the_shells_commands_are_safe_to_eval(
     tools = tmp_path / f"tools {name}".replace("/", "")
     place = run_pool(tmp_path / name, programs=[str(tools)])
     monkeypatch.setenv("_CONDOR_LOCK", "/elsewhere")
-    text = personal.shell_text(personal.PersonalPool.find(place))
+    text = standalone_pool.shell_text(personal.PersonalPool.find(place))
     said = subprocess.run(
         ["sh", "-c", f'eval {shlex.quote(text)}; printf "%s|%s|%s" "$CONDOR_CONFIG" "$PATH" '
          '"${_CONDOR_LOCK-unset}"'],
@@ -286,9 +286,9 @@ def test_directories_that_path_has_are_not_added(
     place = run_pool(shell, programs=["/usr/bin", "/usr/sbin"])
     pool = personal.PersonalPool.find(place)
     monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
-    assert "PATH" not in personal.shell_text(pool)
+    assert "PATH" not in standalone_pool.shell_text(pool)
     monkeypatch.setenv("PATH", "/usr/bin")
-    assert 'export PATH="${PATH:+$PATH:}"/usr/sbin' in personal.shell_text(pool)
+    assert 'export PATH="${PATH:+$PATH:}"/usr/sbin' in standalone_pool.shell_text(pool)
 
 
 def test_without_a_pool_nothing_is_there_to_eval(
@@ -305,7 +305,7 @@ def test_a_pool_elsewhere_is_named_where_none_is_found(
     tmp_path: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = run_pool(tmp_path / "a b")
-    _pool_place.record(place)
+    pool_directory.record(place)
     gone = str(tmp_path / "gone")
     assert command("pool", "status", "--directory", gone) == 1
     assert f"vine_sharedport pool status --directory '{place}'" in capsys.readouterr().out
@@ -319,9 +319,9 @@ def test_a_shell_with_an_htcondor_of_its_own_is_told_that_this_wins(
     shell: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = personal.PersonalPool.find(run_pool(shell))
-    assert "Every vine_sharedport command finds it" in personal.usage_text(pool)
+    assert "Every vine_sharedport command finds it" in standalone_pool.usage_text(pool)
     monkeypatch.setenv("CONDOR_CONFIG", "/etc/condor/condor_config")
-    assert "CONDOR_CONFIG=/etc/condor/condor_config wins" in personal.usage_text(pool)
+    assert "CONDOR_CONFIG=/etc/condor/condor_config wins" in standalone_pool.usage_text(pool)
 
 
 # --- what a pool can offer ---------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_programs_are_refused_it_too(value: object) -> None:
     with pytest.raises(SettingError, match=naming(f"cpus={value!r}", 1, 10000)):
         personal.PersonalPool(cpus=value)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match=naming(f"memory={value!r}", 128)):
-        personal.start_pool(memory=value)  # type: ignore[arg-type]
+        standalone_pool.start_pool(memory=value)  # type: ignore[arg-type]
 
 
 def test_numbers_of_any_kind_are_taken() -> None:
@@ -366,10 +366,12 @@ def test_a_bare_stop_ends_the_pool_that_other_commands_use(
 ) -> None:
     run_pool(shell)
     newest = run_pool(tmp_path / "newest")
-    _pool_place.record(newest)
+    pool_directory.record(newest)
     stopped = []
-    monkeypatch.setattr(personal, "stop_pool", lambda place: stopped.append(place) or True)
-    monkeypatch.setattr(personal, "count_jobs", lambda place: 3)
+    monkeypatch.setattr(
+        standalone_pool, "stop_pool", lambda place: stopped.append(place) or True
+    )
+    monkeypatch.setattr(status, "count_jobs", lambda place: 3)
     assert command("pool", "stop") == 0
     assert stopped == [newest]
     said = capsys.readouterr().out

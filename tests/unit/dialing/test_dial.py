@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import random
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, Callable
 
 import pytest
 
+from tests.loopback import mute
 from tests.unit import helpers
 from tests.values import naming
 from vine_sharedport.dialing import dial, race
@@ -48,22 +50,6 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield port_of(bound)
-
-
-@contextlib.contextmanager
-def mute(host: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
-    """Make a port that answers nothing at all, as behind a firewall: its backlog is full."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as stack:
-        made = stack.enter_context(socket.socket(family))
-        made.bind((host, port))
-        made.listen(0)
-        stack.enter_context(socket.socket(family)).connect(made.getsockname())
-        with socket.socket(family) as probe:
-            probe.settimeout(0.1)
-            with pytest.raises(socket.timeout):
-                probe.connect(made.getsockname())
-        yield port_of(made)
 
 
 @pytest.fixture
@@ -679,6 +665,18 @@ def test_socket_is_blocking_close_on_exec_undelayed_and_kept_alive(
         assert not os.get_inheritable(client.fileno())
         assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert helpers.probes(client) == (25, 25, 24)
+
+
+@pytest.mark.parametrize(
+    "text", ["60/10/6", "1/2/3", pytest.param(f"{random.randint(2, 999)}/5/7", id="drawn")]
+)
+def test_silent_connection_is_probed_as_asked(listener: socket.socket, text: str) -> None:
+    where = address(port_of(listener))
+    with connect(where, keepalive=text) as client, listener.accept()[0]:
+        assert "/".join(map(str, helpers.probes(client))) == text
+    with connect(where, keepalive="off") as client, listener.accept()[0]:
+        assert not client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_nobody_behind_the_sock_id_shows_as_the_end_of_the_stream(

@@ -91,3 +91,15 @@ def evaluate(expression: str, ad: dict[str, Any]) -> Any:
     whole = classad2.ClassAd(ad)
     whole["TheExpression"] = classad2.ExprTree(expression)
     return whole.eval("TheExpression")
+
+
+class AbsentSchedd:
+    """A schedd that does nothing of what it is asked."""
+
+    calls = 0
+
+    def query(self, *_: Any) -> Any:
+        self.calls += 1
+        raise ScheddError("the schedd is not there")
+
+    act = query

@@ -17,13 +17,13 @@ import pytest
 
 from tests.values import naming
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import api, process, setup
+from vine_sharedport.factory import api, child, control, setup
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options.schema import Options, read_config, write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.wire.sinful import Sinful
 
-from .test_process import HOLDER
+from .test_control import HOLDER
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def begins_as(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
 
     def spawn(directory: str, *, lock: int, **_: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-c", program, directory], env=process.environment(),
+            [sys.executable, "-c", program, directory], env=control.environment(),
             pass_fds=(lock,), stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
-    monkeypatch.setattr(process, "spawn", spawn)
+    monkeypatch.setattr(control, "spawn", spawn)
 
 
 def test_one_that_is_killed_in_its_first_moments_is_told_with_what_to_do(
@@ -103,11 +103,11 @@ def waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[api.Fac
     try:
         yield workers
     finally:
-        started, workers._process = workers._process, None
+        started, workers._child._process = workers._child._process, None
         assert started is not None
         started.kill()
         started.wait()
-        workers._end_keeper()
+        workers._child.end_watch()
 
 
 FOUND = {"address": "<192.0.2.7:9618?sock=vine_1>", "secret_file": "/s", "ssl": True}
@@ -167,8 +167,8 @@ def test_one_that_is_started_again_looks_for_its_manager_where_it_was_started(
     monkeypatch.chdir("/")
     told: list[Any] = []
     monkeypatch.setattr(paths, "lock_directory", lambda _: os.open(os.devnull, os.O_RDONLY))
-    monkeypatch.setattr(process, "spawn", lambda *_, cwd, **__: told.append(cwd))
-    waiting._spawn_again(owner=None, ending=False)
+    monkeypatch.setattr(control, "spawn", lambda *_, cwd, **__: told.append(cwd))
+    waiting._child._spawn_again(owner=None, ending=False)
     assert told == [str(tmp_path)]
 
 
@@ -177,7 +177,7 @@ def test_a_process_that_is_suspended_ends_when_it_is_told() -> None:
         try:
             running.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, running.pid, os.WSTOPPED | os.WNOWAIT)
-            api._tell_to_end(running)
-            assert running.wait(20) == -process.PROGRAM_ENDED
+            child._tell_to_end(running)
+            assert running.wait(20) == -control.PROGRAM_ENDED
         finally:
             running.kill()

@@ -21,7 +21,7 @@ import pytest
 
 from tests.values import naming
 from vine_sharedport.errors import ExitStatus, LaunchError, OptionError, SettingError
-from vine_sharedport.factory import process, setup
+from vine_sharedport.factory import control, setup
 from vine_sharedport.factory.api import Factory
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options.schema import Options, read_config, write_config
@@ -61,7 +61,7 @@ def test_the_configuration_is_that_of_the_factory_which_has_the_directory(
     with setup.prepare(options, directory) as (made, lock):
         assert made.directory == directory
         second_start_is_refused()
-        started = process.spawn(directory, owner=process.owner_process(), lock=lock)
+        started = control.spawn(directory, owner=control.owner_process(), lock=lock)
     try:
         # Its Python has hardly begun: it is the descriptor that keeps others out.
         assert paths.is_running(directory)
@@ -94,7 +94,7 @@ def test_a_descriptor_that_is_no_lock_of_the_directory_is_refused(tmp_path: Path
 @pytest.mark.parametrize("number", [10**20, 10**9, -5])
 def test_a_number_that_is_no_descriptor_is_told_as_such(tmp_path: Path, number: int) -> None:
     found = subprocess.run(
-        process.command(str(tmp_path), lock=number), env=process.environment(),
+        control.command(str(tmp_path), lock=number), env=control.environment(),
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert found.returncode == ExitStatus.USAGE
@@ -137,10 +137,10 @@ def test_a_process_that_cannot_be_started_for_want_of_descriptors_is_told(
                 taken.append(os.open(os.devnull, os.O_RDONLY))
         os.close(taken.pop())  # for the log alone
         with pytest.raises(LaunchError, match=naming("Too many open files", "ulimit -a")):
-            process.spawn(str(tmp_path), owner=None)
+            control.spawn(str(tmp_path), owner=None)
         taken.append(os.open(os.devnull, os.O_RDONLY))
         with pytest.raises(LaunchError, match="ulimit -n"):
-            process.owner_process()
+            control.owner_process()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
         for fd in taken:
@@ -175,7 +175,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from vine_sharedport.errors import OptionError, SettingError
-from vine_sharedport.factory import loop, process
+from vine_sharedport.factory import loop, supervisor
 from vine_sharedport.factory.report import paths as files
 from vine_sharedport.factory.report.record import ManagerReport, WorkerCounts
 from vine_sharedport.factory.report.snapshot import Snapshot
@@ -204,7 +204,7 @@ class Loop:
             raise OSError("crash")
 
 loop.Loop = Loop
-sys.exit(process.run(str(directory)))
+sys.exit(supervisor.run(str(directory)))
 """
 
 
@@ -221,9 +221,9 @@ def test_one_that_cannot_go_on_removes_its_jobs_before_it_ends(
 ) -> None:
     found = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(refused=refused), str(tmp_path)],
-        env=process.environment(), capture_output=True, text=True, check=False, timeout=60,
+        env=control.environment(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
-    assert found.returncode == process.REFUSED, found.stderr
+    assert found.returncode == control.REFUSED, found.stderr
     assert (tmp_path / "made").read_text() == "x" * made
     ran = (tmp_path / "runs").read_text().split() if (tmp_path / "runs").exists() else []
     assert ran == runs
@@ -235,21 +235,21 @@ def test_one_that_cannot_go_on_removes_its_jobs_before_it_ends(
 def test_a_machine_without_room_for_a_process_is_waited_for(tmp_path: Path) -> None:
     program = """
 import os, sys
-from vine_sharedport.factory import process
+from vine_sharedport.factory import supervisor
 fork, failures = os.fork, [11, 12]
 def full():
     if failures:
         raise OSError(failures.pop(), "no room")
     return fork()
 os.fork = full
-process._FORK_PAUSE = 0.01
-process._Supervisor._work = lambda *_, **__: os._exit(0)
+supervisor._FORK_PAUSE = 0.01
+supervisor._Supervisor._work = lambda *_, **__: os._exit(0)
 before = len(os.listdir("/proc/self/fd"))
-print(process.run(sys.argv[1]), len(os.listdir("/proc/self/fd")) - before)
+print(supervisor.run(sys.argv[1]), len(os.listdir("/proc/self/fd")) - before)
 """
     found = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
-        env=process.environment(), capture_output=True, text=True, check=False, timeout=30,
+        env=control.environment(), capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert found.stdout == "0 0\n", found.stderr
     assert len(found.stderr.splitlines()) == 2
@@ -524,7 +524,7 @@ os.kill(child, 9)
 """
     found = subprocess.run(
         [sys.executable, "-c", program, waiting],
-        env=process.environment(), capture_output=True, text=True, check=False, timeout=90,
+        env=control.environment(), capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     assert found.stdout == "comes to this (0, 0)\n", found.stderr
     with setup.changing_config("/nonexistent"):  # who writes there tells what is wrong

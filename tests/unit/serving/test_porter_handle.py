@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -59,6 +61,40 @@ def test_client_of_the_shared_port_comes_to_the_manager(manager: Manager) -> Non
             assert client.recv(1) == b""
     assert manager.counters[Gauge.HANDED_OVER] == 1
     assert manager.counters.refused() == {}
+
+
+_KEEPALIVE = [None, "60/10/6", pytest.param(f"{random.randint(2, 999)}/5/7", id="drawn")]
+
+
+@pytest.mark.parametrize("text", _KEEPALIVE)
+def test_client_is_probed_when_it_is_silent(short_directory: Path, text: str | None) -> None:
+    """Whatever its own side, or HTCondor, has set: the manager's side alone will do."""
+    manager = Manager(short_directory, keepalive=text)
+    try:
+        with FakeSharedPort(str(short_directory)) as fake:
+            client = connect(fake.address("vine_1"), keepalive="off")
+            with client:
+                client.sendall(b"hello")
+                with manager.take() as server:
+                    assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                    found = "/".join(map(str, helpers.probes(server)))
+                    assert found == (text or "25/25/24")
+    finally:
+        manager.handle.close()
+
+
+def test_client_is_left_as_it_came_where_probing_is_off(short_directory: Path) -> None:
+    manager = Manager(short_directory, keepalive="off")
+    try:
+        client, server = helpers.tcp_pair()
+        with client, server:
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 360)  # HTCondor's
+            client.sendall(b"hello")
+            helpers.hand_off(manager.path, server).close()
+            with manager.take() as taken:
+                assert helpers.probes(taken)[0] == 360
+    finally:
+        manager.handle.close()
 
 
 def test_silent_client_waits_with_the_porter(manager: Manager) -> None:

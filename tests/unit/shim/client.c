@@ -22,12 +22,18 @@
 extern char **environ;
 
 static int fd = -1, family = AF_INET, buffers, nonblocking, close_on_exec;
-static volatile sig_atomic_t told_to_end;
+static volatile sig_atomic_t told_to_end, ends_of_children;
 
 static void on_sigterm(int number)
 {
     (void)number;
     told_to_end = 1;
+}
+
+static void on_sigchld(int number)
+{
+    (void)number;
+    ends_of_children++;
 }
 
 static void open_socket(void)
@@ -120,6 +126,7 @@ static int loop(const char *host, int port, int seconds)
 static void print_state(void)
 {
     int sndbuf = 0, rcvbuf = 0, nodelay = 0, keepalive = 0, open_now = -3; /* ".", "..", its own */
+    int idle = 0, interval = 0, count = 0;
     socklen_t size = sizeof sndbuf;
     DIR *dir = opendir("/proc/self/fd");
     while (dir && readdir(dir))
@@ -129,9 +136,21 @@ static void print_state(void)
     getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, &size);
     getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &keepalive, &size);
     getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &size);
-    printf("state: fd=%d nonblock=%d cloexec=%d sndbuf=%d rcvbuf=%d nodelay=%d keepalive=%d open=%d\n",
+    getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &size);
+    getsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, &size);
+    getsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, &size);
+    printf("state: fd=%d nonblock=%d cloexec=%d sndbuf=%d rcvbuf=%d nodelay=%d keepalive=%d "
+           "idle=%d interval=%d count=%d open=%d\n",
            fd, !!(fcntl(fd, F_GETFL) & O_NONBLOCK), !!(fcntl(fd, F_GETFD) & FD_CLOEXEC), sndbuf,
-           rcvbuf, nodelay, keepalive, open_now);
+           rcvbuf, nodelay, keepalive, idle, interval, count, open_now);
+}
+
+/* Whether any child is or was there, by whatever means a program hears of one. */
+static void print_children(void)
+{
+    int any = waitpid(-1, NULL, WNOHANG | __WALL);
+    int error = any < 0 ? errno : 0;
+    printf("children: %d errno %d, ends told: %d\n", any, error, (int)ends_of_children);
 }
 
 static void hear(void)
@@ -232,6 +251,10 @@ int main(int count, char **words)
             buffers = atoi(words[++i]);
         } else if (!strcmp(word, "handler")) {
             signal(SIGTERM, on_sigterm);
+        } else if (!strcmp(word, "count-children")) {
+            signal(SIGCHLD, on_sigchld);
+        } else if (!strcmp(word, "children")) {
+            print_children();
         } else if (!strcmp(word, "connect")) {
             socklen_t size = make_address(&where, words[i + 1], atoi(words[i + 2]));
             i += 2;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import random
 import socket
 import threading
 import time
@@ -204,6 +205,30 @@ def test_the_descriptor_keeps_its_number_and_flags(
         assert state[name] == plain.state()[name], name
     assert (state["nonblock"], state["cloexec"]) == (nonblock, cloexec)
     assert (state["nodelay"], state["keepalive"]) == (1, 1)
+    assert [state[name] for name in ("idle", "interval", "count")] == [25, 25, 24]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["60/10/6", "1/32767/127", pytest.param(f"{random.randint(2, 999)}/5/7", id="drawn")],
+)
+def test_a_silent_connection_is_probed_as_asked(
+    client: Client, manager: EchoManager, text: str
+) -> None:
+    given = {"address": manager.address, "secret_file": manager.secret_file}
+    state = client.run(*CONNECT, "state", keepalive=text, **given).state()
+    assert "/".join(str(state[name]) for name in ("idle", "interval", "count")) == text
+
+
+def test_probes_can_be_left_to_the_system(glibc: Client, manager: EchoManager) -> None:
+    port = str(manager.shared_port.port)
+    plain = glibc.run("connect", "127.0.0.1", port, "state").state()
+    done = glibc.run(
+        *CONNECT, "state",
+        address=manager.address, secret_file=manager.secret_file, keepalive="off",
+    )  # fmt: skip
+    for name in ("idle", "interval", "count"):
+        assert done.state()[name] == plain[name]
 
 
 def test_buffer_sizes_are_carried_over(client: Client, manager: EchoManager) -> None:

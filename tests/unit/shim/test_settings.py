@@ -62,7 +62,16 @@ def test_a_time_limit_that_is_none_is_refused(glibc: Client, limit: str) -> None
     check_refused(done, "VINE_SHAREDPORT_CONNECT_TIMEOUT", limit, "seconds")
 
 
-@pytest.mark.parametrize("name", ["address", "secret_file", "connect_timeout"])
+@pytest.mark.parametrize(
+    "text",
+    ["25", "25/25", "25/25/24/1", "0/1/1", "1/1/128", "1//1", "/", "32768/1/1", "on", "1/1/1 "],
+)
+def test_a_keepalive_that_is_none_is_refused(glibc: Client, text: str) -> None:
+    done = glibc.run("env", address=GOOD, keepalive=text)
+    check_refused(done, "VINE_SHAREDPORT_KEEPALIVE", text, "IDLE/INTERVAL/COUNT")
+
+
+@pytest.mark.parametrize("name", ["address", "secret_file", "connect_timeout", "keepalive"])
 def test_an_empty_variable_is_like_none(glibc: Client, name: str) -> None:
     variables = {"address": GOOD, name: ""}
     done = glibc.run("env", **variables)

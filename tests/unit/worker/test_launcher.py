@@ -285,25 +285,29 @@ def test_a_script_in_the_workers_place_gets_no_preload(place: Place) -> None:
     assert "./my_worker is no ELF program" in ended.stderr
 
 
-def test_an_installation_takes_nothing_from_the_present_directory(
+def test_the_command_takes_nothing_from_the_present_directory_and_a_job_does(
     place: Place, tmp_path: Path
 ) -> None:
+    """A batch job runs the launcher where it is installed, as the command does."""
     installed = tmp_path / "installed"
     installed.mkdir()
     (place.directory / "launcher.sh").rename(installed / "launcher.sh")
     command = [*place.shell, str(installed / "launcher.sh"), "./vine_worker"]
 
-    def said() -> str:
+    (installed / "__main__.py").touch()
+
+    def said(**by: str) -> str:
         return subprocess.run(
-            command, cwd=place.directory, env=place.variables(), capture_output=True,
+            command, cwd=place.directory, env=place.variables(**by), capture_output=True,
             text=True, timeout=30, check=False,
         ).stderr  # fmt: skip
 
-    assert "it loads into ./vine_worker" in said()
-    (installed / "__main__.py").touch()
-    assert "VINE_SHAREDPORT_ADDRESS" in said()
+    in_a_job = said()
+    assert "it loads into ./vine_worker" in in_a_job
+    assert "workspace its own" not in in_a_job
+    assert "VINE_SHAREDPORT_ADDRESS" in said(VINE_SHAREDPORT_COMMAND="1")
     (installed / "vine_sharedport.address").write_text("<192.0.2.7:9618?sock=vine_42>\n")
-    assert "there is no libvine_sharedport.so" in said()
+    assert "there is no libvine_sharedport.so" in said(VINE_SHAREDPORT_COMMAND="1")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The processes and files of a personal pool, below ``condor.personal``.
 
 - ``config``: HTCondor's programs on this machine, and the configuration written for them.
-- ``place``: the pool's directory, its lock, its user, and the notes by which it is found.
+- ``directory``: the pool's directory, its lock, its user, and the notes by which it is found.
 - ``guardian``: the process above ``condor_master`` that ends the pool with its program.
 - ``status``: what runs, and what the daemons say.
 

@@ -33,7 +33,7 @@ from typing import Any
 
 from vine_sharedport import records
 from vine_sharedport.atomic_file import write_atomically
-from vine_sharedport.errors import SettingError
+from vine_sharedport.errors import PoolError, SettingError
 from vine_sharedport.supervision import (
     PR_SET_CHILD_SUBREAPER,
     PR_SET_PDEATHSIG,
@@ -59,6 +59,8 @@ EPHEMERAL = ("execute", "lock", "run", "spool")
 # In seconds. A fast shutdown takes 0.02 s on an idle machine; daemons under load
 # and jobs that ignore SIGTERM get this long before SIGKILL.
 SHUTDOWN_TIMEOUT = 10.0
+STOP_TIMEOUT = 30.0
+_STOP_INTERVAL = 0.05
 _KILL_TIMEOUT = 10.0
 
 # How often to look whether the program is still the parent, in seconds. The
@@ -115,6 +117,24 @@ def kill_pool(token: str, *, timeout: float = _KILL_TIMEOUT) -> list[Process]:
         for process in left:
             send_signal(process, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def stop_processes(directory: str, state: dict[str, Any]) -> None:
+    """End what runs of the pool with these notes, in order or by force; clean up."""
+    if "token" not in state:
+        return
+    guardian = noted_process(state, "guardian")
+    if guardian is not None and send_signal(guardian, signal.SIGTERM):
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while is_alive(guardian) and time.monotonic() < deadline:
+            time.sleep(_STOP_INTERVAL)
+    left = kill_pool(state["token"])
+    if left:
+        raise PoolError(
+            f"processes {', '.join(str(p.pid) for p in left)} of the pool in {directory} do "
+            "not end, even by SIGKILL; they may wait for a disk or a network file system"
+        )
+    clean_up(directory, state)
 
 
 def read_state(directory: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vine_sharedport.condor.personal_pool import guardian
-from vine_sharedport.condor.personal_pool.place import default_directory
+from vine_sharedport.condor.personal_pool.directory import default_directory
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.wire.shared_port_ad import parse_my_address
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import shlex
@@ -13,8 +12,6 @@ from typing import Any
 import pytest
 
 from tests.values import naming
-from vine_sharedport.cli.common import Parser
-from vine_sharedport.cli.manager import add_manager
 from vine_sharedport.condor.manager_job import job as manager_job
 from vine_sharedport.condor.manager_job import runner
 from vine_sharedport.condor.manager_job.description import (
@@ -23,7 +20,6 @@ from vine_sharedport.condor.manager_job.description import (
     describe_manager,
     name_of,
 )
-from vine_sharedport.condor.manager_job.status import ManagerJob
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import SettingError
 
@@ -41,12 +37,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def described(*arguments: Any, **options: Any) -> SubmitDescription:
     return describe_manager(ManagerProgram(*(arguments or ("sweep.py",)), **options))
-
-
-def parse(*arguments: str) -> argparse.Namespace:
-    parser = Parser()
-    add_manager(parser.add_names("NOUN"))
-    return parser.parse_args(["manager", *arguments])
 
 
 def test_it_is_a_local_job_of_this_python_in_this_directory(here: Path) -> None:
@@ -75,17 +65,6 @@ def test_status_tells_the_program_as_it_was_given() -> None:
 def test_describing_makes_nothing(here: Path) -> None:
     described()
     assert os.listdir(here) == ["sweep.py"]
-
-
-def test_dry_run_prints_the_description(capsys: pytest.CaptureFixture[str]) -> None:
-    options = parse("submit", "--dry-run", "--name", "x", "sweep.py", "--name", "its own")
-    assert options.run(options) == 0
-    assert (
-        capsys.readouterr().out
-        == describe_manager(
-            ManagerProgram("sweep.py", ["--name", "its own"], name="x")
-        ).format()
-    )
 
 
 @pytest.mark.parametrize(
@@ -158,60 +137,6 @@ def test_run_gives_an_unchanged_program_a_shared_port(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "step"),
-    [
-        ("python sweep.py", "sweep.py"),
-        ("--name x --once /bin/python3 -u sweep.py --n 9", "--name x --once sweep.py --n 9"),
-        ("python -m a.b c", "-m a.b c"),
-        ("python3", "PROGRAM.py"),
-    ],
-)  # fmt: skip
-def test_the_interpreter_is_left_out(
-    words: str, step: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = parse("submit", *words.split())
-    with pytest.raises(SystemExit) as stop:
-        options.run(options)
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert said.endswith(f" out:\n  vine_sharedport manager submit {step}\n")
-
-
-@pytest.mark.parametrize(
-    ("text", "words", "step"),
-    [
-        ("import ndcctools.taskvine", "--dry-run sweep.py 9", "--run --dry-run sweep.py 9"),
-        ("import ndcctools.taskvine; shared_port=True", "--dry-run sweep.py", None),
-        ("WorkQueueExecutor()", "--dry-run sweep.py", "--run --dry-run sweep.py"),
-        ("print(1)", "--dry-run sweep.py", None),
-        ("from vine_sharedport import Manager", "--dry-run sweep.py", None),
-        ("ndcctools \0", "--dry-run sweep.py", None),
-        ("import ndcctools.taskvine", "--run --dry-run sweep.py", None),
-        ("import ndcctools.taskvine", "--dry-run -m sweep", None),
-    ],
-)
-def test_a_program_without_a_shared_port_is_told_of_run(
-    here: Path, text: str, words: str, step: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    (here / "sweep.py").write_text(text)
-    options = parse("submit", *words.split())
-    with caplog.at_level("WARNING"):
-        assert options.run(options) == 0
-    said = [record.getMessage() for record in caplog.records]
-    steps = [line.rpartition("vine_sharedport manager submit ")[2] for line in said]
-    assert steps == ([] if step is None else [step])
-
-
-def test_run_options_need_run(capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in (["--no-gate"], ["--shared-port-name", "x"]):
-        options = parse("submit", *wrong, "--dry-run", "sweep.py")
-        with pytest.raises(SystemExit) as stop:
-            options.run(options)
-        assert stop.value.code == 2
-    assert "--run" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
     ("program", "name"),
     [
         ("sweep.py", "sweep"),
@@ -243,44 +168,3 @@ def test_what_would_become_a_held_job_is_refused(
 ) -> None:
     with pytest.raises(SettingError, match=naming(*values)):
         describe_manager(ManagerProgram(**{"program": "sweep.py", **options}))
-
-
-def test_names_in_use_get_a_number() -> None:
-    assert manager_job._free_name("a", set()) == "a"
-    assert manager_job._free_name("a", {"a", "a-2"}) == "a-3"
-
-
-def job(tmp_path: Path, **values: Any) -> ManagerJob:
-    return ManagerJob(
-        **{
-            "name": "s", "id": 7, "state": "ended", "since": 0.0, "submitted": 0.0,
-            "program": "s.py", "directory": "/", "output": str(tmp_path / "o"),
-            "error": str(tmp_path / "e"), "log": "/l", **values,
-        }
-    )  # fmt: skip
-
-
-def test_last_lines_are_stderrs_if_there_are_any(here: Path) -> None:
-    failed = job(here, exit_status=1)
-    assert failed.failed
-    assert str(failed).endswith("It has printed nothing.")
-    (here / "o").write_text("from stdout\n")
-    assert failed.last_lines() == (str(here / "o"), ["from stdout"])
-    (here / "e").write_text("".join(f"{n}\n" for n in range(100_000)))
-    assert failed.last_lines()[1] == [str(n) for n in range(99_990, 100_000)]
-
-
-def test_what_ended_well_did_not_fail(here: Path) -> None:
-    assert not job(here, exit_status=0).failed
-    assert not job(here, state="removed").failed
-    assert job(here, exit_signal=9).failed
-
-
-def test_output_that_was_emptied_is_read_from_its_beginning(here: Path) -> None:
-    path = here / "o"
-    path.write_text("first start\n")
-    data, offset = manager_job._read_from(str(path), 0)
-    assert (data, offset) == (b"first start\n", 12)
-    path.write_text("again\n")
-    assert manager_job._read_from(str(path), offset) == (b"again\n", 6)
-    assert manager_job._read_from(str(here / "none"), 3) == (b"", 3)

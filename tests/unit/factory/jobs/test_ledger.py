@@ -1,12 +1,18 @@
-"""What is told of jobs whose container does not start, by log and by the schedd alone."""
+"""What a factory says of its jobs: why one is not connected, and what their containers do."""
 
 from __future__ import annotations
 
+import re
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vine_sharedport.bundle.package import launcher_path
 from vine_sharedport.condor.event_log import Event
+from vine_sharedport.errors import ExitStatus
+from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.ledger import Account
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
@@ -67,3 +73,37 @@ def test_jobs_that_ended_before_the_factory_was_started_are_not_its_own() -> Non
     assert account.totals()["submitted"] == 1
     table.apply([Event("JOB_ABORTED", 1, 2, 102.0)])
     assert account.totals() == {"submitted": 1, "ended": 1, "failed": 0, "evicted": 0}
+
+
+def ended(number: int, status: int | None) -> Job:
+    return Job(1, number, state="ended", exit_status=status)
+
+
+def test_the_launchers_exit_statuses_are_all_explained() -> None:
+    text = Path(launcher_path()).read_text()
+    used = {int(number) for number in re.findall(r"\bfail (\d+) ", text)}
+    assert used
+    assert used <= set(ExitStatus)
+    assert {75, 77, 78, 127} <= set(ExitStatus)
+    account = Account(JobTable(), "/none", lambda: 60)
+    for status in used:
+        assert account.why(ended(0, status), 0.0) == ExitStatus(status).meaning
+    assert "status 1" in str(account.why(ended(0, 1), 0.0))
+
+
+@pytest.mark.parametrize(
+    ("answered", "error", "reason"),
+    [
+        (None, "busy", "unknown: the manager has not answered yet"),
+        (300, "busy", "unknown: the manager has not answered for 300 s"),
+        (1, None, None),
+    ],
+)
+def test_of_a_job_that_a_busy_manager_may_know_nothing_is_said(
+    tmp_path: Path, answered: float | None, error: str | None, reason: str | None
+) -> None:
+    seen = None if answered is None else time.monotonic() - answered
+    account = Account(JobTable(), str(tmp_path), lambda: 60)
+    account.look(ManagerView(answered=seen, error=error), time.monotonic())
+    job = Job(1, 0, state="running", connected=None)
+    assert account.why(job, time.time()) == reason

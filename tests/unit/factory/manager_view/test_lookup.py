@@ -17,6 +17,7 @@ from tests.values import naming
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import setup
 from vine_sharedport.factory.manager_view import lookup
+from vine_sharedport.factory.manager_view.lookup import default_directory
 from vine_sharedport.factory.options.schema import Options, read_config, write_config
 from vine_sharedport.factory.report import paths, runs
 from vine_sharedport.registry.reference import Reference
@@ -218,3 +219,16 @@ def test_what_is_waited_for_is_said_with_what_runs_here(start: Start) -> None:
     assert "There is 'sweap': vine_sharedport factory -M sweap" in said
     start("sweep", "vine_2_a", None)
     assert "no manager has answered" in lookup.still_waiting(options)
+
+
+def test_the_default_directory_is_the_same_again_unless_it_is_in_use(tmp_path: Path) -> None:
+    first = default_directory(str(tmp_path), "sweep")
+    assert first == str(tmp_path / "vine-factory-sweep")
+    os.mkdir(first)
+    lock = paths.lock_directory(first)
+    assert lock is not None
+    try:
+        assert default_directory(str(tmp_path), "sweep") == first + "-2"
+    finally:
+        os.close(lock)
+    assert default_directory(str(tmp_path), "sweep") == first

@@ -424,3 +424,20 @@ def test_a_file_that_is_not_there_or_cannot_be_written_is_named(tmp_path: Path) 
         read_config(str(tmp_path / "nothing.json"))
     with pytest.raises(SettingError, match=r"none/a\.json: No such file"):
         write_config(str(tmp_path / "none" / "a.json"), Options())
+
+
+def test_the_documentation_has_each_option_once_with_what_becomes_of_it() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "factory.md").read_text()
+    table = text.split("## Option by option")[1]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE)
+    words = {
+        Kind.SUPPORTED: "yes",
+        Kind.CHANGEABLE: "changeable",
+        Kind.MEANINGLESS: "without effect",
+        Kind.REFUSED: "refused",
+    }
+    assert [(name, ours) for name, _, ours in rows] == [
+        (name, words[kind]) for name, kind in KINDS.items()
+    ]
+    for name in ALIASES:
+        assert name in ("master_name",) or f"`{name}`" in table

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import restart
-from vine_sharedport.factory.restart import keep
+from vine_sharedport.factory import child
+from vine_sharedport.factory.child import keep
 
 
 class Kept:
@@ -31,7 +31,7 @@ class Kept:
 
 @pytest.fixture(autouse=True)
 def _swift(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restart, "_INTERVAL", 0.01)
+    monkeypatch.setattr(child, "_INTERVAL", 0.01)
 
 
 def keepers() -> list[threading.Thread]:

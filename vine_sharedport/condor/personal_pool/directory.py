@@ -20,6 +20,8 @@ __all__ = [
     "check_user",
     "command",
     "default_directory",
+    "is_pool_directory",
+    "is_running",
     "lock",
     "make_private",
     "record",
@@ -37,6 +39,16 @@ _MAX_DIRECTORY = 48
 def default_directory() -> str:
     """Return the directory of a pool that stands alone, one for each user."""
     return os.path.join(tempfile.gettempdir(), f"vine-pool-{os.geteuid()}")
+
+
+def is_pool_directory(directory: str) -> bool:
+    """Whether a pool runs, or ran, in a directory."""
+    return os.path.exists(os.path.join(directory, guardian.STATE_FILE))
+
+
+def is_running(directory: str) -> bool:
+    """Whether a pool runs in a directory."""
+    return guardian.noted_process(guardian.read_state(directory), "master") is not None
 
 
 def command(verb: str, directory: str) -> str:

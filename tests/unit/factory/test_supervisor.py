@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,61 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from vine_sharedport import environment
-from vine_sharedport.errors import LaunchError
-from vine_sharedport.factory import process
-from vine_sharedport.factory.report import paths
-
-# Somebody who has the lock of a directory, and whom its status names.
-HOLDER = """
-import signal, sys, time
-from vine_sharedport.factory.report import paths as files
-from vine_sharedport.factory.report.record import ManagerReport, WorkerCounts
-from vine_sharedport.factory.report.snapshot import Snapshot
-def hold(directory, pid):
-    files.write_status(directory, Snapshot(
-        time=time.time(), factory="f" * 32, pid=pid, state="running", message="",
-        directory=directory, manager=ManagerReport(address=None), min_workers=0,
-        max_workers=1, needed=0, submitted=0, workers=WorkerCounts(),
-    ))
-    print("there", flush=True)
-    signal.pause()
-"""
-
-
-def test_the_process_does_not_decide_anew_which_htcondor_is_meant(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # An own pool that is started later, beside the system's HTCondor, is not its factory's.
-    monkeypatch.delenv(environment.OWN_POOL, raising=False)
-    assert process.environment()[environment.OWN_POOL] == "no"
-
-
-def test_a_factory_that_is_suspended_ends_when_it_is_told(tmp_path: Path) -> None:
-    directory = str(tmp_path)
-    program = "\nimport os\nfiles.lock_directory(sys.argv[1])\nhold(sys.argv[1], os.getpid())"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER + program, directory],
-        env=process.environment(), stdout=subprocess.PIPE, text=True,
-    ) as holder:  # fmt: skip
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "there\n"
-            holder.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
-            assert process.terminate(directory, timeout=20)
-            assert holder.wait(20) == -signal.SIGTERM
-        finally:
-            holder.kill()
-    assert not paths.is_running(directory)
-
+from vine_sharedport.factory import control, supervisor
 
 # A loop that counts in a file how often it was made. What follows defines finish(loop, check).
 FINDING = """
 import os, re, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from vine_sharedport.factory import loop, process, setup
+from vine_sharedport.factory import loop, setup, supervisor
 from vine_sharedport.factory.manager_view.monitor import Watch
 made = Path(sys.argv[1], "made")
 
@@ -94,19 +46,19 @@ loop.Loop = Loop
 def run(program: str, directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", FINDING + program, str(directory)],
-        env=process.environment(), capture_output=True, text=True, check=False, timeout=60,
+        env=control.environment(), capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
 
 
 def test_one_that_has_found_its_manager_begins_anew_and_that_is_no_crash(
     tmp_path: Path,
 ) -> None:
-    often = process._CRASHES + 2
+    often = supervisor._CRASHES + 2
     found = run(
         f"""
 finish = lambda *_: None
 setup.follow_name = lambda directory: times() < {often}
-sys.exit(process.run(sys.argv[1]))
+sys.exit(supervisor.run(sys.argv[1]))
 """,
         tmp_path,
     )
@@ -131,7 +83,7 @@ def starting(self, *args, **more):
         self._watch.start()
 Loop.__init__ = starting
 setup.follow_name = lambda directory: times() < 3
-sys.exit(process.run(sys.argv[1]))
+sys.exit(supervisor.run(sys.argv[1]))
 """,
         tmp_path,
     )
@@ -157,8 +109,8 @@ def become(self, *, ending):
     Path(sys.argv[1], "supervises").write_text(f"{times()} {ending}")
     os._exit(0)
 setup.follow_name = follow
-process._Supervisor._become_supervisor = become
-sys.exit(process.run(sys.argv[1]))
+supervisor._Supervisor._become_supervisor = become
+sys.exit(supervisor.run(sys.argv[1]))
 """,
         tmp_path,
     )
@@ -180,7 +132,7 @@ def told(self, *args, **more):
     init(self, *args, **more)
 Loop.__init__ = told
 setup.follow_name = lambda directory: times() == 1
-sys.exit(process.run(sys.argv[1]))
+sys.exit(supervisor.run(sys.argv[1]))
 """,
         tmp_path,
     )
@@ -191,8 +143,8 @@ sys.exit(process.run(sys.argv[1]))
 @pytest.mark.parametrize(
     ("number", "reason"),
     [
-        (process.PROGRAM_ENDED, "program-ended"),
-        (process.STOPPED, "stopped"),
+        (control.PROGRAM_ENDED, "program-ended"),
+        (control.STOPPED, "stopped"),
         (signal.SIGINT, "ctrl-c"),
         (signal.SIGHUP, "signal SIGHUP"),
         (signal.SIGTERM, "signal SIGTERM"),
@@ -214,36 +166,20 @@ def finish(loop, check):
         time.sleep(0.01)
 if {when == "beginning"}:
     # In the moment of its birth, before it can be told.
-    work = process._Supervisor._work
+    work = supervisor._Supervisor._work
     def told(self, *args, **more):
         {tell}
         time.sleep(0.3)
         work(self, *args, **more)
-    process._Supervisor._work = told
+    supervisor._Supervisor._work = told
 setup.follow_name = lambda directory: False
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-sys.exit(process.run(sys.argv[1]))
+sys.exit(supervisor.run(sys.argv[1]))
 """,
         tmp_path,
     )
     assert (found.returncode, found.stdout) == (0, f"{reason}\n"), found.stderr
     assert found.stderr.count("\n") == (number == signal.SIGINT), found.stderr
-
-
-def test_the_process_has_the_working_directory_it_is_given_if_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        process,
-        "command",
-        lambda *_, **__: [sys.executable, "-c", "import os; print(os.getcwd())"],
-    )
-    here = tmp_path / "here"
-    here.mkdir()
-    for cwd in (str(here), str(tmp_path / "gone"), None):
-        assert process.spawn(str(tmp_path), owner=None, cwd=cwd).wait(60) == 0
-    said = (tmp_path / paths.LOG).read_text().split()
-    assert said == [str(here), os.getcwd(), os.getcwd()]
 
 
 def test_what_it_waits_for_is_said_again_and_less_and_less_often(tmp_path: Path) -> None:
@@ -253,21 +189,16 @@ import logging
 logging.basicConfig(format="%(message)s")
 from vine_sharedport.factory.manager_view import lookup as target
 target.still_waiting = lambda options: "still waiting"
-process._SAY_AGAIN, process._SAY_AGAIN_MOST = 0.05, 0.1
+supervisor._SAY_AGAIN, supervisor._SAY_AGAIN_MOST = 0.05, 0.1
 setup.follow_name = lambda directory: False
 began = time.monotonic()
 def finish(loop, check):
     while time.monotonic() < began + 1:
         check()
         time.sleep(0.005)
-sys.exit(process.run(sys.argv[1]))
+sys.exit(supervisor.run(sys.argv[1]))
 """,
         tmp_path,
     )
     assert found.returncode == 0
     assert 5 < found.stderr.count("still waiting\n") < 13
-
-
-def test_one_that_does_not_begin_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match=r"2.*\n.*config\.json"):
-        process.start(str(tmp_path))
