@@ -14,13 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Callable, TypeVar
 
-<<<<<<< ours
-from vine_sharedport.condor import bindings
-from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
-=======
 from vine_sharedport.condor import bindings, versions
-from vine_sharedport.condor.personal_pool.place import way_to_own_pool
->>>>>>> theirs
+from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
 
