@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 VARIABLE = "VINE_SHAREDPORT_REQUIRE"
-TIERS = frozenset({"daemon", "shim", "container"})
+TIERS = frozenset({"daemon", "shim", "container", "site"})
 OUTSIDE = frozenset({"sandbox"})  # tests/sandbox/check_run.py
 REQUIRED = frozenset(filter(None, os.environ.get(VARIABLE, "").split(",")))
 
