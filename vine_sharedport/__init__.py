@@ -106,7 +106,7 @@ _HOME = {
 }
 
 _SUBMODULES = {
-    *("atomic_file", "bundle", "cli", "command_lines", "condor", "dialing"),
+    *("atomic_file", "bundle", "cli", "condor", "dialing"),
     *("environment", "errors", "events", "fdpass", "secret_file", "shim", "trusted_files"),
     *("factory", "hook", "htcondor_shared_link", "installing", "keepalive", "manager"),
     *("manager_protocol", "records", "registry", "serving", "supervision", "tcp_servers"),

@@ -19,11 +19,11 @@ import weakref
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vine_sharedport.command_lines import manager_worker_command
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.hook import accept_hook
 from vine_sharedport.keepalive import OFF, chosen_keepalive
+from vine_sharedport.registry.command_lines import manager_worker_command
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.serving.counters import Gauge

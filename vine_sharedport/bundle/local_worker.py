@@ -15,11 +15,6 @@ from typing import Callable
 
 from vine_sharedport import environment
 from vine_sharedport.bundle.worker_program import find_program
-from vine_sharedport.command_lines import (
-    connect_command,
-    manager_worker_command,
-    worker_command,
-)
 from vine_sharedport.errors import (
     ExitStatus,
     LaunchError,
@@ -27,6 +22,11 @@ from vine_sharedport.errors import (
     SinfulError,
 )
 from vine_sharedport.registry.advice import has_successor, its_manager, its_secret
+from vine_sharedport.registry.command_lines import (
+    connect_command,
+    manager_worker_command,
+    worker_command,
+)
 from vine_sharedport.registry.reference import check_address
 from vine_sharedport.registry.run_file import running_managers, secret_file_of
 from vine_sharedport.secret_file import read_secret_file

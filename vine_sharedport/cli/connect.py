@@ -9,9 +9,9 @@ from functools import partial
 
 from vine_sharedport import environment, records
 from vine_sharedport.cli import common
-from vine_sharedport.command_lines import connect_command
 from vine_sharedport.errors import ExitStatus, SettingError, SinfulError, WrongSecretError
 from vine_sharedport.registry.advice import has_successor, its_manager, its_secret
+from vine_sharedport.registry.command_lines import connect_command
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import secret_file_of
 

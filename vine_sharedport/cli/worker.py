@@ -18,7 +18,6 @@ from vine_sharedport.cli.common import (
     no_address,
     tell,
 )
-from vine_sharedport.command_lines import manager_worker_command, worker_command
 from vine_sharedport.errors import (
     ExitStatus,
     LaunchError,
@@ -28,6 +27,7 @@ from vine_sharedport.errors import (
     WrongSecretError,
 )
 from vine_sharedport.registry.advice import PRINT_IT, its_manager
+from vine_sharedport.registry.command_lines import manager_worker_command, worker_command
 
 __all__ = ["add_worker"]
 

@@ -25,10 +25,10 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from vine_sharedport import environment
-from vine_sharedport.command_lines import our_command
 from vine_sharedport.errors import SettingError
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import missing
+from vine_sharedport.registry.command_lines import our_command
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.trusted_files import check_file
 

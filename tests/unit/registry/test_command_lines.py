@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from vine_sharedport import command_lines
-from vine_sharedport.command_lines import (
+from vine_sharedport.registry.command_lines import (
     connect_command,
     manager_worker_command,
     our_command,
