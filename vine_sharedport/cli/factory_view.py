@@ -22,6 +22,7 @@ _COLOURS = {
     "idle": "yellow",
     "running": "blue",
     "connected": "green",
+    "silent": "magenta",
     "held": "red",
     "ended": "dim",
     "removed": "dim",
@@ -132,7 +133,9 @@ def make_view(snapshot: Snapshot) -> Any:
         table = Table(box=None, padding=(0, 2))
         for name in ("job", "state", "for", "host", ""):
             table.add_column(name, no_wrap=name != "")
-        order = {state: number for number, state in enumerate(("held", "running", "idle"))}
+        order = {
+            state: number for number, state in enumerate(("held", "silent", "running", "idle"))
+        }
         chosen = sorted(snapshot.jobs, key=lambda j: (order.get(j.state, 3), -j.since))
         for job in chosen[:_JOBS]:
             table.add_row(

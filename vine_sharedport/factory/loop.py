@@ -208,7 +208,7 @@ class Loop:
         if self._left_behind and self._queue.is_known:
             self._left_behind = not self._queue.remove_left_behind()
         self._counter.join(view, now)
-        self._account.look(view, now)
+        self._account.look(view, now, self._counter.silences)
         self._mender.look(repair=self.options.repair)
         if view.status is not None:
             self._needed = within_limits(

@@ -138,6 +138,7 @@ class StatusWriter:
                 running=counts["running"],
                 connected=counts["connected"],
                 not_connected=counts["running"] - counts["connected"],
+                silent=self._ledger.silent_workers,
                 held=counts["held"],
                 ended=totals["ended"],
                 failed=totals["failed"],
@@ -203,7 +204,13 @@ class StatusWriter:
         if self._submitter.fit.problem is not None and self._queue.table.counts()["idle"]:
             found.append(self._submitter.fit.problem)
         ledger = self._ledger
-        return [*found, *self._repairs.problems(), *ledger.containers(), *ledger.failures()]
+        return [
+            *found,
+            *self._repairs.problems(),
+            *ledger.silent(),
+            *ledger.containers(),
+            *ledger.failures(),
+        ]
 
 
 def _number(status: Mapping[str, Any], name: str) -> int:

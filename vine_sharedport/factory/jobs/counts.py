@@ -9,6 +9,7 @@ from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.jobs.worker_match import worker_address
 from vine_sharedport.factory.manager_view.monitor import ManagerView
 from vine_sharedport.factory.manager_view.routes import TCP, routes
+from vine_sharedport.factory.manager_view.silence import Silence, SilenceWatch
 
 __all__ = ["Counts", "WorkerCounter"]
 
@@ -59,12 +60,15 @@ class WorkerCounter:
 
     Attributes:
         routes: By which way each of the manager's workers came, by its address.
+        silences: Which of them do not answer.
     """
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._strangers = 0  # workers by the shared port that are no job's
+        self._silence = SilenceWatch()
         self.routes: dict[str, str] = {}
+        self.silences: dict[str, Silence] = {}
 
     @property
     def is_in_doubt(self) -> bool:
@@ -76,6 +80,7 @@ class WorkerCounter:
         addresses = [worker_address(worker) for worker in view.workers]
         port = (view.status or {}).get("port")
         self.routes = routes(addresses, port) if isinstance(port, int) else {}
+        self.silences = self._silence.look(self.routes)
         # Ours come by the shared port: their launcher knows no other way.
         candidates = [
             worker

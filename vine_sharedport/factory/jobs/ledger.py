@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from vine_sharedport.condor.tail import Tails
 from vine_sharedport.errors import ExitStatus
@@ -16,6 +16,7 @@ from vine_sharedport.factory.jobs.failure_backoff import Brake, has_failed
 from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
+from vine_sharedport.factory.manager_view.silence import Silence
 from vine_sharedport.factory.report.phase import journal
 from vine_sharedport.factory.report.record import JobReport, Problem
 
@@ -70,6 +71,7 @@ class Account:
         self._tails = tails
         self._since = since
         self._view = ManagerView()
+        self._silences: Mapping[str, Silence] = {}
         self._worked: set[str] = set()  # those that have been connected
         self._lines: dict[str, str | None] = {}
         self._no_container = ""
@@ -91,14 +93,18 @@ class Account:
                     continue
             log.debug("job %s is %s", job.id, job.state)
 
-    def look(self, view: ManagerView, now: float) -> None:
+    def look(
+        self, view: ManagerView, now: float, silences: Mapping[str, Silence] | None = None
+    ) -> None:
         """Take note of what the manager says, with which the table has been joined.
 
         Args:
             view: That.
             now: ``time.monotonic()``.
+            silences: Which of its workers do not answer, by their address.
         """
         self._view = view
+        self._silences = silences or {}
         self._worked |= {job.id for job in self._table if job.connected}
         self.brake.look(self._jobs(), self._worked, now)
         if self._tails is not None:
@@ -128,12 +134,15 @@ class Account:
                 if known > ExitStatus.USAGE:  # the launcher's; a worker's own are 1 and 2
                     return known.meaning
             return f"the worker ended with status {job.exit_status}"
+        silence = self._silence_of(job)
+        if silence is not None:
+            return f"connected, but without an answer for {silence.seconds:.0f} s"
         if job.state == "running" and job.connected is None:
             if self._view.answered is None:
                 return "unknown: the manager has not answered yet"
             if self._view.error is not None:
-                silence = time.monotonic() - self._view.answered
-                return f"unknown: the manager has not answered for {silence:.0f} s"
+                age = time.monotonic() - self._view.answered
+                return f"unknown: the manager has not answered for {age:.0f} s"
         if job.connected is False and job.not_connected_since is not None:
             waited = now - job.not_connected_since
             if job.id in self._worked:
@@ -143,6 +152,33 @@ class Account:
                 return text
             return f"{text}; it tells why when it gives up, after {self._patience()} s"
         return job.reason if job.state in ("idle", "removed") else None
+
+    def _silence_of(self, job: Job) -> Silence | None:
+        """Return since when a connected worker does not answer; None if it does."""
+        return self._silences.get(job.worker or "") if job.connected else None
+
+    @property
+    def silent_workers(self) -> int:
+        """How many connected workers do not answer at present."""
+        return sum(self._silence_of(job) is not None for job in self._table)
+
+    def silent(self) -> list[Problem]:
+        """Return the problem that connected workers do not answer, if some do not."""
+        found = {j.id: s for j in self._table if (s := self._silence_of(j)) is not None}
+        if not found:
+            return []
+        longest = max(silence.seconds for silence in found.values())
+        return [
+            Problem(
+                "silent",
+                f"{len(found)} connected workers do not answer, for {longest:.0f} s by now: "
+                "the network on the way is cut, or has forgotten their connections, or "
+                "their machines have stopped",
+                "wait: they go on when the network does, or are given up and their tasks run "
+                "elsewhere; if it comes after each pause, set a shorter keepalive",
+                tuple(found),
+            )
+        ]
 
     def totals(self) -> dict[str, int]:
         """Return how many jobs were submitted, ended, failed and evicted so far."""
@@ -166,7 +202,7 @@ class Account:
         return [
             JobReport(
                 id=job.id,
-                state="connected" if job.connected else job.state,
+                state=self._state_of(job),
                 since=job.since,
                 host=job.host,
                 worker=job.worker,
@@ -177,6 +213,11 @@ class Account:
             )
             for job in [*left, *ended[-_KEPT_ENDED:]]
         ]
+
+    def _state_of(self, job: Job) -> str:
+        if self._silence_of(job) is not None:
+            return "silent"
+        return "connected" if job.connected else job.state
 
     def failures(self) -> list[Problem]:
         """Return the problem that workers fail, if they do."""

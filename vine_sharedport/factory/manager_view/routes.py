@@ -14,7 +14,16 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-__all__ = ["SHARED_PORT", "TCP", "Connection", "read_connections", "routes"]
+__all__ = [
+    "SHARED_PORT",
+    "TCP",
+    "Connection",
+    "Place",
+    "plain_address",
+    "read_connections",
+    "read_place",
+    "routes",
+]
 
 SHARED_PORT = "shared port"
 TCP = "TCP"
@@ -24,7 +33,8 @@ _CONNECTED = frozenset({"01", "08"})
 _PORTER = "vine_porter"
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
-_Place = tuple[str, int]
+Place = tuple[str, int]
+"""IP address and port of one end of a connection."""
 
 
 class Connection(NamedTuple):
@@ -36,8 +46,8 @@ class Connection(NamedTuple):
         inode: Of the socket at this end; 0 for one that nobody has accepted.
     """
 
-    local: _Place
-    remote: _Place
+    local: Place
+    remote: Place
     inode: int
 
 
@@ -52,7 +62,7 @@ def routes(workers: Iterable[str], manager_port: int) -> dict[str, str]:
         ``SHARED_PORT`` or ``TCP`` for each that is found. None is where the manager is on
         another host, or in another network namespace.
     """
-    wanted = {place: text for text in workers if (place := _read_place(text)) is not None}
+    wanted = {place: text for text in workers if (place := read_place(text)) is not None}
     if not wanted:
         return {}
     connections = list(read_connections())
@@ -72,15 +82,16 @@ def routes(workers: Iterable[str], manager_port: int) -> dict[str, str]:
     return found
 
 
-def _read_place(text: str) -> _Place | None:
+def read_place(text: str) -> Place | None:
     """Read ``HOST:PORT``; IPv6 comes with and without brackets."""
     host, _, port = text.rpartition(":")
     with contextlib.suppress(ValueError):
-        return _plain(ipaddress.ip_address(host.strip("[]"))), int(port)
+        return plain_address(ipaddress.ip_address(host.strip("[]"))), int(port)
     return None
 
 
-def _plain(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def plain_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Return an address as text, IPv4 mapped into IPv6 as IPv4."""
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
 
@@ -104,11 +115,13 @@ def read_connections(directory: str = "/proc/net") -> Iterator[Connection]:
                     )
 
 
-def _decode_place(text: str) -> _Place:
+def _decode_place(text: str) -> Place:
     address, port = text.split(":")
     # Words of 32 bits, each printed as a number of this machine.
     words = [int(address[start : start + 8], 16) for start in range(0, len(address), 8)]
-    return _plain(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))), int(port, 16)
+    return plain_address(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))), int(
+        port, 16
+    )
 
 
 def _sockets_of_porters() -> set[int]:

@@ -20,6 +20,8 @@ def format_prometheus(snapshot: StatusRecord) -> str:
     states = [({"state": name}, getattr(workers, name)) for name in _GAUGES]
     metrics: list[tuple[str, str, str, list[tuple[dict[str, str], float]]]] = [
         ("workers", "gauge", "Worker jobs, by state.", states),
+        ("workers_silent", "gauge", "Connected workers that do not answer at present.",
+         [({}, workers.silent)]),
         ("workers_others", "gauge", "The manager's workers of other origin.",
          [({}, workers.others)]),
         ("workers_needed", "gauge", "Workers that the tasks could use, within the limits.",

@@ -94,6 +94,7 @@ class WorkerCounts:
         idle: Jobs that wait for a machine.
         running: Jobs that run: ``connected`` and ``not_connected``.
         connected: Those of them that the manager knows.
+        silent: Those of ``connected`` whose connection gets no answer at present.
         not_connected: Those that it does not know, yet or any more.
         held: Jobs that HTCondor has stopped until somebody acts.
         ended: Jobs that have ended by themselves or were removed, since the beginning.
@@ -111,6 +112,7 @@ class WorkerCounts:
     failed: int = 0
     evicted: int = 0
     others: int = 0
+    silent: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,12 @@ class JobReport:
 
     Attributes:
         id: HTCondor's number of it, such as ``12.0``.
-        state: idle, running, connected, held, ended or removed.
+        state: idle, running, connected, silent (connected, and without an answer), held, ended
+            or removed.
         since: When it came into this state; seconds since 1970.
         host: Where it runs or ran.
         worker: Its worker's address, as the manager sees it, while it is connected.
-        reason: Why it is not connected, held, or has failed.
+        reason: Why it is not connected, silent, held, or has failed.
         exit_status: What it ended with.
         evictions: How often it lost its machine.
         last_line: What its launcher said last.

@@ -11,6 +11,7 @@ from vine_sharedport.factory.report.record import (
     ManagerReport,
     Problem,
     StatusRecord,
+    WorkerCounts,
 )
 
 __all__ = [
@@ -59,13 +60,21 @@ def rows(snapshot: StatusRecord, now: float) -> list[tuple[str, str]]:
         ("needed", str(snapshot.needed)),
         ("submitted", str(snapshot.submitted)),
         ("idle", str(workers.idle)),
-        ("running", f"{workers.running}, {workers.connected} of them connected"),
+        (
+            "running",
+            f"{workers.running}, {workers.connected} of them connected{_silent(workers)}",
+        ),
         ("held", str(workers.held)),
         ("ended", f"{workers.ended}, {workers.failed} of them failed"),
         ("evicted", str(workers.evicted)),
         ("others", f"{workers.others} workers that are not this factory's"),
     ]
     return [row for row in found if row[0] in always or not re.match(r"0\b", row[1])]
+
+
+def _silent(workers: WorkerCounts) -> str:
+    """Return how many of those that are connected do not answer, if there are any."""
+    return f", {workers.silent} of those without an answer" if workers.silent else ""
 
 
 def _ways(manager: ManagerReport) -> str:

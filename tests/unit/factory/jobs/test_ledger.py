@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.ledger import Account
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
+from vine_sharedport.factory.manager_view.silence import Silence
 
 REASON = "Error from slot1@node7: Singularity test failed: FATAL: no such image"
 
@@ -73,6 +75,37 @@ def test_jobs_that_ended_before_the_factory_was_started_are_not_its_own() -> Non
     assert account.totals()["submitted"] == 1
     table.apply([Event("JOB_ABORTED", 1, 2, 102.0)])
     assert account.totals() == {"submitted": 1, "ended": 1, "failed": 0, "evicted": 0}
+
+
+@pytest.mark.parametrize("seconds", [3.0, 75.0, pytest.param(random.uniform(3, 900), id="-")])
+def test_a_worker_without_an_answer_is_silent_and_not_just_connected(seconds: float) -> None:
+    table = JobTable()
+    account = Account(table, "/nowhere", lambda: 900)
+    workers = []
+    for proc in range(2):
+        host = f"node{proc}"
+        table.apply([Event("SUBMIT", 1, proc, 10.0)])
+        table.apply([Event("EXECUTE", 1, proc, 20.0, host=host, address=f"192.0.2.{proc}")])
+        workers.append(
+            {"hostname": host, "addrport": f"192.0.2.{proc}:99", "start_time": int(21e6)}
+        )
+    table.join(workers, now=22.0, told=22.0)
+    view = ManagerView(answered=22.0)
+
+    def states() -> list[str]:
+        return [job.state for job in account.reports(23.0)]
+
+    account.look(view, 22.0, {})
+    assert (states(), account.silent(), account.silent_workers) == (["connected"] * 2, [], 0)
+    account.look(view, 22.0, {"192.0.2.1:99": Silence(seconds, 3)})
+    assert (states(), account.silent_workers) == (["connected", "silent"], 1)
+    (problem,) = account.silent()
+    assert (problem.cause, problem.jobs) == ("silent", ("1.1",))
+    reason = account.reports(23.0)[1].reason
+    for text in (problem.explanation, reason):
+        assert f"for {seconds:.0f} s" in str(text)
+    account.look(view, 22.0, {})
+    assert states() == ["connected"] * 2
 
 
 def ended(number: int, status: int | None) -> Job:

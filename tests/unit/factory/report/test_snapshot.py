@@ -31,7 +31,7 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
     assert set(values["each"]) == {"cores", "memory", "disk", "gpus", "autosize"}
     assert set(values["workers"]) == {
         "idle", "running", "connected", "not_connected", "held", "ended",
-        "failed", "evicted", "others",
+        "failed", "evicted", "others", "silent",
     }  # fmt: skip
     assert set(values["jobs"][0]) == {
         "id", "state", "since", "host", "worker", "reason", "exit_status", "evictions",
