@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shlex
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.values import naming
-from vine_sharedport import environment
+from tests.unit.pools import NAMED, run_pool
 from vine_sharedport.cli import main as cli
-from vine_sharedport.condor import bindings, discovery, own_pool, personal, standalone_pool
+from vine_sharedport.condor import bindings, discovery, own_pool
 from vine_sharedport.condor.personal_pool import directory as pool_directory
-from vine_sharedport.condor.personal_pool import guardian, status
-from vine_sharedport.errors import DiscoveryError, SettingError
-from vine_sharedport.supervision import find_process
+from vine_sharedport.errors import DiscoveryError
 
-NAMED = ("CONDOR_CONFIG", "_CONDOR_COLLECTOR_HOST", "_condor_schedd_host")
-
-
-@pytest.fixture(autouse=True)
-def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Be in a fresh shell of a user who has no pool; return the place of the default one."""
-    for name in (*NAMED, environment.OWN_POOL):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setattr(own_pool, "_used", [])
-    before = dict(os.environ)
-    yield Path(pool_directory.default_directory())
-    for name in {*os.environ, *before}:  # what 'activate' has changed
-        monkeypatch.delenv(name, raising=False)
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("shell")
 
 
 @pytest.fixture
@@ -47,26 +25,6 @@ def command() -> Iterator[Callable[..., int]]:
     before = (logger.handlers[:], logger.level, logger.propagate)
     yield lambda *arguments: cli.main(arguments)
     logger.handlers[:], logger.level, logger.propagate = before
-
-
-def status_of(*arguments: str) -> object:
-    try:
-        return cli.main(arguments)
-    except SystemExit as end:
-        return end.code
-
-
-def run_pool(directory: Path, **more: object) -> str:
-    """Leave in a directory what a pool does whose master is this very process."""
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o700)
-    state = {
-        "owner": None, "token": "t", "lock_dir": "/l", "status": "/bin/false",
-        "master": find_process(os.getpid()), **more,
-    }  # fmt: skip
-    guardian.write_state(str(directory), state)
-    (directory / "condor_config").write_text("NETWORK_HOSTNAME = localhost\n")
-    return str(directory)
 
 
 # --- which pools are found ---------------------------------------------------------------
@@ -233,150 +191,3 @@ def test_a_missing_htcondor_names_the_own_pool_that_runs(
     with pytest.raises(DiscoveryError) as caught:
         bindings._check_configuration()
     assert str(caught.value).endswith("""by 'eval "$(vine_sharedport pool env)"'""")
-
-
-# --- what a shell is told ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["plain", "with blank", "it's", '"$(touch hit)"', "`touch hit`;touch hit", "a\nb\\"]
-)
-def test_the_shells_commands_are_safe_to_eval(
-    shell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    tools = tmp_path / f"tools {name}".replace("/", "")
-    place = run_pool(tmp_path / name, programs=[str(tools)])
-    monkeypatch.setenv("_CONDOR_LOCK", "/elsewhere")
-    text = standalone_pool.shell_text(personal.PersonalPool.find(place))
-    said = subprocess.run(
-        ["sh", "-c", f'eval {shlex.quote(text)}; printf "%s|%s|%s" "$CONDOR_CONFIG" "$PATH" '
-         '"${_CONDOR_LOCK-unset}"'],
-        cwd=tmp_path, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    path = os.environ["PATH"]
-    assert said.stdout == f"{place}/condor_config|{path}:{tools}|unset"
-    assert said.stderr == ""
-    assert not (tmp_path / "hit").exists()
-
-
-def test_stopping_the_shells_pool_tells_how_to_forget_it(
-    shell: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    command: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    mine = tmp_path / "mine"
-    monkeypatch.setenv("CONDOR_CONFIG", f"{mine}/condor_config")
-    run_pool(mine, master=None)
-    assert command("pool", "stop") == 0
-    step = "In this shell: unset CONDOR_CONFIG\n"
-    assert capsys.readouterr().out == f"The pool in {mine} has ended.\n{step}"
-    run_pool(shell, master=None)
-    assert command("pool", "stop", "--directory", str(shell)) == 0
-    assert capsys.readouterr().out == f"The pool in {shell} has ended.\n"
-    (mine / "condor_config").unlink()
-    assert command("pool", "stop") == 0
-    assert capsys.readouterr().out == f"No pool runs in {mine}.\n"
-
-
-def test_directories_that_path_has_are_not_added(
-    shell: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = run_pool(shell, programs=["/usr/bin", "/usr/sbin"])
-    pool = personal.PersonalPool.find(place)
-    monkeypatch.setenv("PATH", "/usr/sbin:/usr/bin")
-    assert "PATH" not in standalone_pool.shell_text(pool)
-    monkeypatch.setenv("PATH", "/usr/bin")
-    assert 'export PATH="${PATH:+$PATH:}"/usr/sbin' in standalone_pool.shell_text(pool)
-
-
-def test_without_a_pool_nothing_is_there_to_eval(
-    command: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command("pool", "env") == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "/vine-pool-" in said.err
-    assert "vine_sharedport pool start" in said.err
-
-
-def test_a_pool_elsewhere_is_named_where_none_is_found(
-    tmp_path: Path, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    place = run_pool(tmp_path / "a b")
-    pool_directory.record(place)
-    gone = str(tmp_path / "gone")
-    assert command("pool", "status", "--directory", gone) == 1
-    assert f"vine_sharedport pool status --directory '{place}'" in capsys.readouterr().out
-    assert command("pool", "status") == 0
-    assert f"A pool runs in {place} " in capsys.readouterr().out
-    assert command("pool", "env") == 0
-    assert f"'{place}/condor_config'" in capsys.readouterr().out
-
-
-def test_a_shell_with_an_htcondor_of_its_own_is_told_that_this_wins(
-    shell: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pool = personal.PersonalPool.find(run_pool(shell))
-    assert "Every vine_sharedport command finds it" in standalone_pool.usage_text(pool)
-    monkeypatch.setenv("CONDOR_CONFIG", "/etc/condor/condor_config")
-    assert "CONDOR_CONFIG=/etc/condor/condor_config wins" in standalone_pool.usage_text(pool)
-
-
-# --- what a pool can offer ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "", "10001", "9" * 5000])
-def test_cores_that_no_pool_can_offer_are_refused_at_once(
-    value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert status_of("pool", "start", f"--cpus={value}") == 2
-    said = capsys.readouterr().err
-    assert re.search(naming(f"cpus={value}", 1, 10000), said) or repr(value) in said
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "much", "127", "1e3", "100000001"])
-def test_memory_that_no_pool_can_offer_is_refused_at_once(
-    value: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert status_of("pool", "start", f"--memory={value}") == 2
-    said = capsys.readouterr().err
-    assert re.search(naming(f"memory={value}", 128), said) or repr(value) in said
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "many", 10**9, object()])
-def test_programs_are_refused_it_too(value: object) -> None:
-    with pytest.raises(SettingError, match=naming(f"cpus={value!r}", 1, 10000)):
-        personal.PersonalPool(cpus=value)  # type: ignore[arg-type]
-    with pytest.raises(SettingError, match=naming(f"memory={value!r}", 128)):
-        standalone_pool.start_pool(memory=value)  # type: ignore[arg-type]
-
-
-def test_numbers_of_any_kind_are_taken() -> None:
-    personal.PersonalPool(cpus="3", memory=128)  # type: ignore[arg-type]
-
-
-def test_a_bare_stop_ends_the_pool_that_other_commands_use(
-    shell: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    command: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run_pool(shell)
-    newest = run_pool(tmp_path / "newest")
-    pool_directory.record(newest)
-    stopped = []
-    monkeypatch.setattr(
-        standalone_pool, "stop_pool", lambda place: stopped.append(place) or True
-    )
-    monkeypatch.setattr(status, "count_jobs", lambda place: 3)
-    assert command("pool", "stop") == 0
-    assert stopped == [newest]
-    said = capsys.readouterr().out
-    assert said == f"3 jobs run; they end with the pool.\nThe pool in {newest} has ended.\n"
-    assert own_pool.use_own_pool(first=True)
-    assert os.environ["CONDOR_CONFIG"] == f"{newest}/condor_config"
-    assert command("pool", "stop", "--directory", str(shell)) == 0
-    assert stopped == [newest, str(shell)]
