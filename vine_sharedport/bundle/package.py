@@ -244,7 +244,7 @@ def _submit_workers(
     """Return the command line of ``vine_submit_workers``.
 
     It passes the words of ``-p`` on to condor_submit, whose ``-a`` appends a line to the
-    submit file. It has a ``--wrapper`` too, but not before 7.15.9.
+    submit file. It has a ``--wrapper`` too, but not before 7.15.2.
     """
     if not _PLAIN.fullmatch(directory):
         return f"  not from {directory}: it passes on letters, digits and /._+- only"

@@ -119,7 +119,7 @@ class Options(WorkerOptions):
     Raises:
         SettingError: A value is none for its option.
 
-    Source: ``vine_factory.c`` and the class ``Factory`` of cctools 7.14 to 7.15, for names
+    Source: ``vine_factory.c`` and the class ``Factory`` of cctools 7.14 to 7.17, for names
     and defaults.
     """
 

@@ -36,7 +36,7 @@ from vine_sharedport.factory.options.schema import (
     write_config,
 )
 
-# The long options of vine_factory and work_queue_factory (cctools 7.14 to 7.15), and the
+# The long options of vine_factory and work_queue_factory (cctools 7.14 to 7.17), and the
 # names that only the Python class Factory or the configuration file know.
 STOCK = [
     "amazon-config", "autosize", "batch-options", "batch-type", "capacity", "catalog",
@@ -105,7 +105,8 @@ def test_the_installed_factory_has_no_option_that_we_do_not_know(system: str) ->
     rows, text = documented()
     for name in {*factory._command_line_options, *shown} - {"help", "version"}:
         plain = name.replace("-", "_")
-        told = rows.get(plain) in ("yes", "changeable")
+        stock = rows.get(plain, "")
+        told = stock in ("yes", "changeable") or stock.startswith(("from ", "after "))
         assert told or (plain in ALIASES and f"`{plain}`" in text), name
     live = {name for name, stock in rows.items() if stock == "changeable"}
     assert live == {name.replace("-", "_") for name in factory._config_file_options}
@@ -120,6 +121,32 @@ def test_the_installed_factory_has_no_option_that_we_do_not_know(system: str) ->
     }
     for letter in letters:
         assert f"-{letter}" in ours or f"Its `-{letter}`" in text
+
+
+@pytest.mark.daemon
+def test_an_option_of_later_releases_is_in_those_alone() -> None:
+    import subprocess
+
+    def output(option: str) -> str:
+        done = subprocess.run(
+            ["vine_factory", option], capture_output=True, text=True, check=False, timeout=30
+        )
+        return done.stdout + done.stderr
+
+    def numbers(text: str) -> tuple[int, ...]:
+        found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+        assert found is not None, text
+        return tuple(map(int, found.groups()))
+
+    installed, shown = numbers(output("--version")), output("--help")
+    names = {option: alias for alias, option in ALIASES.items()}
+    later = {name: stock for name, stock in documented()[0].items() if "." in stock}
+    assert set(later) == {"cycle", "spool", "transfer_port", "task_wrapper"}
+    for name, stock in later.items():
+        since = numbers(stock)
+        has = installed > since if stock.startswith("after ") else installed >= since
+        option = names.get(name, name).replace("_", "-")
+        assert (f"--{option}" in shown) is has, f"{name} {stock}, {installed}"
 
 
 def test_our_own_options_are_there_and_each_has_a_text_and_a_kind() -> None:
