@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from vine_sharedport import command_lines
+from vine_sharedport.registry import command_lines
 from vine_sharedport.registry.command_lines import (
     connect_command,
     manager_worker_command,
