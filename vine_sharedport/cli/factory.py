@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import errno
 import json
 import logging
@@ -17,32 +16,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from vine_sharedport.cli import common
+from vine_sharedport.cli.factory_options import given, options_parser
 from vine_sharedport.errors import ExitStatus, SettingError
 
 __all__ = ["add_factory", "with_verb"]
 
 log = logging.getLogger(__name__)
-
-# The options of vine_factory with the letters that it has for them.
-_LETTERS = {
-    "manager_name": "-M",
-    "batch_type": "-T",
-    "config_file": "-C",
-    "min_workers": "-w",
-    "max_workers": "-W",
-    "timeout": "-t",
-    "capacity": "-c",
-    "extra_options": "-E",
-    "password_file": "-P",
-    "batch_options": "-B",
-    "directory": "-S",
-    "debug": "-d",
-    "debug_file": "-o",
-    "debug_file_size": "-O",
-    "foremen_name": "-F",
-}
-
-_TIMES = ("cycle", "factory_timeout", "settle", "timeout")
 
 
 def add_factory(nouns: common.Subparsers) -> None:
@@ -57,7 +36,7 @@ def add_factory(nouns: common.Subparsers) -> None:
     )  # fmt: skip
     parser.set_defaults(words=with_verb, verb="run")
     verbs = parser.add_names("VERB")
-    serving = _options()
+    serving = options_parser()
     common.add_command(
         verbs, "start", _start,
         "Start one in the background. It goes on when the terminal closes, until its "
@@ -130,62 +109,6 @@ def with_verb(words: Sequence[str]) -> list[str]:
     return ["run", *words] if is_flag or (is_place and first not in verbs) else list(words)
 
 
-def _options() -> common.Parser:
-    """Return a parser of every option of a factory, by vine_factory's names."""
-    from vine_sharedport.factory.options.schema import ALIASES, REFUSED, Kind, Options
-
-    parser = common.Parser(add_help=False)
-    parser.add_argument(
-        "manager", nargs="*", metavar="NAME",
-        help="the manager's name, its address, or the directory of a factory to start again; "
-        "in vine_factory's command lines HOST PORT, to ask the manager by TCP: its workers "
-        "need --address all the same",
-    )  # fmt: skip
-    names: dict[str, list[str]] = {option.name: [] for option in dataclasses.fields(Options)}
-    for name in (*names, *REFUSED):
-        letter = _LETTERS.get(name)
-        names[name] = [*([letter] if letter else []), "--" + name.replace("_", "-")]
-    for alias, name in ALIASES.items():
-        names[name].append("--" + alias.replace("_", "-"))
-    names["manager_name"].insert(1, "-N")
-    for option in dataclasses.fields(Options):
-        if option.name == "manager_host_port":
-            continue
-        metavar = "TIME" if option.name in _TIMES else "VALUE"
-        metavar = "SIZE" if option.name in ("memory", "disk") else metavar
-        text = option.metadata["text"].replace("%", "%%")
-        if option.default not in (None, False, ()):
-            text += f" (default: {option.default})"
-        kind: dict[str, Any] = {"metavar": metavar}
-        if isinstance(option.default, bool):
-            kind = {"action": "store_const", "const": True}
-        elif isinstance(option.default, tuple):
-            kind["action"] = "append"
-        parser.add_argument(
-            *names[option.name], dest=option.name, default=None,
-            help=argparse.SUPPRESS if option.metadata["kind"] is Kind.MEANINGLESS else text,
-            **kind,
-        )  # fmt: skip
-    for name in REFUSED:
-        parser.add_argument(
-            *names[name], dest=name, default=None, nargs="?", const="", help=argparse.SUPPRESS
-        )
-    parser.add_argument(
-        "--work-queue", dest="system", action="store_const", const="work_queue",
-        help="the manager is a Work Queue: --system work_queue",
-    )  # fmt: skip
-    parser.add_argument(
-        "--prometheus-file", metavar="FILE",
-        help="write the numbers there each cycle, for Prometheus's textfile collector",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dry-run", action="store_true",
-        help="print what would be submitted for each worker; submit nothing",
-    )  # fmt: skip
-    common.add_no_own_pool(parser)
-    return parser
-
-
 # --- the factory itself
 
 
@@ -242,19 +165,12 @@ def _run(options: argparse.Namespace) -> int:
         )
 
 
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the factory's options of the command line."""
-    from vine_sharedport.factory.options.schema import KINDS
-
-    return {n: v for n, v in vars(options).items() if n in KINDS and v is not None}
-
-
 def _directory(options: argparse.Namespace) -> str | None:
     """Return the directory of a factory that is to be started again, if one is named."""
     words = options.manager
     if len(words) != 1 or not (os.path.isdir(words[0]) or "/" in words[0].partition("<")[0]):
         return None
-    for name in _given(options):
+    for name in given(options):
         option = "--" + name.replace("_", "-")
         options.parser.error(f"the factory in {words[0]} has its options; leave {option} out")
     return str(words[0])
@@ -268,7 +184,7 @@ def _prepare(
     from vine_sharedport.factory.report import paths
     from vine_sharedport.factory.report.runs import by_name, names_here
 
-    values = _given(options)
+    values = given(options)
     word = ":".join(options.manager)
     if len(options.manager) > 2:
         options.parser.error(f"unrecognized arguments: {' '.join(options.manager[2:])}")
@@ -307,7 +223,8 @@ def _prepare(
 def _run_directory(options: argparse.Namespace, directory: str) -> int:
     """Run the factory of a directory that is prepared; what ``vine.Factory`` starts."""
     from vine_sharedport.factory import supervisor
-    from vine_sharedport.factory.options.schema import Options, read_config
+    from vine_sharedport.factory.options.schema import Options
+    from vine_sharedport.factory.options.stored import read_config
     from vine_sharedport.factory.report import paths
     from vine_sharedport.supervision import Process
 
@@ -405,9 +322,6 @@ def _add_handlers(options: Any, path: str | None) -> None:
             )
             detailed.setFormatter(form)
             logger.addHandler(detailed)
-
-
-# --- looking at one
 
 
 def _status(options: argparse.Namespace) -> int:
