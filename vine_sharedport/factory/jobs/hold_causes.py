@@ -67,10 +67,8 @@ def explain_hold(
             ``RequestDisk`` (KiB) make the answer better.
         tool_options: What HTCondor's tools want to be told of the schedd, after a blank each.
     """
-    text = (reason or "").strip()
-    hold = _Hold(code or 0, subcode or 0, text, ad or {}, tool_options)
-    explain = _BY_CODE.get(hold.code)
-    cause = explain(hold) if explain is not None else None
+    hold = _Hold(code or 0, subcode or 0, (reason or "").strip(), ad or {}, tool_options)
+    cause = _BY_CODE.get(hold.code, _by_text)(hold)
     return cause or _by_text(hold) or _unknown(hold)
 
 
@@ -283,37 +281,32 @@ def _too_large(hold: _Hold) -> Cause:
     )
 
 
-def _image(hold: _Hold) -> Cause:
-    return Cause(
-        "container",
-        f"the container did not start; {hold.quoted}",
-        "try the image by hand ('apptainer test IMAGE'), check its name and that machines "
-        "can fetch it",
-    )
+def _plain(name: str, explanation: str, remedy: str) -> Callable[[_Hold], Cause]:
+    """Return what explains a code by which all is said."""
+    return lambda hold: Cause(name, f"{explanation}; {hold.quoted}", remedy)
 
 
-def _credential(hold: _Hold) -> Cause:
-    return Cause(
-        "credential",
-        f"a credential of the job is invalid or missing; {hold.quoted}",
-        "renew it (condor_store_cred, or the site's login), then release the jobs",
-    )
-
-
-def _directory(hold: _Hold) -> Cause:
-    return Cause(
-        "directory",
-        f"the directory or log of the job is gone or forbidden; {hold.quoted}",
-        "make it again, readable and writable by the submitting user; then release the jobs",
-    )
-
-
-def _user_files(hold: _Hold) -> Cause:
-    return Cause(
-        "standard_files",
-        f"a standard file of the job could not be opened; {hold.quoted}",
-        "correct the paths of input, output and error, then release the jobs",
-    )
+_image = _plain(
+    "container",
+    "the container did not start",
+    "try the image by hand ('apptainer test IMAGE'), check its name and that machines "
+    "can fetch it",
+)
+_credential = _plain(
+    "credential",
+    "a credential of the job is invalid or missing",
+    "renew it (condor_store_cred, or the site's login), then release the jobs",
+)
+_directory = _plain(
+    "directory",
+    "the directory or log of the job is gone or forbidden",
+    "make it again, readable and writable by the submitting user; then release the jobs",
+)
+_user_files = _plain(
+    "standard_files",
+    "a standard file of the job could not be opened",
+    "correct the paths of input, output and error, then release the jobs",
+)
 
 
 def _spooling(_: _Hold) -> Cause:
@@ -375,23 +368,18 @@ _BY_CODE: dict[int, Callable[[_Hold], Cause | None]] = {
 }
 
 
-def _too_many_starts(hold: _Hold) -> Cause:
-    return Cause(
-        "too_many_starts",
-        f"the job was started again and again; {hold.quoted}",
-        "see why it does not stay (its event log, 'condor_q -l'): evictions, or a worker "
-        "that ends at once; then release or remove the jobs",
-    )
-
-
-def _blahp(hold: _Hold) -> Cause:
-    return Cause(
-        "batch_system",
-        f"the schedd cannot find out what its batch system makes of the job; {hold.quoted}",
-        "see whether the batch system's commands work on the schedd's machine; HTCondor's "
-        "before 24.0.12 need a Python before 3.12 for them. Then release the jobs",
-    )
-
+_too_many_starts = _plain(
+    "too_many_starts",
+    "the job was started again and again",
+    "see why it does not stay (its event log, 'condor_q -l'): evictions, or a worker "
+    "that ends at once; then release or remove the jobs",
+)
+_blahp = _plain(
+    "batch_system",
+    "the schedd cannot find out what its batch system makes of the job",
+    "see whether the batch system's commands work on the schedd's machine; HTCondor's "
+    "before 24.0.12 need a Python before 3.12 for them. Then release the jobs",
+)
 
 # Sites write their own words into codes 3, 21 and 26, the gridmanager into code 0.
 _WORDS: tuple[tuple[re.Pattern[str], Callable[[_Hold], Cause]], ...] = (
