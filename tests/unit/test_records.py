@@ -22,7 +22,8 @@ from vine_sharedport.condor.personal_pool.status import pool_status
 from vine_sharedport.errors import NoStatusError, SettingError, SharedPortError
 from vine_sharedport.events import PorterEnded
 from vine_sharedport.factory.find import Found
-from vine_sharedport.factory.options.schema import Options, format_config, parse_config
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.options.stored import format_config, parse_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.snapshot import Snapshot
 from vine_sharedport.factory.submission.location import Place

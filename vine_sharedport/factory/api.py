@@ -17,7 +17,8 @@ from vine_sharedport.factory import FACTORIES, setup
 from vine_sharedport.factory.child import Child
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options import config_file
-from vine_sharedport.factory.options.schema import Options, field_name, write_config
+from vine_sharedport.factory.options.schema import Options, field_name
+from vine_sharedport.factory.options.stored import write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.report.snapshot import Snapshot

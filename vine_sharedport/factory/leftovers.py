@@ -14,7 +14,7 @@ from vine_sharedport.dialing import dial
 from vine_sharedport.dialing.race import verdict_of
 from vine_sharedport.errors import SharedPortError, Verdict
 from vine_sharedport.factory.jobs.queue import Queue
-from vine_sharedport.factory.options.schema import read_config
+from vine_sharedport.factory.options.stored import read_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.submission.location import Place
 from vine_sharedport.wire.sinful import Sinful

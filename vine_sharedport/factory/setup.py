@@ -16,12 +16,8 @@ from vine_sharedport.condor.own_pool import use_own_pool
 from vine_sharedport.errors import LaunchError, SettingError, SharedPortError
 from vine_sharedport.factory.jobs.description import describe, preset_of
 from vine_sharedport.factory.manager_view import lookup
-from vine_sharedport.factory.options.schema import (
-    Options,
-    contradiction,
-    read_config,
-    write_config,
-)
+from vine_sharedport.factory.options.schema import Options, contradiction
+from vine_sharedport.factory.options.stored import read_config, write_config
 from vine_sharedport.factory.report import paths as files
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.trusted_files import check_file

@@ -18,7 +18,7 @@ from tests.daemon.factory_helpers import SWIFT, drive, finish, read, wait_until_
 from tests.values import naming
 from vine_sharedport.errors import OptionError
 from vine_sharedport.factory.manager_view.lookup import find_by_name
-from vine_sharedport.factory.options.schema import read_config
+from vine_sharedport.factory.options.stored import read_config
 from vine_sharedport.factory.report import paths
 
 pytestmark = pytest.mark.daemon

@@ -19,7 +19,8 @@ from tests.values import naming
 from vine_sharedport.errors import LaunchError
 from vine_sharedport.factory import api, child, control, setup
 from vine_sharedport.factory.manager_view import lookup
-from vine_sharedport.factory.options.schema import Options, read_config, write_config
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.options.stored import read_config, write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.wire.sinful import Sinful
 

@@ -12,7 +12,8 @@ from vine_sharedport.condor.schedd import Schedd
 from vine_sharedport.dialing import dial
 from vine_sharedport.errors import DialError, ScheddError, Verdict, WrongSecretError
 from vine_sharedport.factory import leftovers
-from vine_sharedport.factory.options.schema import Options, write_config
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.options.stored import write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.submission.destination import Where
 from vine_sharedport.factory.submission.location import Place

@@ -24,7 +24,8 @@ from vine_sharedport.errors import ExitStatus, LaunchError, OptionError, Setting
 from vine_sharedport.factory import control, setup
 from vine_sharedport.factory.api import Factory
 from vine_sharedport.factory.manager_view import lookup
-from vine_sharedport.factory.options.schema import Options, read_config, write_config
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.options.stored import read_config, write_config
 from vine_sharedport.factory.report import paths
 
 ADDRESS = "<192.0.2.7:9618?sock=vine_42>"

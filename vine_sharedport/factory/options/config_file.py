@@ -7,12 +7,8 @@ import os
 from typing import Any
 
 from vine_sharedport.errors import OptionError, SettingError
-from vine_sharedport.factory.options.schema import (
-    CHANGEABLE,
-    Options,
-    read_config,
-    write_config,
-)
+from vine_sharedport.factory.options.schema import CHANGEABLE, Options
+from vine_sharedport.factory.options.stored import read_config, write_config
 
 __all__ = ["check_free", "in_force", "keep"]
 

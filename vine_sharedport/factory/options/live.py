@@ -8,7 +8,8 @@ from typing import Any
 
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.options import config_file
-from vine_sharedport.factory.options.schema import CHANGEABLE, Options, read_config
+from vine_sharedport.factory.options.schema import CHANGEABLE, Options
+from vine_sharedport.factory.options.stored import read_config
 from vine_sharedport.factory.report import paths
 
 __all__ = ["LiveOptions"]

@@ -18,7 +18,8 @@ from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.jobs.removal import Removal
 from vine_sharedport.factory.loop import Loop
 from vine_sharedport.factory.manager_view.monitor import ManagerView
-from vine_sharedport.factory.options.schema import Options, write_config
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.options.stored import write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.snapshot import Snapshot
 from vine_sharedport.factory.submission.destination import Where

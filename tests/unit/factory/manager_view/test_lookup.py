@@ -18,7 +18,8 @@ from vine_sharedport.errors import SettingError
 from vine_sharedport.factory import setup
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.manager_view.lookup import default_directory
-from vine_sharedport.factory.options.schema import Options, read_config, write_config
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.options.stored import read_config, write_config
 from vine_sharedport.factory.report import paths, runs
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import LOG_FILE, write_run_file

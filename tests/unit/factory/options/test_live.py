@@ -12,7 +12,8 @@ from tests.values import naming
 from vine_sharedport.errors import OptionError
 from vine_sharedport.factory.options.config_file import check_free, in_force
 from vine_sharedport.factory.options.live import LiveOptions
-from vine_sharedport.factory.options.schema import Options, write_config
+from vine_sharedport.factory.options.schema import Options
+from vine_sharedport.factory.options.stored import write_config
 from vine_sharedport.factory.report.paths import CONFIG
 
 GIVEN = {"max_workers": 3, "schedd": "here", "env": {"A": "1"}}

@@ -29,10 +29,12 @@ from vine_sharedport.factory.options.schema import (
     Options,
     contradiction,
     field_name,
+    remarks,
+)
+from vine_sharedport.factory.options.stored import (
     format_config,
     parse_config,
     read_config,
-    remarks,
     write_config,
 )
 
