@@ -3,6 +3,8 @@
 - ``extension``: gives a manager's class the argument ``shared_port``, by ``settings``.
 - ``taskvine``, ``work_queue``: the classes that programs import; ``systems``: what differs.
   ``taskvine_names`` is for type checkers.
+- ``peer_transfers``: files from worker to worker, off by default; ``temps``: the tasks that
+  then wait for files of others.
 - ``listener``: finds the descriptor that a manager listens on.
 - ``stock_factory``: ndcctools' factory, with our launcher.
 - ``run``, ``site``: the same for programs that nobody edits.

@@ -23,6 +23,7 @@ from vine_sharedport.errors import HookError, SettingError, SharedPortError
 from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link
 from vine_sharedport.manager.listener import find_listener, who_listens
+from vine_sharedport.manager.peer_transfers import choose, extend_transfers
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import System
 from vine_sharedport.registry.reference import Reference
@@ -87,6 +88,7 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
                 tls=bool(getattr(self, "_using_ssl", False)),
                 name=getattr(self, "name", None),
                 socket=os.path.join(location.socket_dir, link.sock_id),
+                peer_transfers=_choose_transfers(self, system, settings),
             )
             write_run_file(link.reference)
             if on_link is not None:
@@ -122,6 +124,8 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
     for name in system.waits:
         if hasattr(cls, name):
             setattr(cls, name, _checking(getattr(cls, name)))
+    if system.has_peer_transfers:
+        extend_transfers(cls)
     if hasattr(cls, system.password):
         setattr(cls, system.password, _remembering(getattr(cls, system.password)))
 
@@ -176,6 +180,19 @@ def _settings_of(system: System, given: Any) -> SharedPort:
     raise TypeError(
         f"shared_port is True, False or a SharedPort, not {given!r}; write shared_port={meant}"
     )
+
+
+def _choose_transfers(manager: Any, system: System, settings: SharedPort) -> str | None:
+    """Return whether workers fetch from each other, None where they never do."""
+    if system.has_peer_transfers:
+        return choose(manager, settings.peer_transfers)
+    if settings.peer_transfers != "off":
+        log.warning(
+            "peer_transfers=%r has no effect: %s has no transfers between workers",
+            settings.peer_transfers,
+            system.name,
+        )
+    return None
 
 
 def _choose_port(

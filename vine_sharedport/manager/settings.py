@@ -14,6 +14,7 @@ __all__ = ["SharedPort"]
 
 _MODES = ("auto", "direct", "relay")
 _TCP = ("all", "loopback", "off")
+_PEER_TRANSFERS = ("off", "site")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class SharedPort:
             default ``25/25/24``: after 25 s, then every 25 s, and it has ended after 24 without
             an answer. Behind a NAT box that forgets after 30 s, longer ones lose workers.
             ``off`` leaves what HTCondor has set.
+        peer_transfers: Whether TaskVine's workers fetch files from each other: ``off``, as
+            behind NAT they do not reach each other, and every file comes from the manager;
+            or ``site``, where all workers share one LAN. With TLS they are always off.
     """
 
     name: str | None = None
@@ -49,6 +53,7 @@ class SharedPort:
     mode: str = "auto"
     tcp: str = "all"
     keepalive: str | None = None
+    peer_transfers: str = "off"
 
     def __post_init__(self) -> None:
         for what in ("name", "socket_dir", "address", "keepalive"):
@@ -61,7 +66,11 @@ class SharedPort:
             check_sock_id(self.name)
         if self.keepalive is not None:
             parse_keepalive(self.keepalive, "SharedPort(keepalive=...): ")
-        for what, value, known in (("mode", self.mode, _MODES), ("tcp", self.tcp, _TCP)):
+        for what, value, known in (
+            ("mode", self.mode, _MODES),
+            ("tcp", self.tcp, _TCP),
+            ("peer_transfers", self.peer_transfers, _PEER_TRANSFERS),
+        ):
             if value not in known:
                 raise SettingError(
                     f"SharedPort({what}={value!r}): choose one of {', '.join(known)}"

@@ -36,6 +36,7 @@ class System:
             same from one manager to the next. Both exist.
         waits: Methods in which the manager accepts workers.
         password: Method by which the manager gets its password file.
+        has_peer_transfers: Its workers may fetch files from each other.
     """
 
     name: str
@@ -46,6 +47,7 @@ class System:
     directories: Callable[[Any], tuple[str, str]]
     waits: tuple[str, ...]
     password: str
+    has_peer_transfers: bool = False
 
     def library(self) -> str:
         """Return the file of the loaded library that holds the manager.
@@ -135,6 +137,7 @@ TASKVINE = System(
     directories=_taskvine_directories,
     waits=("wait_for_tag", "wait_for_task_id"),  # wait() goes through the first
     password="set_password_file",
+    has_peer_transfers=True,
 )
 
 WORK_QUEUE = System(

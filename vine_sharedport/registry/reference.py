@@ -11,7 +11,10 @@ from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["Reference", "check_address"]
+__all__ = ["OWN_ADDRESS", "Reference", "check_address"]
+
+OWN_ADDRESS = "auto"
+"""A worker's ``--contact-hostport`` for which the launcher puts the machine's own address."""
 
 _WORKERS: dict[str | None, str] = {
     None: "vine_worker",
@@ -56,6 +59,8 @@ class Reference:
         name: What it is called; None without a name.
         directory: Where its run has its files; None if that is not known.
         socket: Path of its endpoint's socket on its host; None if that is not known.
+        peer_transfers: Whether its workers fetch from each other: ``off`` or ``site``, as of
+            ``SharedPort``; None if that is not known, or never done.
     """
 
     address: Sinful
@@ -67,6 +72,7 @@ class Reference:
     name: str | None = None
     directory: str | None = None
     socket: str | None = None
+    peer_transfers: str | None = None
 
     def __post_init__(self) -> None:
         if self.system not in _WORKERS:
@@ -137,4 +143,6 @@ class Reference:
             known += ["--tls-sni", self.tls_sni]
         if self.password_file and not {"--password", "-P"} & {*others}:
             known += ["--password", self.password_file]
+        if self.peer_transfers == "site" and "--contact-hostport" not in others:
+            known += ["--contact-hostport", OWN_ADDRESS]
         return [*known, *others]
