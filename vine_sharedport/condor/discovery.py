@@ -75,9 +75,13 @@ def find_here(
     if address is not None:
         location, source, ad_file = _given_address(address), "the given address", None
         if check and (problem := _connect_problem(location)):
-            raise DiscoveryError(
-                f"nothing answers at the given address {location} ({problem})",
-                step="correct it, or leave it out to use what HTCondor says",
+            # It may be one that workers alone can reach: a forwarded port, another network.
+            log.warning(
+                "nothing answers from this host at the given address %s (%s); workers are sent "
+                "there nevertheless. If they cannot reach it either, correct it, or leave it "
+                "out to use what HTCondor says",
+                location,
+                problem,
             )
     else:
         _check_enabled(htcondor2)

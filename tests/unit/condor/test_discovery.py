@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import re
 import shutil
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests.loopback import mute
 from tests.values import naming
 from vine_sharedport.condor import bindings as _htcondor
 from vine_sharedport.condor import discovery, own_pool
@@ -245,6 +247,29 @@ def test_given_address_wins_over_a_switched_off_shared_port(htcondor2: FakeBindi
     htcondor2.param["USE_SHARED_PORT"] = False
     found = own_pool.discover(address="<192.0.2.9:1234>", check=False)
     assert str(found.address) == "<192.0.2.9:1234>"
+
+
+@pytest.mark.parametrize("kind", ["refuses", "is mute", "is no address of this machine"])
+def test_a_given_address_that_only_workers_reach_is_taken_with_a_warning(
+    htcondor2: FakeBindings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    monkeypatch.setattr(discovery, "_CONNECT_TIMEOUT", 0.3)
+    with socket.socket() as bound, mute() as mute_port:
+        bound.bind(("127.0.0.1", 0))  # and does not listen
+        drawn = f"{random.randrange(1, 255)}:{random.randrange(1024, 65536)}"
+        text = {
+            "refuses": f"<127.0.0.1:{bound.getsockname()[1]}>",
+            "is mute": f"<127.0.0.1:{mute_port}>",
+            "is no address of this machine": f"<240.0.0.{drawn}>",  # RFC 1112: reserved
+        }[kind]
+        found = own_pool.discover(address=text, socket_dir=str(tmp_path))
+    assert str(found.address) == text
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert text in record.getMessage()
 
 
 def test_changed_configuration_is_read_again(
