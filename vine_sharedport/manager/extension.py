@@ -22,6 +22,7 @@ from vine_sharedport.condor.own_pool import discover
 from vine_sharedport.errors import HookError, SettingError, SharedPortError
 from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link
+from vine_sharedport.manager.catalog import CatalogCheck
 from vine_sharedport.manager.listener import find_listener, who_listens
 from vine_sharedport.manager.peer_transfers import choose, extend_transfers
 from vine_sharedport.manager.settings import SharedPort
@@ -71,6 +72,7 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             self._shared_port_created = bound is not None
             create(self, *args, **kwargs)
             return
+        catalog = CatalogCheck(begin=bound.arguments.get("name") is not None)
         # First, so that what is wrong with HTCondor shows before there is a manager.
         location = discover(socket_dir=settings.socket_dir, address=settings.address)
         if settings.socket_dir is not None:
@@ -91,6 +93,7 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
                 peer_transfers=_choose_transfers(self, system, settings),
             )
             write_run_file(link.reference)
+            catalog.warn()
             if on_link is not None:
                 on_link(link.reference)
             if init_fn is not None:
@@ -126,8 +129,12 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             setattr(cls, name, _checking(getattr(cls, name)))
     if system.has_peer_transfers:
         extend_transfers(cls)
-    if hasattr(cls, system.password):
-        setattr(cls, system.password, _remembering(getattr(cls, system.password)))
+    for name, wrapped in (
+        (system.password, _remembering),
+        (system.set_name, _checking_catalog),
+    ):
+        if hasattr(cls, name):
+            setattr(cls, name, wrapped(getattr(cls, name)))
 
 
 def _shared_port(self: Any) -> Link | None:
@@ -296,6 +303,18 @@ def _remembering(set_password: Any) -> Any:
         return answer
 
     return remembered
+
+
+def _checking_catalog(set_name: Any) -> Any:
+    """Return the method with a look whether the catalog can be reported to."""
+
+    @functools.wraps(set_name)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._shared_port_link is not None:
+            CatalogCheck(begin=True).warn()
+        return set_name(self, *args, **kwargs)
+
+    return checked
 
 
 def _with_shared_port(create: Any, default: SharedPort | None) -> inspect.Signature:

@@ -36,6 +36,7 @@ class System:
             same from one manager to the next. Both exist.
         waits: Methods in which the manager accepts workers.
         password: Method by which the manager gets its password file.
+        set_name: Method by which it gets another name.
         has_peer_transfers: Its workers may fetch files from each other.
     """
 
@@ -47,6 +48,7 @@ class System:
     directories: Callable[[Any], tuple[str, str]]
     waits: tuple[str, ...]
     password: str
+    set_name: str
     has_peer_transfers: bool = False
 
     def library(self) -> str:
@@ -137,6 +139,7 @@ TASKVINE = System(
     directories=_taskvine_directories,
     waits=("wait_for_tag", "wait_for_task_id"),  # wait() goes through the first
     password="set_password_file",
+    set_name="set_name",
     has_peer_transfers=True,
 )
 
@@ -149,4 +152,5 @@ WORK_QUEUE = System(
     directories=_work_queue_directories,
     waits=("wait_for_tag", "wait_for_task_id"),
     password="specify_password_file",
+    set_name="specify_name",
 )
