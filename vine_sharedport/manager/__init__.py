@@ -6,6 +6,7 @@
 - ``peer_transfers``: files from worker to worker, off by default; ``temps``: the tasks that
   then wait for files of others.
 - ``listener``: finds the descriptor that a manager listens on.
+- ``catalog``: warns where reports to the catalog server would hold a manager's loop.
 - ``stock_factory``: ndcctools' factory, with our launcher.
 - ``run``, ``site``: the same for programs that nobody edits.
 
