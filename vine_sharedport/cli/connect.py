@@ -34,7 +34,9 @@ def add_connect(nouns: common.Subparsers) -> None:
         help=f"the manager's, in single quotes (default: ${environment.ADDRESS})",
     )  # fmt: skip
     parser.add_argument(
-        "--explain", action="store_true", help="show the candidates and what each did"
+        "--explain",
+        action="store_true",
+        help="show the candidates and what each did, for the relay and for the shim",
     )
     common.add_json(parser)
     common.add_secret_file(parser)
@@ -46,6 +48,7 @@ def add_connect(nouns: common.Subparsers) -> None:
 
 
 def _connect(options: argparse.Namespace) -> int:
+    from vine_sharedport.bundle.shim_trial import try_shim
     from vine_sharedport.dialing.explain import attempt
     from vine_sharedport.secret_file import read_secret_file
     from vine_sharedport.wire.sinful import Sinful
@@ -79,10 +82,22 @@ def _connect(options: argparse.Namespace) -> int:
         )
     except SettingError as error:
         options.parser.error(f"the address {options.address} is no manager's: {error}")
+    shim = None
+    if options.explain and address.sock is not None:
+        shim = try_shim(
+            str(address),
+            secret_file=options.secret_file,
+            timeout=options.timeout,
+            private_network=options.private_network,
+        )
     if options.json:
-        print(json.dumps(records.as_dict(found.as_dict())))
+        report = {**found.as_dict(), "shim": None if shim is None else shim.as_dict()}
+        print(json.dumps(records.as_dict(report)))
         return found.exit_status
-    print(found.explained() if options.explain else found)
+    if options.explain:
+        print(found.explained(() if shim is None else shim.lines()))
+    else:
+        print(found)
     if isinstance(found.error, WrongSecretError):
         print(f"Next: {its_secret(address.sock, again)}")
     elif not found.works and has_successor(address):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,8 +157,12 @@ class Attempted:
         why = self.error.cause if isinstance(self.error, WrongSecretError) else self.error
         return f"The way in does not work: {why}{self._what_to_do()}"
 
-    def explained(self) -> str:
-        """Return the plan and what each candidate did, then the result."""
+    def explained(self, shim: Sequence[str] = ()) -> str:
+        """Return the plan and what each candidate did, then the result.
+
+        Args:
+            shim: What the shim did, a line each; nothing if it was not tried.
+        """
         lines = [_wrap(f"address  {self.address}", "         "), ""]
         wide = max(len(str(candidate)) for candidate in self.candidates)
         for number, candidate in enumerate(self.candidates, 1):
@@ -167,6 +172,9 @@ class Attempted:
                 for line in textwrap.wrap(step, room, break_on_hyphens=False):
                     lines.append((start + line).rstrip())
                     start = " " * len(start)
+        for title, said in zip(("shim", *[""] * len(shim)), shim):
+            lines += ["", ""][: bool(title)]
+            lines.append(_wrap(f"{title:8} {said}", " " * 9))
         result = str(self) if self.works else f"The way in does not work.{self._what_to_do()}"
         return "\n".join([*lines, "", _wrap(self._why()), "", result])
 
@@ -215,7 +223,7 @@ class Attempted:
             words.append("alias, by the name service, is the last resort.")
         words.append(
             f"The next one starts {1000 * STAGGER:.0f} ms after the one before, or as soon as "
-            "that has failed; the first connection wins."
+            "that has failed; the first connection wins. Relay and shim do the same."
         )
         return "Order: " + " ".join(words)
 
