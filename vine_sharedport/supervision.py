@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,9 +25,11 @@ __all__ = [
     "is_alive",
     "isolated_command",
     "open_pidfd",
+    "package_command",
     "prctl",
     "send_signal",
     "with_descendants",
+    "without_working_directory",
 ]
 
 # <linux/prctl.h>
@@ -166,6 +168,39 @@ def isolated_command(module: str, *arguments: str) -> list[str]:
     )
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return [sys.executable, "-I", "-S", "-c", program, root, *arguments]
+
+
+def package_command() -> list[str]:
+    """Return the command that runs ``vine_sharedport``, its words to be added.
+
+    It has the user's site packages and variables, and the working directory not on its path,
+    as it would by ``python -m``. ``python -P`` came with Python 3.11, and ``-I`` leaves out
+    what is installed for the user alone.
+    """
+    root = os.path.dirname(os.path.abspath(__file__))
+    return [sys.executable, os.path.join(root, "__main__.py")]
+
+
+def without_working_directory(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return it without a ``PYTHONPATH`` that has the working directory, also by an empty item.
+
+    What is relative becomes absolute.
+    """
+    found = dict(environment)
+    path = found.pop("PYTHONPATH", "")
+    try:
+        here = os.path.realpath(os.getcwd())
+    except OSError:  # it was removed
+        here = ""
+    places = [
+        os.path.join(here, place) if here else place
+        for place in path.split(os.pathsep)
+        if place and (os.path.isabs(place) or here)
+    ]
+    places = [place for place in places if os.path.realpath(place) != here]
+    if places:
+        found["PYTHONPATH"] = os.pathsep.join(places)
+    return found
 
 
 def prctl(option: int, value: int) -> None:

@@ -21,6 +21,7 @@ from vine_sharedport.supervision import (
     open_pidfd,
     send_signal,
     with_descendants,
+    without_working_directory,
 )
 
 
@@ -95,3 +96,38 @@ def test_an_isolated_process_has_nothing_of_the_users_python(tmp_path: Path) -> 
     )  # fmt: skip
     assert done.stdout == "[1]\n"
     assert Path(command[5], "vine_sharedport").is_dir(), "where the package is"
+
+
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        ("", None),
+        (":", None),
+        (".", None),
+        ("{here}", None),
+        ("{here}/:{here}/./.", None),
+        ("{here}/../{name}", None),
+        (":/a:", "/a"),
+        ("/a::/b", "/a:/b"),
+        ("lib:/b", "{here}/lib:/b"),
+        ("/a:/b", "/a:/b"),
+    ],
+)
+def test_pythonpath_loses_the_working_directory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, left: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = {"here": str(tmp_path), "name": tmp_path.name}
+    found = without_working_directory({"PYTHONPATH": path.format(**words), "HOME": "/h"})
+    assert found.pop("HOME") == "/h"
+    assert found.get("PYTHONPATH") == (None if left is None else left.format(**words))
+
+
+def test_pythonpath_in_a_directory_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    os.rmdir(gone)
+    assert without_working_directory({"PYTHONPATH": "lib:/a::."}) == {"PYTHONPATH": "/a"}

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-import vine_sharedport
 from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import LaunchError, NoStatusError, SettingError
 from vine_sharedport.factory.report import paths
-from vine_sharedport.supervision import Process, find_process
+from vine_sharedport.supervision import (
+    Process,
+    find_process,
+    package_command,
+    without_working_directory,
+)
 
 __all__ = [
     "PROGRAM_ENDED",
@@ -54,7 +57,7 @@ def command(
     lock: int | None = None,
 ) -> list[str]:
     """Return the command that runs the factory of a directory, or ends what it has left."""
-    found = [sys.executable, "-m", "vine_sharedport", "factory", "run", directory]
+    found = [*package_command(), "factory", "run", directory]
     if owner is not None:
         found += ["--owner", str(owner)]
     if prometheus_file is not None:
@@ -67,15 +70,9 @@ def command(
 
 
 def environment() -> dict[str, str]:
-    """Return an environment in which ``command`` finds this package, and HTCondor as we do."""
-    home = str(Path(vine_sharedport.__file__).resolve().parents[1])
-    path = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """Return an environment in which ``command`` finds HTCondor as we do."""
     # Where we use an own pool CONDOR_CONFIG says so, and wins.
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(path)),
-        OWN_POOL: "no",
-    }
+    return {**without_working_directory(os.environ), OWN_POOL: "no"}
 
 
 def spawn(

@@ -60,14 +60,22 @@ def check_program(program: str, *, module: bool = False) -> None:
     if not module:
         check_file(program, "program")
         _check_python(program)
-        sys.path[0] = os.path.dirname(os.path.abspath(program))
+        _put_first(os.path.dirname(os.path.abspath(program)))
         return
-    sys.path[0] = os.getcwd()
+    _put_first(os.getcwd())
     if importlib.util.find_spec(program.split(".")[0]) is None:
         raise SettingError(
             f"there is no module {program} in {os.getcwd()} or on Python's path; give its "
             "name, or the program's file without -m"
         )
+
+
+def _put_first(directory: str) -> None:
+    """Put a program's directory where Python does, in the place of the command's own."""
+    if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(sys.argv[0])):
+        sys.path[0] = directory
+    else:
+        sys.path.insert(0, directory)
 
 
 def run_program(

@@ -387,7 +387,7 @@ if [ "$transport" = relay ]; then
     python=
     for each in "${VINE_SHAREDPORT_PYTHON:-python3}" python3 /usr/bin/python3 /usr/libexec/platform-python \
         python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
-        if "$each" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
+        if "$each" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
             python=$each
             break
         fi

@@ -16,6 +16,7 @@ from vine_sharedport.condor.manager_job import runner
 from vine_sharedport.condor.submit_description import Commands, SubmitDescription, quote_path
 from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import SettingError
+from vine_sharedport.supervision import package_command
 from vine_sharedport.trusted_files import check_file
 
 __all__ = [
@@ -120,8 +121,9 @@ def describe_manager(manager: ManagerProgram) -> SubmitDescription:
     kind = "module" if manager.module else "file"
     if manager.shared_port is not None:
         as_module = ["-m"] if manager.module else []
-        command = ["vine_sharedport", "run", *manager.shared_port, *as_module, *command]
-        kind = "module"
+        _, ours = package_command()
+        command = [ours, "run", *manager.shared_port, *as_module, *command]
+        kind = "file"
         _make_importable(environment)
     directory = os.path.abspath(manager.log_dir)
     start = os.path.join(quote_path(directory), f"{name}.$(Cluster)")

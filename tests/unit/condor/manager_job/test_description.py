@@ -125,14 +125,21 @@ def test_further_variables_are_the_users_choice(
 
 def test_run_gives_an_unchanged_program_a_shared_port(here: Path) -> None:
     told = described("sweep.py", ["x"], shared_port=["--shared-port-name", "s-1"])
-    assert told.arguments[2:] == (
-        "60", "module", "vine_sharedport", "run", "--shared-port-name", "s-1",
-        f"{here}/sweep.py", "x",
-    )  # fmt: skip
     root = Path(manager_job.__file__).resolve().parents[3]
+    main = str(root / "vine_sharedport" / "__main__.py")
+    assert told.arguments[2:] == (
+        "60",
+        "file",
+        main,
+        "run",
+        "--shared-port-name",
+        "s-1",
+        f"{here}/sweep.py",
+        "x",
+    )
     assert told.environment["PYTHONPATH"] == str(root)
     told = described("a.b", module=True, shared_port=[])
-    assert told.arguments[3:] == ("module", "vine_sharedport", "run", "-m", "a.b")
+    assert told.arguments[3:] == ("file", main, "run", "-m", "a.b")
     assert described("a.b", module=True).arguments[3:] == ("module", "a.b")
 
 

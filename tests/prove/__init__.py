@@ -1,0 +1,1 @@
+"""What shows that tests fail without the mend that they are for: ``tests/prove/revert.py``."""

@@ -1,0 +1,43 @@
+"""Mends about directories, names, the status file and leaving."""
+
+from __future__ import annotations
+
+from tests.prove.mend import Mend
+
+_MODULES = "tests/daemon/factory/test_names_of_modules.py::test_a_"
+
+MENDS = (
+    Mend(
+        "own processes: started by a path and not by -m",
+        "vine_sharedport/supervision.py",
+        'return [sys.executable, os.path.join(root, "__main__.py")]',
+        'return [sys.executable, "-m", "vine_sharedport"]',
+        (f"{_MODULES}factory_and_the_one_after_it_run_no_file_of_the_working_directory",),
+    ),
+    Mend(
+        "own processes: no PYTHONPATH that is the working directory",
+        "vine_sharedport/factory/control.py",
+        "**without_working_directory(os.environ)",
+        "**os.environ",
+        (
+            f"{_MODULES}factory_and_the_one_after_it_run_no_file_of_the_working_directory"
+            " -k files",
+        ),
+    ),
+    Mend(
+        "a manager's job: our command by its path",
+        "vine_sharedport/condor/manager_job/description.py",
+        'command = [ours, "run", *manager.shared_port, *as_module, *command]\n'
+        '        kind = "file"',
+        'command = ["vine_sharedport", "run", *manager.shared_port, *as_module, *command]\n'
+        '        kind = "module"',
+        (f"{_MODULES}managers_job_runs_no_file_of_the_working_directory",),
+    ),
+    Mend(
+        "a relay's Python: looked for without the working directory",
+        "vine_sharedport/worker/launcher.sh",
+        '"$each" -I -S -c',
+        '"$each" -c',
+        (f"{_MODULES}worker_by_relay_runs_no_file_of_the_working_directory",),
+    ),
+)
