@@ -234,7 +234,7 @@ def show(result: dict[str, Any]) -> None:
     print(f"\n{size}, in {result['files']} files")
     for word, number in result["most_common"]:
         print(f"{number:>10,}  {word}")
-    print(f"\n{'worker':<24}{'address':<24}{'came in by':<14}{'tasks':>6}")
+    print(f"\n{'worker':<24}{'address':<24}{'connected by':<14}{'tasks':>6}")
     for worker in result["workers"]:
         print(
             f"{worker['host']:<24}{worker['address']:<24}"

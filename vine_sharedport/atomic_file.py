@@ -17,7 +17,7 @@ def write_atomically(
     durable: bool = False,
     replace: bool = True,
 ) -> None:
-    """Write a file in one step: who has the former one open goes on reading that.
+    """Write a file in one step: who has the previous one open goes on reading that.
 
     Args:
         path: The file. A link there is replaced, never followed.

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.values import naming
-from vine_sharedport.condor.check import Checked
 from vine_sharedport.condor.manager_job.status import ManagerJob
 from vine_sharedport.condor.personal_pool import guardian
 from vine_sharedport.condor.personal_pool.status import pool_status
+from vine_sharedport.condor.shared_port_check import Checked
 from vine_sharedport.errors import NoStatusError, SettingError, SharedPortError
 from vine_sharedport.events import PorterEnded
 from vine_sharedport.factory.find import Found
@@ -26,7 +26,7 @@ from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.options.stored import format_config, parse_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.snapshot import Snapshot
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.location import JobLocation
 from vine_sharedport.records import SCHEMA, as_dict, decode, encode, read
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import RUN_FILE, read_run_file
@@ -151,7 +151,7 @@ _JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("kind", [Record, Reference, Place, Snapshot])
+@pytest.mark.parametrize("kind", [Record, Reference, JobLocation, Snapshot])
 @given(data=st.data())
 def test_whatever_it_holds_only_the_documented_error_comes(
     kind: type, data: st.DataObject
@@ -195,7 +195,7 @@ def test_files_of_a_later_version_are_refused_in_words(
     with pytest.raises(SharedPortError, match=wanted):
         paths.read_status(directory)
     with pytest.raises(SharedPortError, match=wanted):
-        Place.read(directory)
+        JobLocation.read(directory)
     with pytest.raises(SharedPortError, match=wanted):
         parse_config('{"schema": 2, "max-workers": 3}')
     assert parse_config('{"max-workers": 3}').max_workers == 3, "vine_factory's have none"

@@ -70,7 +70,7 @@ def run_worker(
             environment says.
 
     Returns:
-        The worker's exit status, as a shell tells it: 128 + N if signal N ended it. 77
+        The worker's exit status, as a shell gives it: 128 + N if signal N ended it. 77
         if the manager has refused the secret, 75 if it was given up as unreachable; the
         log says more.
 

@@ -72,7 +72,7 @@ def write_package(path: str) -> None:
     Args:
         path: File to write.
     """
-    # Jobs that are on their way to a machine have the former one open.
+    # Jobs that are on their way to a machine have the previous one open.
     write_atomically(path, _package())
 
 

@@ -317,7 +317,7 @@ def add_secret_file(parser: Parser) -> None:
     parser.add_argument(
         "--secret-file", metavar="FILE",
         default=os.environ.get(environment.SECRET_FILE) or None,
-        help="file with the manager's secret, as manager.shared_port.secret_file tells it "
+        help="file with the manager's secret, as manager.shared_port.secret_file has it "
         f"(default: ${environment.SECRET_FILE})",
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ def add_doctor(nouns: common.Subparsers) -> None:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from vine_sharedport.condor.check import check_shared_port
+    from vine_sharedport.condor.shared_port_check import check_shared_port
 
     found = check_shared_port()
     print(json.dumps(found.as_dict()) if options.json else found)

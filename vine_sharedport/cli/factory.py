@@ -91,7 +91,7 @@ def add_factory(nouns: common.Subparsers) -> None:
     form.add_argument("--watch", action="store_true", help="go on showing it, until Ctrl-C")
     status.add_argument(
         "--interval", type=common.duration, default=1.0, metavar="TIME",
-        help="time between two looks of --watch (default: 1s)",
+        help="time between two updates of --watch (default: 1s)",
     )  # fmt: skip
     stop.add_argument(
         "--timeout", type=common.duration, default=60.0, metavar="TIME",

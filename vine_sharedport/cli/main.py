@@ -95,7 +95,7 @@ def _make_parser() -> Parser:
         description="TaskVine and Work Queue workers reach their manager through HTCondor's\n"
         "shared port.",
         statuses=tuple(ExitStatus),
-        epilog="'vine_sharedport NOUN --help' tells about each, 'vine_sharedport NOUN VERB "
+        epilog="'vine_sharedport NOUN --help' describes each, 'vine_sharedport NOUN VERB "
         "--help' about each of its verbs.",
     )
     parser.add_argument("--verbose", action="store_true", help="log every step on stderr")

@@ -52,7 +52,7 @@ def add_worker(nouns: Subparsers) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--address", metavar="SINFUL", default=os.environ.get(environment.ADDRESS) or None,
-        help="the manager's address, as manager.shared_port.address tells it; keep the shell "
+        help="the manager's address, as manager.shared_port.address has it; keep the shell "
         f"away from its < and & by single quotes (default: ${environment.ADDRESS})",
     )  # fmt: skip
     add_secret_file(parser)

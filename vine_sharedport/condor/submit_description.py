@@ -184,7 +184,7 @@ def quote_path(path: str, *, in_list: bool = False) -> str:
     if in_list and "," in path:
         raise SettingError(
             f"HTCondor takes the comma in {path!r} for the end of a path; move the file, or "
-            "run the program elsewhere (or give directory=)"
+            "run the program in another directory (or give directory=)"
         )
     if _NESTED.search(path):
         raise SettingError(

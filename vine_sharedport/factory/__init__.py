@@ -6,7 +6,7 @@
 - ``control``, ``child``: they are started and ended from outside; what a program has of them.
 - ``loop``, ``demand``, ``submitter``, ``status``: one cycle after the other; how many workers
   are needed, what is submitted, what is shown.
-- ``leftovers``, ``other_manager``: jobs that an earlier factory has left.
+- ``leftovers``: jobs that an earlier factory has left.
 
 Below: ``options`` (what the user wants), ``manager_view`` (what the manager says), ``jobs``
 (what HTCondor has), ``submission`` (where jobs go), ``report`` (what it shows). Called by

@@ -341,7 +341,7 @@ def _run(method: weakref.WeakMethod[Callable[[], bool]], over: threading.Event) 
             found = revive()
         except Exception as error:  # e.g. no more processes or files just now
             if str(error) != said:
-                log.warning("cannot see to the factory, trying again: %s", error)
+                log.warning("cannot check on the factory, trying again: %s", error)
             said, found = str(error), False
         del revive
         if found:

@@ -1,4 +1,4 @@
-"""A factory's process from outside: started, waited for, told to end."""
+"""A factory's process from outside: started, waited for, ended."""
 
 from __future__ import annotations
 

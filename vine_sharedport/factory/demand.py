@@ -8,7 +8,7 @@ from typing import Any
 
 from vine_sharedport.factory.jobs.counts import Counts
 from vine_sharedport.factory.options.schema import Options
-from vine_sharedport.factory.report.phase import Phase, Told
+from vine_sharedport.factory.report.phase import Activity, Phase
 
 __all__ = ["limit_reached", "plan", "within_limits", "workers_needed"]
 
@@ -87,28 +87,28 @@ def plan(needed: int, options: Options, counts: Counts) -> int:
     return max(0, new)
 
 
-def limit_reached(needed: int, options: Options, counts: Counts) -> Told:
+def limit_reached(needed: int, options: Options, counts: Counts) -> Activity:
     """Return why ``plan`` with these arguments is 0."""
     wanted = within_limits(needed, options)
     have = counts.own + counts.others
     if have >= wanted:
         if counts.held and have - counts.held < wanted:
-            return Told(
+            return Activity(
                 Phase.JOBS_HELD, f"{counts.held} held jobs stand for workers that are needed"
             )
         if needed > options.max_workers:
             if counts.others:
-                return Told(
+                return Activity(
                     Phase.MAX_WORKERS,
                     f"max_workers is reached, with {counts.others} workers of others",
                 )
-            return Told(Phase.MAX_WORKERS)
-        return Told(Phase.ENOUGH)
+            return Activity(Phase.MAX_WORKERS)
+        return Activity(Phase.ENOUGH)
     if options.max_idle is not None and counts.idle >= options.max_idle:
-        return Told(
+        return Activity(
             Phase.MAX_IDLE, f"max_idle={options.max_idle} jobs wait for a machine already"
         )
-    return Told(
+    return Activity(
         Phase.WORKERS_PER_CYCLE,
         f"workers_per_cycle={options.workers_per_cycle} are on their way already",
     )

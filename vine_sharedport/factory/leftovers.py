@@ -1,8 +1,8 @@
-"""Jobs of a factory that was killed, for another manager than the one that it serves now.
+"""Jobs that a killed factory has left, for another manager or at another schedd than now.
 
 A manager's name leads to another address when its program is started again. What was
-submitted for the former one finds nobody, and would count as workers of the new one. But
-one that lives keeps its workers: a name may lead elsewhere in another directory.
+submitted for the previous one finds nobody, and would count as workers of the new one. But
+a manager that lives keeps its workers: in another directory, a name may mean another one.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from vine_sharedport.errors import SharedPortError, Verdict
 from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.options.stored import read_config
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.report.record import Problem
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 from vine_sharedport.wire.sinful import Sinful
 
-__all__ = ["remove_former"]
+__all__ = ["leftovers_location", "remove_at_other_schedd", "remove_for_other_manager"]
 
 log = logging.getLogger(__name__)
 
-# Seconds for the former manager to answer, if it is there.
+# Seconds for the previous manager to answer, if it is there.
 _TIMEOUT = 5.0
 
 
-def remove_former(directory: str) -> None:
-    """Remove such jobs of a factory's directory, absolute, with one attempt."""
+def remove_for_other_manager(directory: str) -> None:
+    """Remove jobs for another manager, left in a factory's directory, with one attempt."""
     try:
-        kept = Place.read(directory)
+        kept = JobLocation.read(directory)
         if kept is None:
             return
         options = read_config(os.path.join(directory, paths.CONFIG))
@@ -58,3 +60,47 @@ def _has_gone(address: Sinful) -> bool:
     except SharedPortError as error:
         return verdict_of(error) is Verdict.NOBODY_THERE
     return False
+
+
+def leftovers_location(kept: JobLocation | None, where: Destination) -> JobLocation | None:
+    """Return where jobs of a factory that was killed may be, at another schedd than now.
+
+    Args:
+        kept: What the factory's directory says of jobs that may be left.
+        where: Where jobs are submitted now.
+    """
+    if kept is None or (kept.where.schedd, kept.where.pool) == (where.schedd, where.pool):
+        return None
+    return kept
+
+
+def remove_at_other_schedd(
+    directory: str, factory: str, place: JobLocation, now: JobLocation
+) -> Problem | None:
+    """Remove such jobs, with one attempt; return the problem if that fails.
+
+    Args:
+        directory: The factory's, absolute.
+        factory: Its id.
+        place: What ``leftovers_location`` has returned.
+        now: The place that the options name.
+    """
+    where = place.where
+    name = f"schedd {where.schedd}" if where.schedd else "this machine's schedd"
+    queue = Queue(directory, factory=factory, place=place)
+    try:
+        left = queue.names()
+        # It may be the same schedd, in other words.
+        if not left or left == Queue(directory, factory=factory, place=now).names():
+            return None
+        queue.remove_all("their factory submits to another schedd now")
+    except SharedPortError as error:
+        problem = Problem(
+            "schedd",
+            f"a factory that was killed here may have jobs at {name}: {error}",
+            f"remove them by condor_rm{queue.tool_options} -constraint '{queue.mine}'",
+        )
+        log.warning("%s; %s", problem.explanation, problem.remedy)
+        return problem
+    log.warning("removed what a factory that was killed here had left at %s", name)
+    return None

@@ -13,19 +13,19 @@ from vine_sharedport.events import Ended, Ending, LeftBehind
 from vine_sharedport.factory.demand import within_limits, workers_needed
 from vine_sharedport.factory.jobs.counts import WorkerCounter
 from vine_sharedport.factory.jobs.description import DescriptionCache
-from vine_sharedport.factory.jobs.hold_repair import Mender
-from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.hold_repair import HoldRepair
+from vine_sharedport.factory.jobs.ledger import Ledger
 from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.jobs.removal import Removal
-from vine_sharedport.factory.manager_view.monitor import Watch
+from vine_sharedport.factory.leftovers import leftovers_location, remove_at_other_schedd
+from vine_sharedport.factory.manager_view.monitor import ManagerMonitor
 from vine_sharedport.factory.options.live import LiveOptions
 from vine_sharedport.factory.options.schema import Options, remarks
-from vine_sharedport.factory.other_manager import place_elsewhere, remove_elsewhere
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.report.phase import Phase, Told, journal
+from vine_sharedport.factory.report.phase import Activity, Phase, journal
 from vine_sharedport.factory.report.runs import is_typed, typed
 from vine_sharedport.factory.status import StatusWriter
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.location import JobLocation
 from vine_sharedport.factory.submitter import Submitter
 from vine_sharedport.supervision import Process, is_alive
 
@@ -64,8 +64,8 @@ class Loop:
         self.directory = directory
         self.id = paths.factory_id(directory)
         self._owner = owner
-        self._stop: Told | None = None
-        kept = Place.read(directory)
+        self._stop: Activity | None = None
+        kept = JobLocation.read(directory)
         self._live = LiveOptions(directory, must_begin=kept is not None)
         self._descriptions = DescriptionCache(directory, self.id)
         submit_error = None
@@ -78,26 +78,26 @@ class Loop:
         where = self._place.where
         self._queue = Queue(directory, factory=self.id, place=self._place)
         started = _begin(directory)
-        self._account = Account(
+        self._ledger = Ledger(
             self._queue.table,
             directory,
             lambda: self.options.timeout,
             None if where.grid is not None else Tails(where.schedd, where.pool),
             since=started,
         )
-        self._mender = Mender(self._queue)
+        self._repairs = HoldRepair(self._queue)
         asked = self.options.reference if self.options.address else None
-        self._watch = Watch(asked, lambda: self.options.cycle)
+        self._monitor = ManagerMonitor(asked, lambda: self.options.cycle)
         self._counter = WorkerCounter(self._queue)
         self._submitter = Submitter(
             directory,
             self._place.manager,
             self._live,
             self._descriptions,
-            self._watch,
+            self._monitor,
             self._queue,
             self._counter,
-            self._account,
+            self._ledger,
         )
         self._submitter.error = submit_error
         self._status = StatusWriter(
@@ -106,30 +106,30 @@ class Loop:
             started=started,
             prometheus_file=prometheus_file,
             live=self._live,
-            watch=self._watch,
+            monitor=self._monitor,
             queue=self._queue,
             counter=self._counter,
-            ledger=self._account,
-            repairs=self._mender,
+            ledger=self._ledger,
+            repairs=self._repairs,
             submitter=self._submitter,
         )
         self._began = time.monotonic()
         self._left_behind = True  # there may be jobs of a factory that was killed
-        self._elsewhere = place_elsewhere(kept, where)
+        self._elsewhere = leftovers_location(kept, where)
         self._needed = 0
-        self._now = Told(Phase.STARTING)
+        self._now = Activity(Phase.STARTING)
         if not self.options.address:
             text = Phase.CONFIGURATION.text
-            self.stop(Told(Phase.CONFIGURATION, f"{text}: {self._live.error}"))
+            self.stop(Activity(Phase.CONFIGURATION, f"{text}: {self._live.error}"))
 
-    def _place_of_jobs(self) -> Place:
+    def _place_of_jobs(self) -> JobLocation:
         """Return where jobs would be submitted.
 
         Raises:
             SettingError: They cannot be described.
         """
         description = self._descriptions.get(self.options)
-        return Place(
+        return JobLocation(
             self.options.reference.sock_id,
             description.where,
             description.log,
@@ -144,14 +144,14 @@ class Loop:
     @property
     def is_waiting(self) -> bool:
         """Whether no manager has answered yet."""
-        return self._watch.view.answered is None
+        return self._monitor.view.answered is None
 
     def leave(self) -> None:
         """Ask the manager and the jobs no more; they stay."""
-        self._watch.close()
-        self._account.close()
+        self._monitor.close()
+        self._ledger.close()
 
-    def stop(self, reason: Told) -> None:
+    def stop(self, reason: Activity) -> None:
         """End soon; for signal handlers."""
         self._stop = self._stop or reason
 
@@ -168,11 +168,11 @@ class Loop:
         log.info("factory %s for %s in %s", self.id, self.options.address, self.directory)
         self._write_status("running")
         if self._elsewhere is not None:
-            self._status.leftovers = remove_elsewhere(
+            self._status.leftovers = remove_at_other_schedd(
                 self.directory, self.id, self._elsewhere, self._place
             )
         if ending:
-            self._now = self._stop or Told(Phase.LEFT_JOBS)
+            self._now = self._stop or Activity(Phase.LEFT_JOBS)
         elif self._stop is not None:
             self._now = self._stop
         else:
@@ -182,7 +182,7 @@ class Loop:
     def _work(self, check: Callable[[], None]) -> None:
         """Do one cycle after the other until there is a reason to end."""
         self._left_behind = not self._queue.remove_left_behind()
-        self._watch.start()
+        self._monitor.start()
         while True:
             reason = self._reason_to_end()
             if reason is not None:
@@ -195,32 +195,32 @@ class Loop:
 
     def _cycle(self) -> None:
         """Look, decide, submit, tell."""
-        self._watch.news.clear()
+        self._monitor.news.clear()
         # One for the whole cycle: the thread may hear of workers that the log, read by now,
         # does not show running, and they would count as others'.
-        view = self._watch.view
+        view = self._monitor.view
         # After the manager's answer, and before anything is done about it: the manager answers
         # inside its program's wait() alone, so what that has set before wait() is there now.
         self._follow_options()
         now = time.monotonic()
         self._queue.follow(doubt=self._counter.is_in_doubt)
-        self._account.note(self._queue.take_changed())
+        self._ledger.note(self._queue.take_changed())
         if self._left_behind and self._queue.is_known:
             self._left_behind = not self._queue.remove_left_behind()
         self._counter.join(view, now)
-        self._account.look(view, now, self._counter.silences)
-        self._mender.look(repair=self.options.repair)
+        self._ledger.update(view, now, self._counter.silences)
+        self._repairs.update(repair=self.options.repair)
         if view.status is not None:
             self._needed = within_limits(
                 workers_needed([view.status], self.options), self.options
             )
         if self._descriptions.last is not None:
-            self._submitter.fit.look(self._queue.table, self._descriptions.last)
+            self._submitter.fit.update(self._queue.table, self._descriptions.last)
         self._now = self._submitter.submit(view, now)
-        self._account.note(self._queue.take_changed())
+        self._ledger.note(self._queue.take_changed())
         self._queue.renew_lease()
         self._write_status("running")
-        self._account.forget()
+        self._ledger.forget()
 
     # --- waiting and ending
 
@@ -231,7 +231,7 @@ class Loop:
         if now < self._submitter.settled:
             until = min(until, self._submitter.settled)
         while time.monotonic() < until:
-            if self._watch.news.wait(_TICK):
+            if self._monitor.news.wait(_TICK):
                 time.sleep(0.05)  # two factories that take turns
                 return
             check()
@@ -246,26 +246,26 @@ class Loop:
             self._submitter.settled = now + self.options.settle
         return changed
 
-    def _reason_to_end(self) -> Told | None:
+    def _reason_to_end(self) -> Activity | None:
         if self._stop is not None:
             return self._stop
         if self._owner is not None and not is_alive(self._owner):
-            return Told(Phase.PROGRAM_ENDED)
+            return Activity(Phase.PROGRAM_ENDED)
         now = time.monotonic()
-        view = self._watch.view
+        view = self._monitor.view
         patience = _GONE_AFTER if self._owner is None else _GONE_AFTER_WITH_OWNER
         # The log has told the table of earlier jobs, too.
         known = view.answered is not None or any(job.left for job in self._queue.table)
         if known and view.gone_since is not None and now - view.gone_since > patience:
             log.info("%s", view.error)
-            return Told(
+            return Activity(
                 Phase.MANAGER_ENDED,
                 f"the manager has ended: nobody has answered for it for {patience:g} s",
             )
         limit = self.options.factory_timeout
         last = view.answered if view.answered is not None else self._began
         if limit and view.error is not None and now - last > limit:
-            return Told(
+            return Activity(
                 Phase.NO_MANAGER, f"no manager for {limit} s (factory_timeout): {view.error}"
             )
         return None
@@ -276,20 +276,20 @@ class Loop:
         journal.tell(Ending(reason))
         removal = Removal(self._queue, reason)
         while not removal.is_over:
-            self._account.note(self._queue.take_changed())
-            self._now = Told(phase, f"{reason}; removing the jobs")
+            self._ledger.note(self._queue.take_changed())
+            self._now = Activity(phase, f"{reason}; removing the jobs")
             self._write_status("ending")
             removal.go_on()
         self._queue.follow()
-        self._account.note(self._queue.take_changed())
-        self._now = Told(phase, f"{reason}; {removal.remark}" if removal.remark else reason)
+        self._ledger.note(self._queue.take_changed())
+        self._now = Activity(phase, f"{reason}; {removal.remark}" if removal.remark else reason)
         if removal.is_done and not removal.remark:
-            Place.forget(self.directory)
+            JobLocation.forget(self.directory)
         self._write_status("ended")
         journal.tell((Ended if removal.is_done else LeftBehind)(phase, self._now.message))
         if phase is Phase.MANAGER_ENDED and is_typed():
             # Without a name of its own, the manager has another address then.
-            step = typed() if self.options.manager_name else "--address as it tells then"
+            step = typed() if self.options.manager_name else "--address with its new address"
             log.info("when its program runs again, start a factory again: %s", step)
 
     def _write_status(self, state: str) -> None:

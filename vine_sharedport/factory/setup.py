@@ -109,7 +109,7 @@ def _says_minimum(given: dict[str, Any], config_file: str | None) -> bool:
 
 
 def follow_name(directory: str) -> bool:
-    """Write a factory's configuration anew if its manager's name leads elsewhere by now.
+    """Write a factory's configuration anew if its manager's name has another address by now.
 
     For a factory that has no answer yet. Returns whether there is something new.
     """

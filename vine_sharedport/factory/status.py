@@ -10,15 +10,15 @@ from typing import Any
 
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.jobs.counts import WorkerCounter
-from vine_sharedport.factory.jobs.hold_repair import Mender
-from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.hold_repair import HoldRepair
+from vine_sharedport.factory.jobs.ledger import Ledger
 from vine_sharedport.factory.jobs.queue import Queue
-from vine_sharedport.factory.manager_view.monitor import Watch
+from vine_sharedport.factory.manager_view.monitor import ManagerMonitor
 from vine_sharedport.factory.manager_view.routes import SHARED_PORT, TCP
 from vine_sharedport.factory.options.live import LiveOptions
 from vine_sharedport.factory.options.schema import contradiction
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.report.phase import Told, journal
+from vine_sharedport.factory.report.phase import Activity, journal
 from vine_sharedport.factory.report.prometheus import format_prometheus
 from vine_sharedport.factory.report.record import (
     ManagerReport,
@@ -43,7 +43,7 @@ class StatusWriter:
         started: When the factory was started, in seconds since 1970.
         prometheus_file: File for Prometheus's textfile collector.
         live: The factory's options.
-        watch: Sees the manager.
+        monitor: Sees the manager.
         queue: The jobs.
         counter: Counts them and the manager's workers.
         ledger: What has become of them.
@@ -62,11 +62,11 @@ class StatusWriter:
         started: float,
         prometheus_file: str | None,
         live: LiveOptions,
-        watch: Watch,
+        monitor: ManagerMonitor,
         queue: Queue,
         counter: WorkerCounter,
-        ledger: Account,
-        repairs: Mender,
+        ledger: Ledger,
+        repairs: HoldRepair,
         submitter: Submitter,
     ) -> None:
         self.leftovers: Problem | None = None
@@ -76,7 +76,7 @@ class StatusWriter:
         self._started = started
         self._prometheus_file = prometheus_file
         self._live = live
-        self._watch = watch
+        self._monitor = monitor
         self._queue = queue
         self._counter = counter
         self._ledger = ledger
@@ -85,7 +85,7 @@ class StatusWriter:
         self._said: Any = None
         self._write_error = ""
 
-    def write(self, state: str, activity: Told, needed: int) -> None:
+    def write(self, state: str, activity: Activity, needed: int) -> None:
         """Write the status, and log it if it has changed.
 
         Args:
@@ -115,7 +115,7 @@ class StatusWriter:
                 workers.held, workers.ended, workers.others, snapshot.message,
             )  # fmt: skip
 
-    def _snapshot(self, state: str, activity: Told, needed: int) -> Snapshot:
+    def _snapshot(self, state: str, activity: Activity, needed: int) -> Snapshot:
         now = time.time()
         options = self._live.now
         counts = self._queue.table.counts()
@@ -159,7 +159,7 @@ class StatusWriter:
         )
 
     def _manager_report(self, state: str) -> ManagerReport:
-        view, options = self._watch.view, self._live.now
+        view, options = self._monitor.view, self._live.now
         if state != "running":
             # The last numbers are older than the end of its work, which it tells nobody.
             name = self._manager_name(view.status or {})

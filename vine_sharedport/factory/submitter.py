@@ -13,15 +13,15 @@ from vine_sharedport.events import Submitted
 from vine_sharedport.factory.demand import limit_reached, plan, workers_needed
 from vine_sharedport.factory.jobs.counts import WorkerCounter
 from vine_sharedport.factory.jobs.description import DescriptionCache
-from vine_sharedport.factory.jobs.ledger import Account
-from vine_sharedport.factory.jobs.machine_fit import Fit
-from vine_sharedport.factory.jobs.outdated import Renewal
+from vine_sharedport.factory.jobs.ledger import Ledger
+from vine_sharedport.factory.jobs.machine_fit import MachineFit
+from vine_sharedport.factory.jobs.outdated import OutdatedJobs
 from vine_sharedport.factory.jobs.queue import Queue
-from vine_sharedport.factory.manager_view.monitor import ManagerView, Watch
+from vine_sharedport.factory.manager_view.monitor import ManagerMonitor, ManagerView
 from vine_sharedport.factory.options.live import LiveOptions
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.report.phase import Phase, Told, journal
+from vine_sharedport.factory.report.phase import Activity, Phase, journal
 
 __all__ = ["Submitter"]
 
@@ -42,7 +42,7 @@ class Submitter:
         manager: The sock id of its manager.
         live: Its options.
         descriptions: What would be submitted by them.
-        watch: Sees the manager.
+        monitor: Sees the manager.
         queue: The jobs.
         counter: Counts them and the manager's workers.
         ledger: What has become of them.
@@ -59,23 +59,23 @@ class Submitter:
         manager: str,
         live: LiveOptions,
         descriptions: DescriptionCache,
-        watch: Watch,
+        monitor: ManagerMonitor,
         queue: Queue,
         counter: WorkerCounter,
-        ledger: Account,
+        ledger: Ledger,
     ) -> None:
         self.error: str | None = None
-        self.fit = Fit()
+        self.fit = MachineFit()
         self.settled = time.monotonic() + live.now.settle
         self._directory = directory
         self._manager = manager
         self._live = live
         self._descriptions = descriptions
-        self._watch = watch
+        self._monitor = monitor
         self._queue = queue
         self._counter = counter
         self._ledger = ledger
-        self._renewal = Renewal()
+        self._outdated = OutdatedJobs()
         self._view = ManagerView()
         self._package_written = False
         self._searched = ""  # where the manager's name is looked up
@@ -87,52 +87,52 @@ class Submitter:
         """The options that hold now."""
         return self._live.now
 
-    def submit(self, view: ManagerView, now: float) -> Told:
+    def submit(self, view: ManagerView, now: float) -> Activity:
         """Submit what is wanted; return what there is to say about it."""
         self._view = view
         if not self._live.are_known:
-            return Told(Phase.NO_OPTIONS)
+            return Activity(Phase.NO_OPTIONS)
         if view.answered is None:
             name = self.options.manager_name
             if name is not None and view.gone_since is not None:
-                return Told(
+                return Activity(
                     Phase.WAITING_FOR_MANAGER,
                     f"waiting for a manager called {name!r} to be started{self._searched}",
                 )
             why = f": {view.error}" if view.error is not None else ""
-            return Told(Phase.WAITING_FOR_ANSWER, Phase.WAITING_FOR_ANSWER.text + why)
+            return Activity(Phase.WAITING_FOR_ANSWER, Phase.WAITING_FOR_ANSWER.text + why)
         if view.gone_since is not None:
-            return Told(Phase.MANAGER_GONE)
+            return Activity(Phase.MANAGER_GONE)
         if now - view.answered > _STALE_AFTER:
-            return Told(Phase.BUSY_MANAGER)
+            return Activity(Phase.BUSY_MANAGER)
         assert view.status is not None
         if now < self.settled:
-            return Told(Phase.SETTLING)
+            return Activity(Phase.SETTLING)
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
         replacing = self._replace_outdated()
         if plan(needed, self.options, self._counter.counts()) == 0:
             return replacing or self._why_none(needed)
-        brake = self._ledger.brake
-        pause = brake.pause(now)
+        backoff = self._ledger.backoff
+        pause = backoff.pause(now)
         if pause > 0:
-            return Told(
+            return Activity(
                 Phase.WORKERS_FAIL,
                 f"workers fail one after the other: the next one in {pause:.0f} s",
             )
         with paths.manager_lock(self._manager, self.options.secret_file) as mine:
             if not mine:
-                self._watch.news.set()  # soon again
-                return Told(Phase.OTHER_FACTORY)
+                self._monitor.news.set()  # soon again
+                return Activity(Phase.OTHER_FACTORY)
             # Now nobody else's submission can come between.
             if not self._queue.ask():
-                return Told(Phase.NO_SCHEDD)
-            count = brake.at_most(plan(needed, self.options, self._counter.counts()))
+                return Activity(Phase.NO_SCHEDD)
+            count = backoff.at_most(plan(needed, self.options, self._counter.counts()))
             if count == 0:
                 return self._why_none(needed)
             return self._submit_jobs(count)
 
-    def _submit_jobs(self, count: int) -> Told:
+    def _submit_jobs(self, count: int) -> Activity:
         try:
             description = self._descriptions.get(self.options)
             for name, text in description.files.items():
@@ -142,28 +142,28 @@ class Submitter:
                 self._package_written = True
         except (SharedPortError, OSError) as error:
             self.error = str(error)
-            return Told(Phase.NO_DESCRIPTION)
+            return Activity(Phase.NO_DESCRIPTION)
         try:
             cluster = self._queue.submit(description, count)
         except (ScheddError, SettingError) as error:
             log.warning("%s", error)
             self.error = str(error)
-            return Told(Phase.NOT_TAKEN)
+            return Activity(Phase.NOT_TAKEN)
         self.error = None
-        self._renewal.note(cluster, self.options, description, self._queue.table)
+        self._outdated.note(cluster, self.options, description, self._queue.table)
         submitted = Submitted(count, cluster)
         journal.tell(submitted)
-        return Told(Phase.SUBMITTED, str(submitted))
+        return Activity(Phase.SUBMITTED, str(submitted))
 
-    def _why_none(self, needed: int) -> Told:
+    def _why_none(self, needed: int) -> Activity:
         why = limit_reached(needed, self.options, self._counter.counts())
         if self._view.error is not None:
-            return Told(
+            return Activity(
                 Phase.BUSY_MANAGER,
                 f"the manager does not answer; by what it said last, {why.message}",
             )
         if self.fit.problem is not None:
-            return Told(
+            return Activity(
                 Phase.NO_MACHINE,
                 f"{len(self.fit.problem.jobs)} jobs wait, and no machine is large enough",
             )
@@ -172,10 +172,10 @@ class Submitter:
         if not waiting or not self._queue.tells_host:
             return why
         first, options = waiting[0].id, self._queue.tool_options
-        return Told(
+        return Activity(
             Phase.WAITING_FOR_MACHINES,
             f"{why.message}; {len(waiting)} jobs have waited for a machine for more than a "
-            f"minute: condor_q{options} -better-analyze {first} tells why",
+            f"minute: condor_q{options} -better-analyze {first} shows why",
         )
 
     def _remove_surplus(self) -> None:
@@ -188,7 +188,7 @@ class Submitter:
             idle = [job for job in self._queue.table if job.state == "idle"]
             self._queue.remove_waiting(idle[-surplus:], "above the factory's max_workers")
 
-    def _replace_outdated(self) -> Told | None:
+    def _replace_outdated(self) -> Activity | None:
         """Take back what waits with earlier options; return what there is to say about it.
 
         New ones come in the next cycle, when there is room for them.
@@ -197,22 +197,22 @@ class Submitter:
             return None  # they may be at work already
         options = self.options
         try:
-            jobs = self._renewal.outdated(
+            jobs = self._outdated.find(
                 self._queue.table, options, lambda: self._descriptions.get(options)
             )
         except SharedPortError as error:
-            return Told(
+            return Activity(
                 Phase.NO_DESCRIPTION,
                 f"jobs wait with earlier options, and new ones cannot be described: {error}",
             )
         if not jobs:
             return None
-        if self._renewal.is_due(self.options.cycle) and self._queue.remove_waiting(
+        if self._outdated.is_due(self.options.cycle) and self._queue.remove_waiting(
             jobs, "the factory's options have changed"
         ):
-            self._renewal.note_replaced()
-            self._watch.news.set()  # soon again
-        return Told(
+            self._outdated.note_replaced()
+            self._monitor.news.set()  # soon again
+        return Activity(
             Phase.REPLACING,
             f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute",
         )

@@ -26,7 +26,7 @@ from vine_sharedport.factory.control import (
     environment,
 )
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.report.phase import Phase, Told
+from vine_sharedport.factory.report.phase import Activity, Phase
 from vine_sharedport.supervision import Process
 
 __all__ = ["run"]
@@ -70,11 +70,11 @@ def _signals() -> tuple[signal.Signals, ...]:
     )
 
 
-def _reason(number: int) -> Told:
+def _reason(number: int) -> Activity:
     """Return why a factory ends that was told so by a signal."""
     told = signal.Signals(number)
     phase = _REASONS.get(told)
-    return Told(phase) if phase else Told(Phase.SIGNAL, f"told to end by {told.name}")
+    return Activity(phase) if phase else Activity(Phase.SIGNAL, f"stopped by {told.name}")
 
 
 class _Left(BaseException):
@@ -240,7 +240,7 @@ class _Supervisor:
 
             # Only here: nothing that it loads shall be in the supervisor.
             from vine_sharedport.factory import setup
-            from vine_sharedport.factory.leftovers import remove_former
+            from vine_sharedport.factory.leftovers import remove_for_other_manager
             from vine_sharedport.factory.loop import Loop
             from vine_sharedport.factory.manager_view import lookup
 
@@ -270,7 +270,7 @@ class _Supervisor:
             for number in self._passed:
                 signal.signal(number, end)
             while True:
-                remove_former(self._directory)
+                remove_for_other_manager(self._directory)
                 try:
                     loop = Loop(
                         self._directory,

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Callable
 
 from vine_sharedport import htcondor_shared_link
-from vine_sharedport.condor.check import check_socket_dir
 from vine_sharedport.condor.discovery import SharedPortLocation
 from vine_sharedport.condor.own_pool import discover
+from vine_sharedport.condor.shared_port_check import check_socket_dir
 from vine_sharedport.errors import HookError, SettingError, SharedPortError
 from vine_sharedport.factory import FACTORIES
 from vine_sharedport.htcondor_shared_link import Link

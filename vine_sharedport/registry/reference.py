@@ -38,7 +38,7 @@ def check_address(address: Sinful, private_network: str | None = None) -> None:
     if not plan(address, private_network=private_network):
         raise SinfulError(
             f"the address {address} names no port to connect to",
-            step="take the one that manager.shared_port.address tells",
+            step="take the one in manager.shared_port.address",
         )
 
 

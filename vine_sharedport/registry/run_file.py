@@ -51,7 +51,7 @@ def read_run_file(path: str) -> Reference | None:
     except OSError:
         return None
     except SharedPortError as error:
-        log.warning("cannot use %s, which tells of a manager: %s", path, error)
+        log.warning("cannot use %s, the run file of a manager: %s", path, error)
         return None
 
 

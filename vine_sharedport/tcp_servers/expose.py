@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from vine_sharedport.condor.check import check_socket_dir
 from vine_sharedport.condor.own_pool import discover
+from vine_sharedport.condor.shared_port_check import check_socket_dir
 from vine_sharedport.errors import SettingError
 from vine_sharedport.htcondor_shared_link import Link, relay_to
 from vine_sharedport.manager.settings import SharedPort

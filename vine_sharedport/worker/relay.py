@@ -67,14 +67,7 @@ def run_behind_relay(program: str, options: Sequence[str] = ()) -> int:
         options: Its own options.
 
     Returns:
-        The worker's exit status, as a shell tells it: 128 + N if signal N ended it. 77
-        if the manager has refused the secret, 75 if it was given up as unreachable; the
-        log says more.
-
-    Raises:
-        SinfulError: The text is no address.
-        SettingError: The secret file or another setting cannot be used.
-        LaunchError: The worker cannot be started.
+        As ``run_worker`` of ``bundle.local_worker``, with the same errors.
     """
     given = os.environ.get
     sinful = Sinful.parse(given(environment.ADDRESS, ""))

@@ -13,8 +13,8 @@ from tests.daemon.factory.test_faults import factory_of_its_own
 from tests.daemon.factory_helpers import SWIFT, drive, finish, kill, processes_of
 from vine_sharedport.condor.schedd import Schedd
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 
 from . import where_helpers
 from .where_helpers import SECOND
@@ -74,7 +74,7 @@ def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
         assert snapshot.submitted - snapshot.workers.ended == 2
         assert snapshot.problems == ()
     assert workers.status().state == "ended"
-    assert Place.read(workers.directory) is None
+    assert JobLocation.read(workers.directory) is None
     schedd = Schedd(options.get("schedd"))
     mark = f'VineSharedPortFactory =?= "{snapshot.factory}"'
     helpers.wait_until(lambda: not schedd.query(mark), timeout=60)
@@ -105,7 +105,9 @@ def test_jobs_at_a_schedd_that_has_gone_are_told_of(make_manager: Any, tmp_path:
     manager = make_manager()
     directory = tmp_path / "factory"
     directory.mkdir()
-    gone = Place(manager.shared_port.sock_id, Where(schedd="gone@nowhere"), None, 300)
+    gone = JobLocation(
+        manager.shared_port.sock_id, Destination(schedd="gone@nowhere"), None, 300
+    )
     gone.write(str(directory))
     options = {**SWIFT, "min_workers": 1, "max_workers": 1, "directory": str(directory)}
     with vine.Factory("condor", manager=manager, **options) as workers:

@@ -19,7 +19,7 @@ from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.condor.worker_job.options import WorkerOptions
 from vine_sharedport.condor.worker_job.submit import describe_workers
 from vine_sharedport.factory.jobs.table import JobTable
-from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.destination import Destination
 
 SECOND = "second@localhost"
 PROJECT = "MyProject"
@@ -174,7 +174,7 @@ def locate(name: str | None) -> Any:
 class Submitted:
     """Worker jobs in a schedd's queue."""
 
-    where: Where
+    where: Destination
     schedd: Any
     cluster: int
     directory: Path
@@ -218,7 +218,7 @@ class Submitted:
 
 @contextlib.contextmanager
 def submitted(
-    manager: Any, where: Where, directory: Path, count: int = 1, **options: Any
+    manager: Any, where: Destination, directory: Path, count: int = 1, **options: Any
 ) -> Iterator[Submitted]:
     """Submit workers to a place, for the length of the block."""
     import htcondor2

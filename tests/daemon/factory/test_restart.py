@@ -187,7 +187,7 @@ def test_the_program_starts_it_again_when_there_is_room_again(
                 taken.append(os.open(os.devnull, os.O_RDONLY))
         for pid in before:
             kill(pid)
-        said = "cannot see to the factory, trying again"
+        said = "cannot check on the factory, trying again"
         helpers.wait_until(lambda: said in caplog.text, timeout=10)
         time.sleep(4)  # for another attempt
         assert caplog.text.count(said) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.helpers import ROOT
-from vine_sharedport.condor import check
+from vine_sharedport.condor import shared_port_check as check
 from vine_sharedport.condor.discovery import SharedPortLocation
 from vine_sharedport.condor.personal import PersonalPool
 from vine_sharedport.wire.sinful import Sinful

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vine_sharedport.cli import main as cli
-from vine_sharedport.condor import check
+from vine_sharedport.condor import shared_port_check as check
 from vine_sharedport.condor.discovery import SharedPortLocation
 from vine_sharedport.errors import DiscoveryError
 from vine_sharedport.wire.sinful import Sinful

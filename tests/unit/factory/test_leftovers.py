@@ -15,8 +15,8 @@ from vine_sharedport.factory import leftovers
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.options.stored import write_config
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 from vine_sharedport.wire.sinful import Sinful
 
 
@@ -54,10 +54,10 @@ def test_jobs_for_a_manager_that_has_gone_are_removed_and_no_others(
     write_config(
         os.path.join(directory, paths.CONFIG), Options(address="<192.0.2.7:9618?sock=vine_2>")
     )
-    leftovers.remove_former(directory)
+    leftovers.remove_for_other_manager(directory)
     assert not done, "nothing was ever submitted"
-    Place(kept, Where(), None, 300).write(directory)
-    leftovers.remove_former(directory)
+    JobLocation(kept, Destination(), None, 300).write(directory)
+    leftovers.remove_for_other_manager(directory)
     id = paths.factory_id(directory)
     assert done == ([f'VineSharedPortFactory =?= "{id}"'] if removed else [])
 
@@ -71,6 +71,6 @@ def test_a_schedd_that_does_not_answer_keeps_nobody_from_working(
     monkeypatch.setattr(Schedd, "query", fail)
     address = "<192.0.2.7:9618?sock=vine_2>"
     write_config(str(tmp_path / paths.CONFIG), Options(address=address))
-    Place("vine_1", Where(), None, 300).write(str(tmp_path))
-    leftovers.remove_former(str(tmp_path))
+    JobLocation("vine_1", Destination(), None, 300).write(str(tmp_path))
+    leftovers.remove_for_other_manager(str(tmp_path))
     assert "the schedd does not answer" in caplog.text

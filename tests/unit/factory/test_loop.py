@@ -52,7 +52,7 @@ def test_it_ends_with_its_manager_and_not_while_that_is_busy(
         gone_since=None if gone is None else now - gone,
         error=error,
     )
-    loop._watch = SimpleNamespace(view=view)  # type: ignore[assignment]
+    loop._monitor = SimpleNamespace(view=view)  # type: ignore[assignment]
     reason = loop._reason_to_end()
     assert (reason and reason.phase) is end
     if end is Phase.NO_MANAGER:

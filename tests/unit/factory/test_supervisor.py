@@ -17,7 +17,7 @@ import os, re, signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from vine_sharedport.factory import loop, setup, supervisor
-from vine_sharedport.factory.manager_view.monitor import Watch
+from vine_sharedport.factory.manager_view.monitor import ManagerMonitor
 made = Path(sys.argv[1], "made")
 
 class Loop:
@@ -25,14 +25,14 @@ class Loop:
     def __init__(self, *_, pid, **__):
         self.pid = pid
         self.stopped = False
-        self._watch = Watch(SimpleNamespace(address=None), lambda: 0.0)
+        self._monitor = ManagerMonitor(SimpleNamespace(address=None), lambda: 0.0)
         with open(made, "a") as file:
             file.write("x")
     def stop(self, reason):
         self.stopped = True
         print(reason.phase.value, *re.findall(r"SIG[A-Z]+", reason.message), flush=True)
     def leave(self):
-        self._watch.close()
+        self._monitor.close()
     def run(self, *, check, ending):
         check()
         finish(self, check)
@@ -70,7 +70,7 @@ def test_one_that_has_found_its_manager_asks_at_the_old_place_no_more(tmp_path: 
     found = run(
         """
 import threading
-Watch._look = lambda self: self.view
+ManagerMonitor._look = lambda self: self.view
 def finish(loop, check):
     until = time.monotonic() + 20
     while any(thread.name == "ask-manager" for thread in threading.enumerate()):
@@ -80,7 +80,7 @@ init = Loop.__init__
 def starting(self, *args, **more):
     init(self, *args, **more)
     if times() < 3:
-        self._watch.start()
+        self._monitor.start()
 Loop.__init__ = starting
 setup.follow_name = lambda directory: times() < 3
 sys.exit(supervisor.run(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""The submit description of a manager's job: what it is, and what it is told."""
+"""The submit description of a manager's job: what it runs, and with which environment."""
 
 from __future__ import annotations
 

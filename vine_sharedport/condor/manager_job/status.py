@@ -35,7 +35,7 @@ class ManagerJob:
     Attributes:
         name: What its user calls it.
         id: HTCondor's number of it; ``condor_q ID`` shows it.
-        state: ``idle``, ``running``, ``held``, ``removing`` (told to end, not yet gone),
+        state: ``idle``, ``running``, ``held``, ``removing`` (being removed, not yet gone),
             ``ended`` by itself or ``removed``.
         since: When it got into that state; seconds since 1970.
         submitted: When it was submitted; seconds since 1970.
@@ -103,7 +103,7 @@ class ManagerJob:
             lines.append(f"reason:  {self.reason}")
         if self.state == "held":
             lines.append(
-                f"next:    mend that and start it again by 'condor_release {self.id}', or "
+                f"next:    correct that and start it again by 'condor_release {self.id}', or "
                 f"give it up by 'vine_sharedport manager stop {self.name}'"
             )
         lines.append(f"program: {self.program}")

@@ -1,7 +1,7 @@
 """Workers as HTCondor jobs.
 
 - ``options``: what a worker is, shared by ``submit_workers`` and the factory.
-- ``values``: the types of option values, for both.
+- ``converters``: the types of option values, for both.
 - ``description``: the submit description: files, launcher, environment.
 - ``submit``: ``submit_workers`` and the jobs that it returns.
 

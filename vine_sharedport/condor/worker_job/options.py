@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
-from vine_sharedport.condor.worker_job.values import (
+from vine_sharedport.condor.worker_job.converters import (
     Convert,
     to_command_line,
     to_commands,

@@ -19,12 +19,12 @@ from vine_sharedport.bundle.worker_program import read_program
 from vine_sharedport.condor import bindings, machines
 from vine_sharedport.condor.own_pool import use_own_pool
 from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.condor.worker_job.converters import to_integer
 from vine_sharedport.condor.worker_job.description import (
     describe_workers,
     find_worker,
 )
 from vine_sharedport.condor.worker_job.options import WorkerOptions
-from vine_sharedport.condor.worker_job.values import to_integer
 from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.registry.reference import Reference
 

@@ -18,7 +18,7 @@ from vine_sharedport.condor.submit_description import (
 from vine_sharedport.condor.worker_job.description import describe_workers
 from vine_sharedport.factory.options.preset import Preset, load_preset
 from vine_sharedport.factory.options.schema import Options
-from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.destination import Destination
 
 __all__ = [
     "FACTORY_ATTRIBUTE",
@@ -29,8 +29,8 @@ __all__ = [
     "Description",
     "DescriptionCache",
     "describe",
+    "destination_of",
     "lease_time",
-    "place_of",
     "preset_of",
 ]
 
@@ -71,7 +71,7 @@ class Description:
     job: SubmitDescription
     files: Mapping[str, str]
     lease: int
-    where: Where
+    where: Destination
 
     @property
     def log(self) -> str | None:
@@ -101,7 +101,7 @@ def preset_of(options: Options) -> Preset | None:
     return None if options.preset is None else load_preset(options.preset)
 
 
-def place_of(options: Options, preset: Preset | None = None) -> Where:
+def destination_of(options: Options, preset: Preset | None = None) -> Destination:
     """Return the preset's place, with what the options name instead.
 
     Raises:
@@ -109,7 +109,7 @@ def place_of(options: Options, preset: Preset | None = None) -> Where:
     """
     named = {name: getattr(options, name) for name in ("schedd", "pool", "spool", "grid")}
     return replace(
-        preset.where if preset is not None else Where(),
+        preset.where if preset is not None else Destination(),
         **{name: value for name, value in named.items() if value},
     )
 
@@ -128,7 +128,7 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
     """
     manager = options.reference
     preset = preset_of(options)
-    where = place_of(options, preset)
+    where = destination_of(options, preset)
     given = _user_commands(options, preset)
     required = given.pop("requirements", None)
     job = describe_workers(

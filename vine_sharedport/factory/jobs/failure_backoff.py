@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from vine_sharedport.factory.jobs.job import Job
 
-__all__ = ["Brake", "has_failed"]
+__all__ = ["FailureBackoff", "has_failed"]
 
 # In a row, before anything is done about it: one bad machine is no reason.
 _PATIENCE = 3
@@ -21,7 +21,7 @@ def has_failed(job: Job) -> bool:
     )
 
 
-class Brake:
+class FailureBackoff:
     """Tells how many jobs may be submitted while others fail without having connected."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Brake:
         """Jobs that failed without ever having been connected, since the last good sign."""
         return self._in_a_row
 
-    def look(self, jobs: Iterable[Job], worked: set[str], now: float) -> None:
+    def update(self, jobs: Iterable[Job], worked: set[str], now: float) -> None:
         """Take note of jobs that have ended.
 
         Args:

@@ -1,4 +1,4 @@
-"""Held jobs: explained, and mended where that is allowed."""
+"""Held jobs: explained, and repaired where that is allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.report.phase import journal
 from vine_sharedport.factory.report.record import Problem
 
-__all__ = ["Mender"]
+__all__ = ["HoldRepair"]
 
 
 @dataclass
@@ -22,11 +22,11 @@ class _Case:
     cause: Cause
     since: float  # when it was held
     repaired: bool
-    settled: bool  # mending was tried, or cannot be
+    settled: bool  # repair was tried, or cannot be
 
 
-class Mender:
-    """Looks at each held job, and tells of it as long as it is there.
+class HoldRepair:
+    """Explains each held job, and reports it as long as it is there.
 
     Args:
         queue: The factory's jobs.
@@ -36,14 +36,14 @@ class Mender:
         self._queue = queue
         self._found: dict[str, _Case] = {}  # by the job's id
 
-    def look(self, *, repair: bool) -> None:
+    def update(self, *, repair: bool) -> None:
         """Explain the jobs that are newly held.
 
         Args:
-            repair: Mend and release those of which it is known how, also such as were held
+            repair: Repair and release those of which it is known how, also such as were held
                 before that was allowed, or while the schedd did not do it.
         """
-        # What was mended is told as long as the job is there.
+        # What was repaired is reported as long as the job is there.
         self._found = {
             id: case
             for id, case in self._found.items()
@@ -72,9 +72,9 @@ class Mender:
                 journal.tell(Repaired(*told) if case.repaired else Held(*told, cause.remedy))
 
     def _is_to_be_seen(self, job: Job, repair: bool) -> bool:
-        """Whether a held job is a new case, or one that may be mended only now."""
+        """Whether a held job is a new case, or one that may be repaired only now."""
         case = self._found.get(job.id)
-        # One that was mended and is held again is a new case.
+        # One that was repaired and is held again is a new case.
         return case is None or case.since < job.since or (repair and not case.settled)
 
     def problems(self) -> list[Problem]:

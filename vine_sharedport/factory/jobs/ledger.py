@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from vine_sharedport.condor.tail import Tails
 from vine_sharedport.errors import ExitStatus
 from vine_sharedport.events import JobFailed
-from vine_sharedport.factory.jobs.failure_backoff import Brake, has_failed
+from vine_sharedport.factory.jobs.failure_backoff import FailureBackoff, has_failed
 from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
@@ -20,7 +20,7 @@ from vine_sharedport.factory.manager_view.silence import Silence
 from vine_sharedport.factory.report.phase import journal
 from vine_sharedport.factory.report.record import JobReport, Problem
 
-__all__ = ["Account"]
+__all__ = ["Ledger"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _NO_CONTAINER_TIMES = 3
 _LAST_LINE = 300
 
 
-class Account:
+class Ledger:
     """What is known about a factory's jobs beyond the present state.
 
     Args:
@@ -52,7 +52,7 @@ class Account:
             ended before, of an earlier one.
 
     Attributes:
-        brake: How many workers have failed one after the other.
+        backoff: How many workers have failed one after the other.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Account:
         *,
         since: float = 0.0,
     ) -> None:
-        self.brake = Brake()
+        self.backoff = FailureBackoff()
         self._table = table
         self._directory = directory
         self._patience = patience
@@ -93,7 +93,7 @@ class Account:
                     continue
             log.debug("job %s is %s", job.id, job.state)
 
-    def look(
+    def update(
         self, view: ManagerView, now: float, silences: Mapping[str, Silence] | None = None
     ) -> None:
         """Take note of what the manager says, with which the table has been joined.
@@ -106,7 +106,7 @@ class Account:
         self._view = view
         self._silences = silences or {}
         self._worked |= {job.id for job in self._table if job.connected}
-        self.brake.look(self._jobs(), self._worked, now)
+        self.backoff.update(self._jobs(), self._worked, now)
         if self._tails is not None:
             self._tails.want(job.id for job in self._table if job.connected is False)
 
@@ -150,7 +150,7 @@ class Account:
             text = f"not connected after {waited:.0f} s"
             if self._last_line(job) is not None:
                 return text
-            return f"{text}; it tells why when it gives up, after {self._patience()} s"
+            return f"{text}; it logs the reason when it gives up, after {self._patience()} s"
         return job.reason if job.state in ("idle", "removed") else None
 
     def _silence_of(self, job: Job) -> Silence | None:
@@ -221,7 +221,7 @@ class Account:
 
     def failures(self) -> list[Problem]:
         """Return the problem that workers fail, if they do."""
-        if not self.brake.failures:
+        if not self.backoff.failures:
             return []
         failed = [j for j in self._jobs() if has_failed(j) and j.id not in self._worked]
         lines = [self._lines.get(job.id) for job in failed]
@@ -230,7 +230,7 @@ class Account:
         return [
             Problem(
                 "workers_fail",
-                f"{self.brake.failures} workers ended without having been connected; the "
+                f"{self.backoff.failures} workers ended without having been connected; the "
                 f"last one: {why}" + (f" ({last})" if last else ""),
                 f"see the .err files in {self._directory}; the factory submits more slowly "
                 "meanwhile",
@@ -260,7 +260,7 @@ class Account:
             f"{lost[-1].lost_reason}"
         )
         remedy = (
-            "run 'apptainer test IMAGE' by hand, which tells more: the image must be there and "
+            "run 'apptainer test IMAGE' by hand, which shows more: the image must be there and "
             "have a /bin/sh; HTCondor tries it again and again meanwhile"
         )
         if self._no_container != lost[-1].lost_reason:
@@ -298,7 +298,7 @@ class Account:
     def _drop(self, id: str) -> None:
         self._lines.pop(id, None)
         self._worked.discard(id)
-        self.brake.forget(id)
+        self.backoff.forget(id)
 
     def _last_line(self, job: Job) -> str | None:
         """Return what the launcher said last, where that tells something."""

@@ -15,7 +15,7 @@ from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.report.record import Problem
 from vine_sharedport.factory.report.runs import is_typed, typed
 
-__all__ = ["Fit"]
+__all__ = ["MachineFit"]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _WAITED, _INTERVAL = 3.0, 60.0
 
 
-class Fit:
+class MachineFit:
     """Asks the pool for its largest machine while jobs wait.
 
     Attributes:
@@ -37,7 +37,7 @@ class Fit:
         self._recipe: SubmitDescription | None = None
         self._said = ""
 
-    def look(self, jobs: Iterable[Job], description: Description) -> None:
+    def update(self, jobs: Iterable[Job], description: Description) -> None:
         """Look at the jobs.
 
         Args:

@@ -10,14 +10,14 @@ from vine_sharedport.factory.jobs.description import Description
 from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.options.schema import Options
 
-__all__ = ["Renewal"]
+__all__ = ["OutdatedJobs"]
 
 # A pool looks for machines once in a minute (NEGOTIATOR_INTERVAL): jobs of a program that
 # changes its options again and again must live long enough to be seen.
 _INTERVAL = 60.0
 
 
-class Renewal:
+class OutdatedJobs:
     """Remembers what each cluster was submitted with, and tells which jobs to replace.
 
     Of jobs that an earlier process has submitted nothing is known: they stay.
@@ -44,7 +44,7 @@ class Renewal:
         self._submitted = {n: made for n, made in self._submitted.items() if n in left}
         self._submitted[cluster] = (options, description.recipe)
 
-    def outdated(
+    def find(
         self, jobs: Iterable[Job], options: Options, describe: Callable[[], Description]
     ) -> list[Job]:
         """Return the jobs that wait or are held, and would be submitted otherwise now.

@@ -1,4 +1,4 @@
-"""The factory's jobs at the schedd: submitted, followed, mended, removed."""
+"""The factory's jobs at the schedd: submitted, followed, repaired, removed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vine_sharedport.factory.jobs.job import QUEUE_ATTRIBUTES, Job
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import journal
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.location import JobLocation
 
 __all__ = ["Queue"]
 
@@ -41,7 +41,7 @@ _DOUBT_INTERVAL = 5.0
 
 _AGAIN = "the factory tries again by itself"
 
-# How often a job is mended and released.
+# How often a job is repaired and released.
 _REPAIRS = 2
 _REPAIRS_ATTRIBUTE = "VineSharedPortRepairs"
 
@@ -70,7 +70,7 @@ class Queue:
         remedy: What to do about it.
     """
 
-    def __init__(self, directory: str, *, factory: str, place: Place) -> None:
+    def __init__(self, directory: str, *, factory: str, place: JobLocation) -> None:
         self.table = JobTable(on_grid=not place.where.tells_host)
         self.others = JobTable()
         self.is_known = False
@@ -99,7 +99,7 @@ class Queue:
     @property
     def has_submitted(self) -> bool:
         """Whether there may ever have been a job, also of an earlier process."""
-        return Place.read(self._directory) is not None or len(self.table) > 0
+        return JobLocation.read(self._directory) is not None or len(self.table) > 0
 
     @property
     def tells_host(self) -> bool:
@@ -227,7 +227,7 @@ class Queue:
                 self._schedd.edit(f"{UNATTENDED} && {self.mine}", LEASE_ATTRIBUTE, until)
             self._renewed = now
 
-    # --- to mend them
+    # --- to repair them
 
     def ads_of(self, jobs: list[Job]) -> dict[str, Mapping[str, Any]]:
         """Return what there is to know of held jobs, by their ids."""

@@ -30,7 +30,7 @@ class Removal:
 
     Args:
         queue: The jobs.
-        reason: What HTCondor is told.
+        reason: What HTCondor shows as the reason.
 
     Attributes:
         is_over: Whether there is nothing more to do.

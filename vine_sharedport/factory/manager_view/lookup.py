@@ -154,7 +154,7 @@ def _not_here(name: str, system: str, then: str) -> str:
     if not names:
         return (
             f"{text} For one that was started elsewhere start the factory in its directory, or "
-            "give --address and --secret-file, which manager.shared_port tells"
+            "give --address and --secret-file, as manager.shared_port has them"
         )
     known = ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
     near = difflib.get_close_matches(name, names, 1, 0.0)

@@ -14,7 +14,7 @@ from vine_sharedport.errors import DialAttempt, DialError, SharedPortError, Verd
 from vine_sharedport.manager_protocol.query import ask
 from vine_sharedport.registry.reference import Reference
 
-__all__ = ["ManagerView", "Watch", "says_nobody_there"]
+__all__ = ["ManagerMonitor", "ManagerView", "says_nobody_there"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class ManagerView:
     attempts: tuple[DialAttempt, ...] = ()
 
 
-class Watch:
+class ManagerMonitor:
     """Asks the manager, until it is closed or the process ends.
 
     In a thread: a manager whose program is busy lets its factory wait, which must see to

@@ -20,7 +20,7 @@ from vine_sharedport.condor.submit_description import Commands
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.options import schema
 from vine_sharedport.factory.options.project import find_project
-from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.destination import Destination
 from vine_sharedport.trusted_files import reason_of
 
 __all__ = ["DETECT", "Preset", "load_preset", "preset_names", "user_directory"]
@@ -49,7 +49,7 @@ class Preset:
 
     name: str
     path: str
-    where: Where = field(default_factory=Where)
+    where: Destination = field(default_factory=Destination)
     factory: Mapping[str, str] = field(default_factory=dict)
     submit: Mapping[str, str] = field(default_factory=dict)
     base_directory: str | None = None
@@ -157,7 +157,7 @@ def _parse(name: str, path: str, text: str) -> Preset:
     where = _place(path, text, "where")
     words = {key: value for key, value in sections["where"].items() if value}
     try:
-        place = Where(
+        place = Destination(
             schedd=words.get("schedd"),
             pool=words.get("pool"),
             spool=_flag(words.get("spool", "no")),

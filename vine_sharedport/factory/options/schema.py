@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vine_sharedport.condor.worker_job.options import Kind, WorkerOptions, declare, fixed, live
-from vine_sharedport.condor.worker_job.values import (
+from vine_sharedport.condor.worker_job.converters import (
     batch_lines,
     to_batch_options,
     to_choice,
@@ -27,6 +26,7 @@ from vine_sharedport.condor.worker_job.values import (
     to_words,
     to_wrapper,
 )
+from vine_sharedport.condor.worker_job.options import Kind, WorkerOptions, declare, fixed, live
 from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.registry.reference import Reference
 
@@ -142,7 +142,7 @@ class Options(WorkerOptions):
     )
     # The stock factory's 30 s are the pace of the catalog server that it asks. We ask the
     # manager itself, which answers in some milliseconds, and read the job log ourselves.
-    cycle: float = live(to_seconds, "Time between two looks at the manager.", 5.0)
+    cycle: float = live(to_seconds, "Time between two queries of the manager.", 5.0)
     settle: int = fixed(
         to_whole_seconds(0), "Time without a new option before the first submission.", 0
     )

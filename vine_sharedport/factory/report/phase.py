@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vine_sharedport.events import Journal, Slug
 
-__all__ = ["Phase", "Told", "journal"]
+__all__ = ["Activity", "Phase", "journal"]
 
 journal = Journal(logging.getLogger("vine_sharedport.factory"))
 """The factory's, one for each process."""
@@ -40,17 +40,17 @@ class Phase(Slug):
     # Why it ends.
     PROGRAM_ENDED = "program-ended", "its program has ended"
     STOPPED = "stopped", "stopped by 'vine_sharedport factory stop'"
-    CTRL_C = "ctrl-c", "told to end by Ctrl-C"
-    SIGNAL = "signal", "told to end by a signal"
+    CTRL_C = "ctrl-c", "stopped by Ctrl-C"
+    SIGNAL = "signal", "stopped by a signal"
     MANAGER_ENDED = "manager-ended", "the manager has ended"
     NO_MANAGER = "no-manager", "no manager within factory_timeout"
     CONFIGURATION = "configuration", "its configuration cannot be used"
-    LEFT_JOBS = "left-jobs", "told to remove the jobs that are left"
+    LEFT_JOBS = "left-jobs", "started to remove the jobs that are left"
     KILLED = "killed", "the factory's process is gone, its jobs may be there"
 
 
 @dataclass(frozen=True)
-class Told:
+class Activity:
     """A phase, and what there is to say about it at the moment.
 
     Attributes:

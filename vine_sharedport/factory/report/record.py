@@ -152,7 +152,7 @@ class Problem:
         explanation: What happened.
         remedy: What the user can do.
         jobs: The jobs that it concerns.
-        repaired: The factory has mended them and let them go on.
+        repaired: The factory has repaired and released them.
     """
 
     cause: str

@@ -48,9 +48,9 @@ def rows(snapshot: StatusRecord, now: float) -> list[tuple[str, str]]:
     elif snapshot.state == "running":
         # The line above has the address, as the error has.
         error = "; ".join(map(str, manager.attempts)) or manager.error
-        told = f"no answer: {error}" if error else "not asked yet"
+        told = f"no answer: {error}" if error else "no answer yet"
     else:
-        told = "not asked any more"
+        told = "not queried any more"
     limits = f"{snapshot.min_workers} to {snapshot.max_workers} workers, each {snapshot.each}"
     found = [
         ("as of", describe_age(now - snapshot.time)),

@@ -1,7 +1,7 @@
 """Where worker jobs go: the schedd that takes them, and the grid resource it hands them to.
 
 The description of a worker's job is made for the local pool (``describe_workers``).
-``Where.adapt`` changes it for another place.
+``Destination.adapt`` changes it for another place.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory.submission.grid import (
+from vine_sharedport.factory.submission.remote_description import (
     adapt_to_batch,
     adapt_to_ce,
     adapt_to_schedd,
     take_container,
 )
 
-__all__ = ["BATCH_SYSTEMS", "CE_PORT", "Where"]
+__all__ = ["BATCH_SYSTEMS", "CE_PORT", "Destination"]
 
 BATCH_SYSTEMS = ("slurm", "pbs", "sge", "condor")
 """What ``grid = batch SYSTEM`` can name; HTCondor's blahp knows a few more."""
@@ -33,7 +33,7 @@ _GRID_ATTRIBUTES = ("GridJobId", "GridResourceUnavailableTime")
 
 
 @dataclass(frozen=True)
-class Where:
+class Destination:
     """One place for worker jobs.
 
     Attributes:

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from vine_sharedport import records
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.report.paths import write_file
-from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.destination import Destination
 from vine_sharedport.trusted_files import reason_of
 
-__all__ = ["Place"]
+__all__ = ["JobLocation"]
 
 _NAME = "place.json"
 
 
 @dataclass(frozen=True)
-class Place:
+class JobLocation:
     """The schedd and the log of a factory's jobs.
 
     Attributes:
@@ -33,7 +33,7 @@ class Place:
     """
 
     manager: str
-    where: Where
+    where: Destination
     log: str | None
     lease: int
 
@@ -52,7 +52,7 @@ class Place:
             os.unlink(os.path.join(directory, _NAME))
 
     @classmethod
-    def read(cls, directory: str) -> Place | None:
+    def read(cls, directory: str) -> JobLocation | None:
         """Return what was kept; None if nothing that was submitted can be left.
 
         Raises:

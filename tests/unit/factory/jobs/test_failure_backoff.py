@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from vine_sharedport.condor.event_log import Event
-from vine_sharedport.factory.jobs.failure_backoff import Brake
+from vine_sharedport.factory.jobs.failure_backoff import FailureBackoff
 from vine_sharedport.factory.jobs.job import Job
-from vine_sharedport.factory.jobs.ledger import Account
+from vine_sharedport.factory.jobs.ledger import Ledger
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
 
 
 def test_each_failed_job_counts_once_and_another_one_with_its_id_again(tmp_path: Path) -> None:
     table = JobTable()
-    account = Account(table, str(tmp_path), lambda: 60)
+    ledger = Ledger(table, str(tmp_path), lambda: 60)
 
     def look(*events: Event) -> int:
-        account.note(table.apply(events))
-        account.look(ManagerView(), 0.0)
-        return account.brake.failures
+        ledger.note(table.apply(events))
+        ledger.update(ManagerView(), 0.0)
+        return ledger.backoff.failures
 
     assert look(Event("SUBMIT", 1, 0, 100.0), Event("EXECUTE", 1, 0, 101.0)) == 0
     assert look(Event("JOB_TERMINATED", 1, 0, 102.0, exit_status=77)) == 1
@@ -27,10 +27,10 @@ def test_each_failed_job_counts_once_and_another_one_with_its_id_again(tmp_path:
     # Another personal pool begins with cluster 1 as well.
     assert look(Event("SUBMIT", 1, 0, 200.0), Event("EXECUTE", 1, 0, 201.0)) == 1
     assert look(Event("JOB_TERMINATED", 1, 0, 202.0, exit_status=77)) == 2
-    assert account.brake.at_most(10) == 10
+    assert ledger.backoff.at_most(10) == 10
     look(Event("SUBMIT", 1, 0, 300.0), Event("JOB_TERMINATED", 1, 0, 302.0, exit_status=77))
-    assert account.brake.at_most(10) == 1
-    assert account.totals()["failed"] == 3
+    assert ledger.backoff.at_most(10) == 1
+    assert ledger.totals()["failed"] == 3
 
 
 def ended(number: int, status: int | None) -> Job:
@@ -38,43 +38,43 @@ def ended(number: int, status: int | None) -> Job:
 
 
 def test_one_bad_machine_does_not_stop_anything() -> None:
-    brake = Brake()
-    brake.look([ended(0, 127), ended(1, 75)], set(), 0.0)
-    assert brake.pause(0.0) == 0
-    assert brake.at_most(10) == 10
+    backoff = FailureBackoff()
+    backoff.update([ended(0, 127), ended(1, 75)], set(), 0.0)
+    assert backoff.pause(0.0) == 0
+    assert backoff.at_most(10) == 10
 
 
 def test_failures_in_a_row_lead_to_longer_and_longer_pauses() -> None:
-    brake = Brake()
+    backoff = FailureBackoff()
     pauses = []
     now = 0.0
     for number in range(12):
-        brake.look([ended(n, 77) for n in range(number + 1)], set(), now)
-        pauses.append(brake.pause(now))
+        backoff.update([ended(n, 77) for n in range(number + 1)], set(), now)
+        pauses.append(backoff.pause(now))
         now += pauses[-1]
     assert pauses[:2] == [0, 0]
     assert pauses[2:5] == [15, 30, 60]
     assert pauses[-1] == 900
-    assert brake.at_most(10) == 1, "one, to see whether it works"
+    assert backoff.at_most(10) == 1, "one, to see whether it works"
     connected = Job(2, 0, state="running", connected=True)
-    brake.look([connected], set(), now)
-    assert (brake.pause(now), brake.at_most(10), brake.failures) == (0, 10, 0)
+    backoff.update([connected], set(), now)
+    assert (backoff.pause(now), backoff.at_most(10), backoff.failures) == (0, 10, 0)
 
 
 def test_workers_that_did_work_or_were_not_needed_are_no_failures() -> None:
-    brake = Brake()
+    backoff = FailureBackoff()
     jobs = [ended(n, 0) for n in range(5)] + [ended(n, 1) for n in range(5, 10)]
-    brake.look(jobs, {f"1.{n}" for n in range(5, 10)}, 0.0)
+    backoff.update(jobs, {f"1.{n}" for n in range(5, 10)}, 0.0)
     removed = [Job(2, n, state="removed") for n in range(5)]
-    brake.look(removed, set(), 0.0)
-    assert brake.failures == 0
+    backoff.update(removed, set(), 0.0)
+    assert backoff.failures == 0
 
 
 def test_a_job_that_gets_an_old_id_is_looked_at_anew() -> None:
-    brake = Brake()
-    brake.look([ended(0, 77)], set(), 0.0)
-    brake.look([ended(0, 77)], set(), 0.0)
-    assert brake.failures == 1
-    brake.forget("1.0")
-    brake.look([ended(0, 77)], set(), 0.0)
-    assert brake.failures == 2
+    backoff = FailureBackoff()
+    backoff.update([ended(0, 77)], set(), 0.0)
+    backoff.update([ended(0, 77)], set(), 0.0)
+    assert backoff.failures == 1
+    backoff.forget("1.0")
+    backoff.update([ended(0, 77)], set(), 0.0)
+    assert backoff.failures == 2

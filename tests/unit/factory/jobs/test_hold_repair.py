@@ -10,10 +10,10 @@ import pytest
 
 from tests.unit.factory.fake_schedd import FakeSchedd
 from vine_sharedport.errors import ScheddError
-from vine_sharedport.factory.jobs.hold_repair import Mender
+from vine_sharedport.factory.jobs.hold_repair import HoldRepair
 from vine_sharedport.factory.jobs.queue import Queue
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 
 FACTORY = "f" * 32
 
@@ -28,48 +28,50 @@ def schedd() -> FakeSchedd:
 
 
 @pytest.fixture
-def mender(tmp_path: Path, schedd: FakeSchedd) -> Mender:
-    queue = Queue(str(tmp_path), factory=FACTORY, place=Place("m", Where(), "workers.log", 30))
+def repairs(tmp_path: Path, schedd: FakeSchedd) -> HoldRepair:
+    queue = Queue(
+        str(tmp_path), factory=FACTORY, place=JobLocation("m", Destination(), "workers.log", 30)
+    )
     queue._schedd = schedd  # type: ignore[assignment]
     assert queue.ask()
-    return Mender(queue)
+    return HoldRepair(queue)
 
 
-def repaired(mender: Mender) -> bool:
-    (problem,) = mender.problems()
+def repaired(repairs: HoldRepair) -> bool:
+    (problem,) = repairs.problems()
     assert problem.cause == "memory"
     return problem.repaired
 
 
 def test_a_job_held_before_that_was_allowed_is_mended_once_it_is(
-    mender: Mender, schedd: FakeSchedd
+    repairs: HoldRepair, schedd: FakeSchedd
 ) -> None:
-    mender.look(repair=False)
-    assert (repaired(mender), schedd.done) == (False, [])
-    mender.look(repair=True)
-    assert (repaired(mender), schedd.done) == (True, ["release"])
+    repairs.update(repair=False)
+    assert (repaired(repairs), schedd.done) == (False, [])
+    repairs.update(repair=True)
+    assert (repaired(repairs), schedd.done) == (True, ["release"])
     assert schedd.ads[0]["RequestMemory"] == 150
-    mender.look(repair=True)
+    repairs.update(repair=True)
     assert schedd.done == ["release"], "the log tells later that it was released"
 
 
 def test_what_the_schedd_does_not_do_is_tried_again_and_told_once(
-    mender: Mender, schedd: FakeSchedd, caplog: pytest.LogCaptureFixture
+    repairs: HoldRepair, schedd: FakeSchedd, caplog: pytest.LogCaptureFixture
 ) -> None:
     schedd.error = "it restarts"
     for _ in range(3):
-        mender.look(repair=True)
-        assert not repaired(mender)
+        repairs.update(repair=True)
+        assert not repaired(repairs)
     assert caplog.text.count("is held") == 1
     schedd.error = None
     caplog.set_level("INFO")
-    mender.look(repair=True)
-    assert (repaired(mender), schedd.done) == (True, ["release"])
+    repairs.update(repair=True)
+    assert (repaired(repairs), schedd.done) == (True, ["release"])
     assert caplog.text.count("repaired and released") == 1
 
 
 def test_attempts_that_fail_half_way_are_not_made_for_ever(
-    mender: Mender, schedd: FakeSchedd, monkeypatch: pytest.MonkeyPatch
+    repairs: HoldRepair, schedd: FakeSchedd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried = []
 
@@ -79,27 +81,27 @@ def test_attempts_that_fail_half_way_are_not_made_for_ever(
 
     monkeypatch.setattr(schedd, "act", refuse)
     for _ in range(5):
-        mender.look(repair=True)
+        repairs.update(repair=True)
     assert tried == ["release"] * 2
     schedd.error = "is not asked any more"
-    mender._queue.error = None
-    mender.look(repair=True)
-    assert mender._queue.error is None
+    repairs._queue.error = None
+    repairs.update(repair=True)
+    assert repairs._queue.error is None
 
 
 def test_the_way_to_release_jobs_names_them_and_their_schedd(
-    mender: Mender, schedd: FakeSchedd
+    repairs: HoldRepair, schedd: FakeSchedd
 ) -> None:
     schedd.ads[0].update(HoldReasonCode=15)
-    mender._queue.table.update(schedd.ads, asked=time.time() + 2)
-    mender._queue._where = Where(schedd="a", pool="b")
-    mender.look(repair=False)
-    (problem,) = mender.problems()
+    repairs._queue.table.update(schedd.ads, asked=time.time() + 2)
+    repairs._queue._where = Destination(schedd="a", pool="b")
+    repairs.update(repair=False)
+    (problem,) = repairs.problems()
     assert problem.remedy.startswith("condor_release -name a -pool b 7; ")
 
 
-def test_a_job_that_has_gone_is_no_problem_any_more(mender: Mender) -> None:
-    mender.look(repair=False)
-    assert mender.problems()
-    mender._queue.table.update([], asked=time.time() + 2)
-    assert mender.problems() == []
+def test_a_job_that_has_gone_is_no_problem_any_more(repairs: HoldRepair) -> None:
+    repairs.update(repair=False)
+    assert repairs.problems()
+    repairs._queue.table.update([], asked=time.time() + 2)
+    assert repairs.problems() == []

@@ -11,7 +11,7 @@ import pytest
 from vine_sharedport.errors import MissingDependencyError
 from vine_sharedport.factory.jobs import machine_fit
 from vine_sharedport.factory.jobs.job import Job
-from vine_sharedport.factory.jobs.machine_fit import Fit
+from vine_sharedport.factory.jobs.machine_fit import MachineFit
 
 TOO_LARGE = SimpleNamespace(option="memory", most=3000, explanation="no slot has 9000 MB")
 
@@ -49,9 +49,9 @@ def job(waited: float, state: str = "idle") -> Job:
 def test_a_pool_without_such_a_machine_is_named_once(
     pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fit = Fit()
-    fit.look([job(100)], description("a"))
-    fit.look([job(100)], description("b"))
+    fit = MachineFit()
+    fit.update([job(100)], description("a"))
+    fit.update([job(100)], description("b"))
     assert pool.asked == 2
     assert fit.problem is not None
     assert (fit.problem.cause, fit.problem.jobs) == ("too_large", ("1.0",))
@@ -60,11 +60,11 @@ def test_a_pool_without_such_a_machine_is_named_once(
 
 
 def test_the_pool_is_not_asked_of_what_waits_shortly_nor_all_the_time(pool: Pool) -> None:
-    fit = Fit()
-    fit.look([job(0)], description())
+    fit = MachineFit()
+    fit.update([job(0)], description())
     assert pool.asked == 0, "a free machine may take as long"
     for _ in range(3):
-        fit.look([job(100)], description())
+        fit.update([job(100)], description())
     assert pool.asked == 1
 
 
@@ -75,30 +75,30 @@ def test_the_pool_is_not_asked_of_what_waits_shortly_nor_all_the_time(pool: Pool
 def test_where_nothing_waits_in_a_pool_there_is_no_such_problem(
     pool: Pool, jobs: list[Job], grid: str | None
 ) -> None:
-    fit = Fit()
-    fit.look([job(100)], description())
+    fit = MachineFit()
+    fit.update([job(100)], description())
     assert fit.problem is not None
-    fit.look(jobs, description(grid=grid))
+    fit.update(jobs, description(grid=grid))
     assert fit.problem is None
 
 
 def test_it_is_over_when_a_machine_is_large_enough_or_nobody_knows(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = Fit()
-    fit.look([job(100)], description("a"))
+    fit = MachineFit()
+    fit.update([job(100)], description("a"))
     pool.answer = None
-    fit.look([job(100)], description("b"))
+    fit.update([job(100)], description("b"))
     assert fit.problem is None
     pool.answer = TOO_LARGE
-    fit.look([job(100)], description("c"))
+    fit.update([job(100)], description("c"))
     assert fit.problem is not None
 
     def missing() -> None:
         raise MissingDependencyError("no bindings")
 
     monkeypatch.setattr(machine_fit.bindings, "load", missing)
-    fit.look([job(100)], description("d"))
+    fit.update([job(100)], description("d"))
     assert fit.problem is None
 
 
@@ -108,8 +108,8 @@ def test_who_has_typed_a_command_gets_it_anew_with_less(
     monkeypatch.setattr(machine_fit, "is_typed", lambda: True)
     typed = ["/usr/bin/vine_sharedport", "factory", "-M", "x", "--memory", "9000"]
     monkeypatch.setattr("sys.argv", typed)
-    fit = Fit()
-    fit.look([job(100)], description())
+    fit = MachineFit()
+    fit.update([job(100)], description())
     assert fit.problem is not None
     step = fit.problem.remedy.rpartition(": ")[2]
     assert step == "vine_sharedport factory -M x --memory 3000"

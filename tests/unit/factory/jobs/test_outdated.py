@@ -11,15 +11,15 @@ import pytest
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.factory.jobs.description import Description, describe
 from vine_sharedport.factory.jobs.job import STATES, Job
-from vine_sharedport.factory.jobs.outdated import Renewal
+from vine_sharedport.factory.jobs.outdated import OutdatedJobs
 from vine_sharedport.factory.options.schema import Options
-from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.destination import Destination
 
 JOBS = [Job(1, number, state=state) for number, state in enumerate(STATES)] + [Job(2, 0)]
 
 
 def description(text: str) -> Description:
-    return Description(SubmitDescription((text,)), {}, 30, Where())
+    return Description(SubmitDescription((text,)), {}, 30, Destination())
 
 
 @pytest.fixture
@@ -31,50 +31,50 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def renewal() -> Renewal:
+def outdated() -> OutdatedJobs:
     """Return what knows cluster 1, and not cluster 2."""
-    found = Renewal()
+    found = OutdatedJobs()
     found.note(1, Options(), description("memory"), JOBS)
     return found
 
 
-def outdated(renewal: Renewal, options: Options, text: str) -> list[str]:
-    found = renewal.outdated(JOBS, options, lambda: description(text))
+def find(outdated: OutdatedJobs, options: Options, text: str) -> list[str]:
+    found = outdated.find(JOBS, options, lambda: description(text))
     return [job.id for job in found]
 
 
-def test_only_known_jobs_that_wait_or_are_held_are_replaced(renewal: Renewal) -> None:
+def test_only_known_jobs_that_wait_or_are_held_are_replaced(outdated: OutdatedJobs) -> None:
     held = STATES.index("held")
-    assert outdated(renewal, Options(memory=1), "less memory") == ["1.0", f"1.{held}"]
+    assert find(outdated, Options(memory=1), "less memory") == ["1.0", f"1.{held}"]
 
 
-def test_what_changes_beside_what_is_asked_for_replaces_nothing(renewal: Renewal) -> None:
-    assert outdated(renewal, Options(max_workers=7), "memory") == []
-    assert outdated(renewal, Options(), "another worker program on PATH") == []
+def test_what_changes_beside_what_is_asked_for_replaces_nothing(outdated: OutdatedJobs) -> None:
+    assert find(outdated, Options(max_workers=7), "memory") == []
+    assert find(outdated, Options(), "another worker program on PATH") == []
 
 
 def test_options_may_be_set_one_after_the_other_and_again_and_again(
-    renewal: Renewal, now: list[float]
+    outdated: OutdatedJobs, now: list[float]
 ) -> None:
     def due(text: str, after: float) -> bool:
         now[0] += after
-        assert outdated(renewal, Options(memory=1), text)
-        return renewal.is_due(5.0)
+        assert find(outdated, Options(memory=1), text)
+        return outdated.is_due(5.0)
 
     assert not due("memory=1", 0)
     assert not due("memory=1, cores=1", 4)
     assert not due("memory=1, cores=1", 4)
     assert due("memory=1, cores=1", 1)
-    renewal.note_replaced()
+    outdated.note_replaced()
     assert not due("memory=2", 10)
     assert not due("memory=2", 40)
     assert due("memory=2", 10)
 
 
-def test_clusters_that_have_no_job_left_are_forgotten(renewal: Renewal) -> None:
+def test_clusters_that_have_no_job_left_are_forgotten(outdated: OutdatedJobs) -> None:
     ended = [Job(1, 0, state="ended"), Job(3, 0)]
-    renewal.note(3, Options(), description("memory"), ended)
-    now = renewal.outdated([*JOBS, Job(3, 1)], Options(memory=1), lambda: description("less"))
+    outdated.note(3, Options(), description("memory"), ended)
+    now = outdated.find([*JOBS, Job(3, 1)], Options(memory=1), lambda: description("less"))
     assert [job.id for job in now] == ["3.1"]
 
 

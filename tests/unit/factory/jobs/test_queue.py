@@ -22,8 +22,8 @@ from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.options.stored import write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.snapshot import Snapshot
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 
 LEASE = 30
 
@@ -64,12 +64,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def queue(tmp_path: Path, schedd: FakeSchedd) -> Queue:
-    place = Place(schedd.manager, Where(), "workers.log", LEASE)
+    place = JobLocation(schedd.manager, Destination(), "workers.log", LEASE)
     return Queue(str(tmp_path), factory=schedd.factory, place=place)
 
 
 def submit(queue: Queue, count: int) -> int:
-    description: Any = SimpleNamespace(job=None, where=Where())
+    description: Any = SimpleNamespace(job=None, where=Destination())
     return queue.submit(description, count)
 
 
@@ -131,7 +131,7 @@ def test_a_job_is_mended_a_limited_number_of_times_also_by_another_process(
         return found
 
     assert repaired()
-    place = Place(schedd.manager, Where(), "workers.log", LEASE)
+    place = JobLocation(schedd.manager, Destination(), "workers.log", LEASE)
     queue = Queue(str(tmp_path), factory=schedd.factory, place=place)
     assert [repaired() for _ in range(4)] == [True, False, False, False]
     assert held["RequestMemory"] == 300
@@ -158,8 +158,8 @@ def test_jobs_that_come_after_the_removal_are_removed_too(
 # --- the loop over such a queue
 
 
-class FakeWatch:
-    """Tells what a test says of the manager; see ``factory.watch.Watch``."""
+class FakeMonitor:
+    """Tells what a test says of the manager; see ``factory.watch.ManagerMonitor``."""
 
     def __init__(self) -> None:
         self.news = threading.Event()
@@ -181,7 +181,9 @@ class _CycleIsOverError(Exception):
 class Factory:
     """A factory that does one cycle at a time."""
 
-    def __init__(self, directory: Path, watch: FakeWatch, manager: str, **options: Any) -> None:
+    def __init__(
+        self, directory: Path, watch: FakeMonitor, manager: str, **options: Any
+    ) -> None:
         worker = directory / "vine_worker"
         worker.write_text("#!/bin/sh\n")
         worker.chmod(0o755)
@@ -210,14 +212,14 @@ class Factory:
 
 
 @pytest.fixture
-def watch(monkeypatch: pytest.MonkeyPatch) -> FakeWatch:
-    made = FakeWatch()
-    monkeypatch.setattr("vine_sharedport.factory.loop.Watch", lambda *_: made)
+def watch(monkeypatch: pytest.MonkeyPatch) -> FakeMonitor:
+    made = FakeMonitor()
+    monkeypatch.setattr("vine_sharedport.factory.loop.ManagerMonitor", lambda *_: made)
     return made
 
 
 @pytest.fixture
-def factory(tmp_path: Path, schedd: FakeSchedd, watch: FakeWatch) -> Factory:
+def factory(tmp_path: Path, schedd: FakeSchedd, watch: FakeMonitor) -> Factory:
     return Factory(tmp_path, watch, schedd.manager)
 
 
@@ -242,7 +244,7 @@ def test_each_cycle_sees_to_the_lease(
 
 @pytest.mark.parametrize("grid", [None, "batch slurm"])
 def test_waiting_jobs_are_taken_back_when_what_they_ask_for_changes(
-    tmp_path: Path, schedd: FakeSchedd, watch: FakeWatch, grid: str | None
+    tmp_path: Path, schedd: FakeSchedd, watch: FakeMonitor, grid: str | None
 ) -> None:
     factory = Factory(tmp_path, watch, schedd.manager, grid=grid, cycle=0.1)
     watch.answer()
@@ -299,7 +301,7 @@ def test_workers_of_jobs_that_ended_with_the_manager_are_nobody_elses(
     ("where", "told"), [({}, ""), ({"schedd": "a", "pool": "b"}, " -name a -pool b")]
 )
 def test_a_silent_manager_and_long_waits_are_told_beside_the_limit(
-    tmp_path: Path, schedd: FakeSchedd, watch: FakeWatch, where: dict[str, str], told: str
+    tmp_path: Path, schedd: FakeSchedd, watch: FakeMonitor, where: dict[str, str], told: str
 ) -> None:
     factory = Factory(tmp_path, watch, schedd.manager, **where)
     watch.answer()

@@ -12,14 +12,14 @@ from tests.unit.factory.fake_schedd import AbsentSchedd
 from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.queue import Queue, _constraints
 from vine_sharedport.factory.report import paths
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Queue:
     """Return a queue at a schedd that is not there."""
-    place = Place("m", Where(), "workers.log", 30)
+    place = JobLocation("m", Destination(), "workers.log", 30)
     place.write(str(tmp_path))
     found = Queue(str(tmp_path), factory="f" * 32, place=place)
     found._schedd = AbsentSchedd()  # type: ignore[assignment]

@@ -11,14 +11,14 @@ import pytest
 from tests.unit.factory.fake_schedd import AbsentSchedd
 from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.jobs.removal import Removal
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Queue:
     """Return a queue at a schedd that is not there."""
-    place = Place("m", Where(), "workers.log", 30)
+    place = JobLocation("m", Destination(), "workers.log", 30)
     place.write(str(tmp_path))
     found = Queue(str(tmp_path), factory="f" * 32, place=place)
     found._schedd = AbsentSchedd()  # type: ignore[assignment]
@@ -26,7 +26,7 @@ def queue(tmp_path: Path) -> Queue:
 
 
 def test_a_factory_that_has_submitted_nothing_ends_at_once(tmp_path: Path) -> None:
-    place = Place("m", Where(schedd="nobody"), None, 30)
+    place = JobLocation("m", Destination(schedd="nobody"), None, 30)
     found = Queue(str(tmp_path), factory="f" * 32, place=place)
     found._schedd = AbsentSchedd()  # type: ignore[assignment]
     removal = Removal(found, "told to end")

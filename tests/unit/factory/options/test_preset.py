@@ -8,11 +8,11 @@ import pytest
 
 from tests.values import naming
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory.jobs.description import place_of
+from vine_sharedport.factory.jobs.description import destination_of
 from vine_sharedport.factory.options import preset
 from vine_sharedport.factory.options.preset import load_preset, preset_names, user_directory
 from vine_sharedport.factory.options.schema import Options
-from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.destination import Destination
 
 
 def test_each_preset_is_one_that_the_factory_takes() -> None:
@@ -52,7 +52,7 @@ def own_presets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_a_preset_of_the_users_own_wins_by_its_name(own_presets: Path) -> None:
     (own_presets / "pool.ini").write_text("[where]\nschedd = mine\nspool = yes\n")
     (own_presets / "site.ini").write_text("[factory]\nmax-workers = 7\n")
-    assert load_preset("pool").where == Where(schedd="mine", spool=True)
+    assert load_preset("pool").where == Destination(schedd="mine", spool=True)
     assert load_preset("site").factory == {"max_workers": "7"}
     assert "site" in preset_names()
     path = own_presets.parent / "x.ini"
@@ -66,11 +66,13 @@ def test_a_preset_of_the_users_own_wins_by_its_name(own_presets: Path) -> None:
 def test_what_the_user_names_comes_instead_of_the_presets_place(own_presets: Path) -> None:
     (own_presets / "site.ini").write_text("[where]\nschedd = s\npool = c\n")
     site = load_preset("site")
-    assert place_of(Options(), site) == Where(schedd="s", pool="c")
-    assert place_of(Options(schedd="t", spool=True), site) == Where("t", "c", spool=True)
-    assert place_of(Options(schedd="t")) == Where("t")
+    assert destination_of(Options(), site) == Destination(schedd="s", pool="c")
+    assert destination_of(Options(schedd="t", spool=True), site) == Destination(
+        "t", "c", spool=True
+    )
+    assert destination_of(Options(schedd="t")) == Destination("t")
     with pytest.raises(SettingError, match=naming("'batch slurm'")):
-        place_of(Options(grid="batch slurm", spool=True), site)
+        destination_of(Options(grid="batch slurm", spool=True), site)
 
 
 @pytest.mark.parametrize(

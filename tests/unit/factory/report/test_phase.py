@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vine_sharedport.factory.report.phase import Phase, Told
+from vine_sharedport.factory.report.phase import Activity, Phase
 
 
 def test_each_phase_has_a_code_and_a_text_of_its_own() -> None:
@@ -14,6 +14,6 @@ def test_each_phase_has_a_code_and_a_text_of_its_own() -> None:
 
 
 def test_what_there_is_to_say_goes_before_the_phases_text() -> None:
-    assert Told(Phase.STARTING).message == Phase.STARTING.text
-    assert Told(Phase.SUBMITTED, "2 workers").message == "2 workers"
-    assert Told(Phase.STARTING) == Told(Phase.STARTING, Phase.STARTING.text)
+    assert Activity(Phase.STARTING).message == Phase.STARTING.text
+    assert Activity(Phase.SUBMITTED, "2 workers").message == "2 workers"
+    assert Activity(Phase.STARTING) == Activity(Phase.STARTING, Phase.STARTING.text)

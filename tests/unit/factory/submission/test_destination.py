@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory.submission.destination import Where
+from vine_sharedport.factory.submission.destination import Destination
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from vine_sharedport.factory.submission.destination import Where
     ],
 )
 def test_places(arguments: dict[str, object], kind: str, resource: str | None) -> None:
-    where = Where(**arguments)  # type: ignore[arg-type]
+    where = Destination(**arguments)  # type: ignore[arg-type]
     assert (where.kind, where.grid_resource) == (kind, resource)
     assert where.has_log == (kind in ("local", "ce", "condor", "batch"))
     assert where.tells_host == (resource is None)
@@ -46,7 +46,7 @@ def test_places(arguments: dict[str, object], kind: str, resource: str | None) -
 )
 def test_what_cannot_be_is_refused(arguments: dict[str, object], found: str) -> None:
     with pytest.raises(SettingError, match=r".") as raised:
-        Where(**arguments)  # type: ignore[arg-type]
+        Destination(**arguments)  # type: ignore[arg-type]
     assert found in str(raised.value)
 
 
@@ -62,5 +62,5 @@ def test_what_cannot_be_is_refused(arguments: dict[str, object], found: str) -> 
 def test_what_a_job_waits_for(
     grid: str | None, ad: dict[str, object], trouble: str | None
 ) -> None:
-    found = Where(grid=grid).trouble(ad)
+    found = Destination(grid=grid).trouble(ad)
     assert found is None if trouble is None else trouble in str(found)

@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 
 
 @pytest.mark.parametrize(
     "place",
     [
-        Place("m", Where(), "workers.log", 300),
-        Place("m", Where(schedd="ap7", pool="cm", spool=True), None, 30),
-        Place("m", Where(grid="batch slurm"), "workers.log", 30),
+        JobLocation("m", Destination(), "workers.log", 300),
+        JobLocation("m", Destination(schedd="ap7", pool="cm", spool=True), None, 30),
+        JobLocation("m", Destination(grid="batch slurm"), "workers.log", 30),
     ],
 )
-def test_what_is_kept_is_found(place: Place, tmp_path: Path) -> None:
-    assert Place.read(str(tmp_path)) is None
+def test_what_is_kept_is_found(place: JobLocation, tmp_path: Path) -> None:
+    assert JobLocation.read(str(tmp_path)) is None
     place.write(str(tmp_path))
-    assert Place.read(str(tmp_path)) == place
+    assert JobLocation.read(str(tmp_path)) == place
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_what_is_kept_is_found(place: Place, tmp_path: Path) -> None:
 def test_what_is_something_else_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "place.json").write_text(text)
     with pytest.raises(SettingError, match=r"place\.json.* condor_rm"):
-        Place.read(str(tmp_path))
+        JobLocation.read(str(tmp_path))

@@ -8,8 +8,8 @@ import pytest
 
 from vine_sharedport.condor.submit_description import Commands, SubmitDescription, Verbatim
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.grid import ADDRESS_FILE
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.remote_description import ADDRESS_FILE
 
 ADDRESS = "<192.0.2.1:9618?addrs=192.0.2.1-9618&noUDP&sock=vine_1>"
 
@@ -32,12 +32,12 @@ def described(*arguments: str, **commands: str) -> SubmitDescription:
 
 
 def test_the_local_pools_description_stays_as_it_is(tmp_path: Path) -> None:
-    for where in (Where(), Where(schedd="s"), Where(schedd="s", spool=True)):
+    for where in (Destination(), Destination(schedd="s"), Destination(schedd="s", spool=True)):
         assert where.adapt(described(), str(tmp_path), {}) == described()
 
 
 def test_another_schedd_is_told_in_remote_attributes(tmp_path: Path) -> None:
-    where = Where(grid="condor s@h c")
+    where = Destination(grid="condor s@h c")
     job = described(requirements="Arch == 7", allowed_job_duration="60")
     adapted = where.adapt(job, str(tmp_path), {})
     commands = adapted.commands
@@ -55,7 +55,7 @@ def test_the_users_own_commands_win(tmp_path: Path) -> None:
     job = described(
         **{"+Remote_Requirements": "MINE", "grid_resource": "condor a b", "+xcount": "8"}
     )
-    commands = Where(grid="ce h").adapt(job, str(tmp_path), {}).commands
+    commands = Destination(grid="ce h").adapt(job, str(tmp_path), {}).commands
     assert commands["my.remote_requirements"] == "MINE"
     assert commands["grid_resource"] == "condor a b"
     assert commands["my.xcount"] == "8"
@@ -64,7 +64,7 @@ def test_the_users_own_commands_win(tmp_path: Path) -> None:
 
 def test_a_ce_is_told_in_its_own_words(tmp_path: Path) -> None:
     job = described(batch_runtime="3600", batch_queue="long")
-    commands = Where(grid="ce h").adapt(job, str(tmp_path), {}).commands
+    commands = Destination(grid="ce h").adapt(job, str(tmp_path), {}).commands
     assert commands["my.remote_xcount"] == "2"
     assert commands["my.remote_maxmemory"] == "500"
     assert commands["my.remote_batchruntime"] == "3600"
@@ -84,7 +84,7 @@ def test_a_ce_is_told_in_its_own_words(tmp_path: Path) -> None:
 def test_a_container_travels_to_another_schedd(
     tmp_path: Path, image: str, told: str, sent: str
 ) -> None:
-    job = Where(grid="condor s c").adapt(
+    job = Destination(grid="condor s c").adapt(
         described(universe="container", container_image=image), str(tmp_path), {}
     )
     assert job.commands["My.remote_ContainerImage"] == f'"{told}"'
@@ -94,7 +94,7 @@ def test_a_container_travels_to_another_schedd(
 
 def test_names_keep_the_users_spelling(tmp_path: Path) -> None:
     job = described(**{"+JobDurationCategory": '"Medium"'})
-    adapted = Where(grid="condor s c").adapt(job, str(tmp_path), {})
+    adapted = Destination(grid="condor s c").adapt(job, str(tmp_path), {})
     assert '\n+JobDurationCategory = "Medium"\n' in adapted.format()
 
 
@@ -103,7 +103,7 @@ def test_the_address_goes_as_a_file_where_blahp_would_change_it(
     tmp_path: Path, grid: str
 ) -> None:
     files: dict[str, str] = {}
-    job = Where(grid=grid).adapt(described(), str(tmp_path), files)
+    job = Destination(grid=grid).adapt(described(), str(tmp_path), files)
     assert ADDRESS not in job.format()
     assert job.inputs[-1] == f"{tmp_path}/{ADDRESS_FILE}"
     assert files == {ADDRESS_FILE: ADDRESS + "\n"}
@@ -112,7 +112,9 @@ def test_the_address_goes_as_a_file_where_blahp_would_change_it(
 
 
 def test_a_batch_system_is_told_the_cores_and_the_worker_the_time(tmp_path: Path) -> None:
-    job = Where(grid="batch pbs").adapt(described(batch_runtime="7200"), str(tmp_path), {})
+    job = Destination(grid="batch pbs").adapt(
+        described(batch_runtime="7200"), str(tmp_path), {}
+    )
     assert job.commands["my.nodenumber"] == job.commands["my.smpgranularity"] == "2"
     assert job.arguments[-2:] == ("--wall-time", "6900")
     assert job.commands["batch_runtime"] == "7200"
@@ -125,11 +127,11 @@ def test_arguments_that_blahp_would_change_go_as_a_file(
 ) -> None:
     arguments = ["vine_worker", "--feature", word, "--cores", "2"]
     files: dict[str, str] = {}
-    job = Where(grid=grid).adapt(described(*arguments), str(tmp_path), files)
+    job = Destination(grid=grid).adapt(described(*arguments), str(tmp_path), files)
     (name,) = job.arguments
     assert f"{tmp_path}/{name[1:]}" in job.inputs
     assert files[name[1:]] == "".join(f"{each}\n" for each in arguments)
-    Where(grid=grid).adapt(described(*arguments, "more"), str(tmp_path), files)
+    Destination(grid=grid).adapt(described(*arguments, "more"), str(tmp_path), files)
     assert len([name for name in files if name.endswith(".arguments")]) == 2, (
         "waiting jobs would get the new ones"
     )
@@ -153,11 +155,11 @@ def test_what_a_place_cannot_do_is_said(
     tmp_path: Path, grid: str, commands: dict[str, str], words: str
 ) -> None:
     with pytest.raises(SettingError) as raised:
-        Where(grid=grid).adapt(described(**commands), str(tmp_path), {})
+        Destination(grid=grid).adapt(described(**commands), str(tmp_path), {})
     assert words in str(raised.value)
 
 
 def test_no_macro_of_an_argument_is_filled_in_for_a_batch_system(tmp_path: Path) -> None:
     job = described("w", "--cores", Verbatim("$$(Cpus)"))
     with pytest.raises(SettingError, match=r"'\$\$\(Cpus\)' is a macro"):
-        Where(grid="batch slurm").adapt(job, str(tmp_path), {})
+        Destination(grid="batch slurm").adapt(job, str(tmp_path), {})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from vine_sharedport.condor.schedd import Schedd
-from vine_sharedport.factory.other_manager import place_elsewhere, remove_elsewhere
-from vine_sharedport.factory.submission.destination import Where
-from vine_sharedport.factory.submission.location import Place
+from vine_sharedport.factory.leftovers import leftovers_location, remove_at_other_schedd
+from vine_sharedport.factory.submission.destination import Destination
+from vine_sharedport.factory.submission.location import JobLocation
 
-KEPT = Place("vine_1", Where(), None, 300)
-NOW = Place("vine_1", Where(schedd="vine@localhost"), None, 300)
+KEPT = JobLocation("vine_1", Destination(), None, 300)
+NOW = JobLocation("vine_1", Destination(schedd="vine@localhost"), None, 300)
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_they_are_removed_unless_it_is_the_same_schedd(
     done: list[str | None] = []
     monkeypatch.setattr(Schedd, "query", query)
     monkeypatch.setattr(Schedd, "act", lambda schedd, *_: done.append(schedd.name))
-    assert place_elsewhere(KEPT, KEPT.where) is None
-    assert place_elsewhere(None, NOW.where) is None
-    place = place_elsewhere(KEPT, NOW.where)
+    assert leftovers_location(KEPT, KEPT.where) is None
+    assert leftovers_location(None, NOW.where) is None
+    place = leftovers_location(KEPT, NOW.where)
     assert place == KEPT
-    assert remove_elsewhere("/nowhere", "id", KEPT, NOW) is None
+    assert remove_at_other_schedd("/nowhere", "id", KEPT, NOW) is None
     assert done == ([None] if removed else [])
