@@ -58,7 +58,8 @@ def causes() -> set[str]:
     calls = (
         node
         for node in nodes()
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Cause", "Problem")
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("Cause", "Problem", "_plain")
     )
     return constants(call.args[0] for call in calls)
 
