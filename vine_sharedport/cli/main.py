@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
-import importlib.metadata
 import logging
 import os
 import signal
@@ -99,7 +99,7 @@ def _make_parser() -> Parser:
         "--help' about each of its verbs.",
     )
     parser.add_argument("--verbose", action="store_true", help="log every step on stderr")
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action=_Version)
     nouns = parser.add_names("NOUN")
     add_doctor(nouns)
     add_worker(nouns)
@@ -112,8 +112,17 @@ def _make_parser() -> Parser:
     return parser
 
 
-def _version() -> str:
-    try:
-        return f"vine_sharedport {importlib.metadata.version('vine-sharedport')}"
-    except importlib.metadata.PackageNotFoundError:
-        return "vine_sharedport, not installed but run from its files"
+class _Version(argparse.Action):
+    """Print the version and end; to find it out takes longer than all else at the start."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and exit")
+
+    def __call__(self, *_: object) -> None:
+        import importlib.metadata
+
+        try:
+            print("vine_sharedport", importlib.metadata.version("vine-sharedport"))
+        except importlib.metadata.PackageNotFoundError:
+            print("vine_sharedport, not installed but run from its files")
+        raise SystemExit(0)

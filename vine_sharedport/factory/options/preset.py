@@ -8,7 +8,6 @@ gives wins over each of them.
 from __future__ import annotations
 
 import configparser
-import importlib.resources
 import os
 import re
 from collections.abc import Mapping
@@ -115,9 +114,9 @@ def user_directory() -> Path:
     return Path(base, "vine_sharedport", "presets")
 
 
-def _shipped() -> Any:
-    """Return the directory of our own presets, wherever the package was imported from."""
-    return importlib.resources.files("vine_sharedport.factory.options") / "presets"
+def _shipped() -> Path:
+    """Return the directory of our own presets."""
+    return Path(__file__).parent / "presets"
 
 
 def _parse(name: str, path: str, text: str) -> Preset:
