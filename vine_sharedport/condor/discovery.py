@@ -56,12 +56,14 @@ class SharedPortLocation:
         ad_file: The file that follows changes of the address (see
             ``link.ad_file.parse_my_address``); None when the address was given
             explicitly and so does not change.
+        answers: False if it was looked whether the address answers, and it did not.
     """
 
     address: Sinful
     socket_dir: str
     source: str
     ad_file: str | None = None
+    answers: bool = True
 
 
 def find_here(
@@ -72,9 +74,11 @@ def find_here(
 ) -> SharedPortLocation:
     """Find the shared port of the HTCondor that the environment leads to; as ``discover``."""
     htcondor2 = None if address is not None and socket_dir is not None else bindings.load()
+    answers = True
     if address is not None:
         location, source, ad_file = _given_address(address), "the given address", None
         if check and (problem := _connect_problem(location)):
+            answers = False
             # It may be one that workers alone can reach: a forwarded port, another network.
             log.warning(
                 "nothing answers from this host at the given address %s (%s); workers are sent "
@@ -94,7 +98,7 @@ def find_here(
             _refuse_given(directory, htcondor2)
     if check:
         _check_socket_dir(directory)
-    return SharedPortLocation(location, directory, source, ad_file)
+    return SharedPortLocation(location, directory, source, ad_file, answers)
 
 
 def _refuse_given(directory: str, htcondor2: Any) -> None:

@@ -105,22 +105,37 @@ def _problem_of_schedd() -> str | None:
     return None
 
 
-def check_socket_dir(location: SharedPortLocation) -> None:
-    """Refuse a directory that was chosen by hand, if the shared port does not look there.
+def check_socket_dir(location: SharedPortLocation, *, given: str = "socket_dir") -> None:
+    """Refuse a directory or an address chosen by hand, if the shared port does not look there.
 
     Workers would be refused, and nobody would know why. What else may be wrong now, such as
-    a shared port that is busy, need not be so when they come.
+    a shared port that is busy, need not be so when they come. An address that does not answer
+    from here tells nothing.
+
+    Args:
+        location: With what was chosen.
+        given: What that was, ``socket_dir`` or ``address``.
 
     Raises:
         DiscoveryError: It does not.
     """
+    if not location.answers:
+        return
     try:
         failure, _ = _reach(location, _DIRECTORY_TIMEOUT)
     except EndpointError as error:
         raise DiscoveryError(str(error)) from error  # it has a remedy
     if failure is not None and verdict_of(failure) is Verdict.NOBODY_THERE:
+        where = f"HTCondor's shared port {_short(location.address)}"
+        if given == "address":
+            raise DiscoveryError(
+                f"{where}, which was given as address, does not look for sockets in "
+                f"{location.socket_dir}: it is another HTCondor's, such as a CE's beside the "
+                "pool's",
+                step="leave address out, or give socket_dir with that one's DAEMON_SOCKET_DIR",
+            )
         raise DiscoveryError(
-            f"HTCondor's shared port {_short(location.address)} does not look for sockets in "
+            f"{where} does not look for sockets in "
             f"{location.socket_dir}, which was given as socket_dir; leave socket_dir out"
         )
 

@@ -77,6 +77,8 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
         location = discover(socket_dir=settings.socket_dir, address=settings.address)
         if settings.socket_dir is not None:
             check_socket_dir(location)
+        elif settings.address is not None:
+            check_socket_dir(location, given="address")
         # The user's function is called when the shared port is there for it to see.
         init_fn = bound.arguments.pop("init_fn", None)
         _choose_port(system, signature, bound)

@@ -44,6 +44,8 @@ def expose(
     location = discover(socket_dir=settings.socket_dir, address=settings.address)
     if settings.socket_dir is not None:
         check_socket_dir(location)
+    elif settings.address is not None:
+        check_socket_dir(location, given="address")
     try:
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
     except OSError as error:
