@@ -58,7 +58,7 @@ PRIVATE_NETWORK = _variable(
 )  # fmt: skip
 KEEPALIVE = _variable(
     "KEEPALIVE", "you", "launcher, shim, command, programs",
-    "how a silent connection is probed: IDLE/INTERVAL/COUNT, by default 25/25/24; off: as the "
+    "how a silent connection is probed: IDLE/INTERVAL/COUNT, by default 8/8/75; off: as the "
     "system has it",
 )  # fmt: skip
 PYTHON_ENV = _variable(

@@ -58,7 +58,7 @@ def test_what_is_given_goes_before_the_environment_and_that_before_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(environment.KEEPALIVE, raising=False)
-    assert chosen_keepalive() == DEFAULT == (25, 25, 24)
+    assert chosen_keepalive() == DEFAULT == (8, 8, 75)
     monkeypatch.setenv(environment.KEEPALIVE, DRAWN)
     assert str(chosen_keepalive()) == DRAWN
     assert chosen_keepalive("7/8/9") == Keepalive(7, 8, 9)

@@ -61,7 +61,7 @@ def connect(
         on_event: Called with each step on the way.
         keepalive: How the kernel probes the connection when it is silent:
             ``IDLE/INTERVAL/COUNT``, or ``off``; None for what the environment says, else
-            ``25/25/24``.
+            ``8/8/75``.
 
     Returns:
         The connected socket, blocking and close-on-exec, the caller's.

@@ -38,8 +38,9 @@ class SharedPort:
         tcp: Where the manager's own TCP port listens: ``all`` interfaces, as stock;
             ``loopback``; or ``off``.
         keepalive: How the kernel probes a worker's connection on which nothing comes, by
-            default ``25/25/24``: after 25 s, then every 25 s, and it has ended after 24 without
-            an answer. Behind a NAT box that forgets after 30 s, longer ones lose workers.
+            default ``8/8/75``: after 8 s, then every 8 s, and it has ended after 75 without
+            an answer. Behind a NAT box that forgets sooner than the next one comes, workers are
+            lost.
             ``off`` leaves what HTCondor has set.
         peer_transfers: Whether TaskVine's workers fetch files from each other: ``off``, as
             behind NAT they do not reach each other, and every file comes from the manager;

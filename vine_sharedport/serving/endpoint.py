@@ -112,7 +112,7 @@ class Endpoint:
         limits: How long and how many may wait.
         keepalive: How the kernel probes a client that is silent, ``IDLE/INTERVAL/COUNT`` or
             ``off``, whoever has its socket later; None for what the environment says, else
-            ``25/25/24``.
+            ``8/8/75``.
         clock: Monotonic seconds.
 
     Raises:

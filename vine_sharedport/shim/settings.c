@@ -154,10 +154,10 @@ void read_settings(const struct given *given)
             give_up("cannot use VINE_SHAREDPORT_CONNECT_TIMEOUT=", limit,
                     "wanted a whole number of seconds, 1 or more");
     }
-    read_keepalive("25/25/24"); /* as in keepalive.py */
+    read_keepalive("8/8/75"); /* as in keepalive.py */
     if (given->keepalive && *given->keepalive && !read_keepalive(given->keepalive))
         give_up("cannot use VINE_SHAREDPORT_KEEPALIVE=", given->keepalive,
-                "wanted IDLE/INTERVAL/COUNT, such as 25/25/24, or off");
+                "wanted IDLE/INTERVAL/COUNT, such as 8/8/75, or off");
     if (given->secret_file && *given->secret_file)
         read_secret(given->secret_file, given->is_check);
 }

@@ -16,7 +16,7 @@
 #   VINE_SHAREDPORT_TRANSPORT        auto (shim if it loads, else relay), shim or relay
 #   VINE_SHAREDPORT_CONNECT_TIMEOUT  seconds after which an unreachable manager is given up
 #   VINE_SHAREDPORT_PRIVATE_NETWORK  the network that this machine is in
-#   VINE_SHAREDPORT_KEEPALIVE        how silent connections are probed, by default 25/25/24
+#   VINE_SHAREDPORT_KEEPALIVE        how silent connections are probed, by default 8/8/75
 #   VINE_SHAREDPORT_PYTHON           Python of the relay, else the first on PATH of 3.9 or later
 #   VINE_SHAREDPORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
 #

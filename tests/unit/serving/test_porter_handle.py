@@ -78,7 +78,7 @@ def test_client_is_probed_when_it_is_silent(short_directory: Path, text: str | N
                 with manager.take() as server:
                     assert server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
                     found = "/".join(map(str, helpers.probes(server)))
-                    assert found == (text or "25/25/24")
+                    assert found == (text or "8/8/75")
     finally:
         manager.handle.close()
 

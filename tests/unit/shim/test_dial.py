@@ -205,7 +205,7 @@ def test_the_descriptor_keeps_its_number_and_flags(
         assert state[name] == plain.state()[name], name
     assert (state["nonblock"], state["cloexec"]) == (nonblock, cloexec)
     assert (state["nodelay"], state["keepalive"]) == (1, 1)
-    assert [state[name] for name in ("idle", "interval", "count")] == [25, 25, 24]
+    assert [state[name] for name in ("idle", "interval", "count")] == [8, 8, 75]
 
 
 @pytest.mark.parametrize(
