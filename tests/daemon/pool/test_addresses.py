@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vine_sharedport.condor.check import check_shared_port
 
 import vine_sharedport as vine
 from vine_sharedport.bundle.shim_build import library_path
 from vine_sharedport.bundle.shim_trial import try_shim
-from vine_sharedport.condor.check import check_shared_port
 from vine_sharedport.condor.personal import PersonalPool
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import DiscoveryError
