@@ -12,15 +12,17 @@ mkdir "$stage"/{upper,work,root}
 mount -t overlay -o "lowerdir=$SITE_ROOT,upperdir=$stage/upper,workdir=$stage/work" site "$stage/root"
 cd "$stage/root"
 # lower: the files that all hosts begin with; site: what they write; layers: what is installed
-mkdir -p lower site layers wheels old tmp run .//"$SITE_CHECKOUT"
+mkdir -p lower site layers wheels old tmp run
 mount --bind -o ro "$SITE_ROOT" lower
 mount --bind -o ro "$SITE_VENV" venv
 mount --bind -o ro "$SITE_WHEELS" wheels
 mount --bind "$SITE_CACHE" layers
-mount --bind "$SITE_CHECKOUT" ".$SITE_CHECKOUT"
 mount -t tmpfs -o mode=755 site site
 mount -t tmpfs -o mode=755 site run
 mount -t tmpfs -o mode=1777 site tmp
+# Behind these, which may hold it.
+mkdir -p ".$SITE_CHECKOUT"
+mount --bind "$SITE_CHECKOUT" ".$SITE_CHECKOUT"
 mount -t proc proc proc
 mount -t sysfs sys sys
 mount --rbind /dev dev
