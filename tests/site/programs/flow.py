@@ -121,7 +121,7 @@ class Workflow:
         until = time.monotonic() + LIMIT
         while not self.manager.empty() and time.monotonic() < until:
             task = self.manager.wait(1)
-            if task is None:
+            if task is None or task.tag not in self.wanted:  # the cancelled one
                 continue
             host, _, digest = (task.std_output or "").partition("\n")
             self.said[task.tag] = digest.split()[0] if digest else f"{task.result}: {host}"
