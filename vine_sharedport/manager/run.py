@@ -149,7 +149,8 @@ def place_in_program(error: BaseException) -> str:
         path = frame.f_code.co_filename
         if os.path.abspath(path).startswith(_OURS):
             break
-        found = f"{os.path.relpath(path)}, line {line}"
+        if not path.startswith("<"):  # as of the __init__ that a dataclass makes
+            found = f"{os.path.relpath(path)}, line {line}"
     return found
 
 
