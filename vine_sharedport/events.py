@@ -296,7 +296,7 @@ class Journal:
         self._lock = threading.Lock()
         self._told: dict[str, tuple[float, int]] = {}  # next line's time, untold ones
 
-    def tell(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         """Count an event, and log it unless that was done a moment ago for the same thing."""
         key = event.key
         with self._lock:

@@ -77,7 +77,7 @@ def test_every_event_is_a_line_an_object_and_a_number(
     kind: type[Event], log: logging.Logger, heard: Heard
 ) -> None:
     event, journal = _sample(kind), Journal(log)
-    journal.tell(event)
+    journal.record(event)
     (line,), (found,) = heard.lines, heard.objects
     assert "{" not in line
     assert "\n" not in line
@@ -97,7 +97,7 @@ def test_flood_is_one_line_a_minute_for_each_reason(
     journal, event = Journal(log, clock=lambda: now), _sample(kind)
     count, minute = 38_400, 3840
     for _ in range(count):  # ten minutes
-        journal.tell(event)
+        journal.record(event)
         now += 2**-6
     assert len(heard.lines) == 10
     assert heard.lines[0] == str(event)
@@ -110,7 +110,7 @@ def test_flood_is_one_line_a_minute_for_each_reason(
 def test_reasons_do_not_hide_each_other(log: logging.Logger, heard: Heard) -> None:
     journal = Journal(log, clock=lambda: 0.0)
     for reason in (*Refusal, *Refusal):
-        journal.tell(Refused(reason, 1))
+        journal.record(Refused(reason, 1))
     assert heard.lines == [f"refused 1: {reason.text}" for reason in Refusal]
     assert journal.counts == {f"refused.{reason.value}": 2 for reason in Refusal}
 

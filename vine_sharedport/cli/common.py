@@ -36,8 +36,8 @@ __all__ = [
     "duration",
     "nearest",
     "no_address",
+    "print_error",
     "size",
-    "tell",
     "warn_of_late_options",
 ]
 
@@ -59,7 +59,7 @@ _METAVARS = {"TIME": TIME, "SIZE": SIZE}
 _STATUSES = (ExitStatus.OK, ExitStatus.FAILED, ExitStatus.USAGE)
 
 
-def tell(what: object) -> None:
+def print_error(what: object) -> None:
     """Print an error, or what is like one, on stderr."""
     print(f"vine_sharedport: {what}", file=sys.stderr)
 

@@ -243,7 +243,7 @@ def _run_directory(options: argparse.Namespace, directory: str) -> int:
                 f"'vine_sharedport factory list'. A manager of this name comes after -M"
             ) from error
         resolved = Options()  # there may be jobs to see to all the same
-        common.tell(error)
+        common.print_error(error)
     common.choose_pool(options, elsewhere=bool(resolved.schedd or resolved.pool))
     _log_to(resolved, None)
     return supervisor.run(
@@ -393,5 +393,7 @@ def _stop(options: argparse.Namespace) -> int:
     if control.terminate(directory, timeout=options.timeout, how=control.STOPPED):
         print(f"The factory in {directory} has ended.")
         return ExitStatus.OK
-    common.tell(f"the factory in {directory} is still removing its jobs; it goes on by itself")
+    common.print_error(
+        f"the factory in {directory} is still removing its jobs; it goes on by itself"
+    )
     return ExitStatus.FAILED

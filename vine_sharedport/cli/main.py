@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from vine_sharedport import environment
-from vine_sharedport.cli.common import Parser, tell
+from vine_sharedport.cli.common import Parser, print_error
 from vine_sharedport.cli.connect import add_connect
 from vine_sharedport.cli.doctor import add_doctor
 from vine_sharedport.cli.expose import add_expose
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except SharedPortError as error:
-        tell(error)
+        print_error(error)
         return error.exit_status
     except KeyboardInterrupt:
         return 130
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, BrokenPipeError):
             return _BROKEN_PIPE  # as of a program that the signal has ended; head wants no more
-        tell(f"cannot write the output: {error.strerror}")
+        print_error(f"cannot write the output: {error.strerror}")
         return ExitStatus.FAILED
 
 

@@ -228,7 +228,7 @@ def _log(options: argparse.Namespace) -> int:
     if not options.follow:
         return ExitStatus.OK
     job = manager_job.find_manager(str(job.id))
-    common.tell(str(job).splitlines()[0])
+    common.print_error(str(job).splitlines()[0])
     return ExitStatus.FAILED if job.failed or job.state == "held" else ExitStatus.OK
 
 
@@ -239,5 +239,7 @@ def _stop(options: argparse.Namespace) -> int:
     if job.done:
         print(f"The manager {job.name} ({job.id}) has ended: {job.state}.")
         return ExitStatus.OK
-    common.tell(f"the manager {job.name} ({job.id}) is still ending; it goes on by itself")
+    common.print_error(
+        f"the manager {job.name} ({job.id}) is still ending; it goes on by itself"
+    )
     return ExitStatus.FAILED

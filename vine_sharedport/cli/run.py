@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         raise
     except SharedPortError as error:
         place = place_in_program(error)
-        common.tell(f"{place and f'{place}: '}{error}")
+        common.print_error(f"{place and f'{place}: '}{error}")
         return ExitStatus.FAILED
     except BaseException as error:  # the program's own: as Python would tell it
         error = error.with_traceback(traceback_of_program(error))

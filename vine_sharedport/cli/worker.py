@@ -16,7 +16,7 @@ from vine_sharedport.cli.common import (
     add_secret_file,
     duration,
     no_address,
-    tell,
+    print_error,
 )
 from vine_sharedport.errors import (
     ExitStatus,
@@ -99,10 +99,10 @@ def _run_worker(options: argparse.Namespace) -> int:
         )
     except (SinfulError, SettingError) as error:
         status: int = ExitStatus.SETTING
-        tell(error)
+        print_error(error)
     except LaunchError as error:
         status = ExitStatus.NO_PROGRAM
-        tell(error)
+        print_error(error)
     return status
 
 

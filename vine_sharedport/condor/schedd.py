@@ -135,7 +135,7 @@ class Schedd:
         Raises:
             ScheddError: The schedd does not answer.
         """
-        ads = self._ask(
+        ads = self._call(
             "ask for jobs",
             lambda _, schedd: schedd.query(constraint=constraint, projection=list(projection)),
         )
@@ -161,7 +161,7 @@ class Schedd:
 
         # The bindings of 23.9 take a string for a job's number.
         until = classad2.ExprTree(f"EnteredCurrentStatus < {int(since)}")
-        ads = self._ask(
+        ads = self._call(
             "read the history",
             lambda _, schedd: list(
                 schedd.history(constraint, list(projection), count, since=until)
@@ -192,7 +192,7 @@ class Schedd:
             chosen = getattr(htcondor2.JobAction, ACTIONS[action])
             return schedd.act(chosen, f"({constraint})", reason=(reason, 0))
 
-        result = self._ask(f"{action} jobs", do)
+        result = self._call(f"{action} jobs", do)
         if result is None:
             return 0
         denied = int(result["TotalPermissionDenied"])
@@ -220,7 +220,7 @@ class Schedd:
         """
         text = str(value).lower() if isinstance(value, bool) else str(value)
         try:
-            changed = self._ask(
+            changed = self._call(
                 f"set {attribute} = {text}",
                 lambda _, schedd: schedd.edit(f"({constraint})", attribute, text),
             )
@@ -237,9 +237,9 @@ class Schedd:
         Raises:
             ScheddError: The schedd does not answer, or a file cannot be written.
         """
-        self._ask("fetch output files", lambda _, schedd: schedd.retrieve(f"({constraint})"))
+        self._call("fetch output files", lambda _, schedd: schedd.retrieve(f"({constraint})"))
 
-    def _ask(self, what: str, do: Callable[[Any, Any], _Result]) -> _Result:
+    def _call(self, what: str, do: Callable[[Any, Any], _Result]) -> _Result:
         """Do what can be done twice; again at once if the schedd may just have moved."""
         htcondor2 = bindings.load()
         was_located = self._located is not None and self._located_by is htcondor2

@@ -75,12 +75,12 @@ class Tails:
             self._due = {id: due for id, due in self._due.items() if id in wanted}
             due = sorted((self._due.get(id, 0.0), id) for id in wanted)
             if due and due[0][0] <= now:
-                self._ask(due[0][1])
+                self._fetch(due[0][1])
                 continue
             self._news.wait(min(_INTERVAL, due[0][0] - now) if due else None)
             self._news.clear()
 
-    def _ask(self, job: str) -> None:
+    def _fetch(self, job: str) -> None:
         """Ask for one job; keep the answer."""
         assert self._program is not None
         try:

@@ -143,13 +143,13 @@ def _introduce(
     # in pieces (HTCONDOR-3420).
     sock.sendall(encode_connect(sock_id, name, timeout=whole_seconds))
     sent = time.monotonic()
-    race.tell("sent", won, sent)
+    race.report("sent", won, sent)
     if secret is not None:
         _pass_gate(sock, secret, sock_id, deadline)
-        race.tell("gate passed", won, sent)
+        race.report("gate passed", won, sent)
     elif check:
         _bound(sock, min(sent + 2 * won.round_trip + 0.05, sent + 1.0, deadline))
-        race.tell("answered" if _is_answered(sock) else "not closed", won, sent)
+        race.report("answered" if _is_answered(sock) else "not closed", won, sent)
 
 
 def _pass_gate(sock: socket.socket, secret: bytes, sock_id: str, deadline: float) -> None:

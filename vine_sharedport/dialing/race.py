@@ -188,9 +188,9 @@ class Race:
         """Take note of why an attempt was of no use; the next one starts at once."""
         self._failures.append((attempt.order, DialAttempt(str(attempt), verdict, reason)))
         self._next_start = time.monotonic()
-        self.tell("failed", attempt, attempt.started, reason, verdict)
+        self.report("failed", attempt, attempt.started, reason, verdict)
 
-    def tell(
+    def report(
         self,
         what: str,
         attempt: Attempt,
@@ -219,7 +219,7 @@ class Race:
         if not attempt.host:
             self._resolve(attempt)
             return
-        self.tell("started", attempt, attempt.started)
+        self.report("started", attempt, attempt.started)
         port = attempt.candidate.port
         self._seen.add((attempt.host, port))
         try:
@@ -252,11 +252,11 @@ class Race:
         sock = self._connecting.pop(attempt)
         self._selector.unregister(sock)
         attempt.sock = sock
-        self.tell("connected", attempt, attempt.started)
+        self.report("connected", attempt, attempt.started)
         losers = sorted(self._connecting, key=lambda loser: loser.order)
         for loser in losers:
             self._stop(loser)
-            self.tell("left", loser, loser.started)
+            self.report("left", loser, loser.started)
         self._waiting.extendleft(reversed(losers))
         sock.setblocking(True)
         # Small messages go back and forth.
@@ -287,7 +287,7 @@ class Race:
 
     def _resolve(self, attempt: Attempt) -> None:
         """Ask the name service, in a thread that nobody waits for."""
-        self.tell("resolving", attempt, attempt.started)
+        self.report("resolving", attempt, attempt.started)
         try:
             if self._mailbox is None:
                 self._mailbox = _Mailbox()
@@ -310,7 +310,7 @@ class Race:
                 reason = f"the name service says: {reason_of(answer)}"
                 self.fail(name, verdict_of(answer), reason)
                 continue
-            self.tell("resolved", name, name.started, ", ".join(answer) or "no address")
+            self.report("resolved", name, name.started, ", ".join(answer) or "no address")
             port = name.candidate.port
             new = [host for host in answer if (host, port) not in self._seen]
             self._seen.update((host, port) for host in new)

@@ -273,7 +273,7 @@ class Loop:
     def _end(self) -> None:
         """Remove the jobs, and wait until they are gone."""
         phase, reason, self._needed = self._now.phase, self._now.message, 0
-        journal.tell(Ending(reason))
+        journal.record(Ending(reason))
         removal = Removal(self._queue, reason)
         while not removal.is_over:
             self._ledger.note(self._queue.take_changed())
@@ -286,7 +286,7 @@ class Loop:
         if removal.is_done and not removal.remark:
             JobLocation.forget(self.directory)
         self._write_status("ended")
-        journal.tell((Ended if removal.is_done else LeftBehind)(phase, self._now.message))
+        journal.record((Ended if removal.is_done else LeftBehind)(phase, self._now.message))
         if phase is Phase.MANAGER_ENDED and is_typed():
             # Without a name of its own, the manager has another address then.
             step = typed() if self.options.manager_name else "--address with its new address"

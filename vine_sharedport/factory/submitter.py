@@ -125,7 +125,7 @@ class Submitter:
                 self._monitor.news.set()  # soon again
                 return Activity(Phase.OTHER_FACTORY)
             # Now nobody else's submission can come between.
-            if not self._queue.ask():
+            if not self._queue.query():
                 return Activity(Phase.NO_SCHEDD)
             count = backoff.at_most(plan(needed, self.options, self._counter.counts()))
             if count == 0:
@@ -152,7 +152,7 @@ class Submitter:
         self.error = None
         self._outdated.note(cluster, self.options, description, self._queue.table)
         submitted = Submitted(count, cluster)
-        journal.tell(submitted)
+        journal.record(submitted)
         return Activity(Phase.SUBMITTED, str(submitted))
 
     def _why_none(self, needed: int) -> Activity:
@@ -169,7 +169,7 @@ class Submitter:
             )
         since = time.time() - _LONG_IDLE
         waiting = [j for j in self._queue.table if j.state == "idle" and j.since < since]
-        if not waiting or not self._queue.tells_host:
+        if not waiting or not self._queue.knows_host:
             return why
         first, options = waiting[0].id, self._queue.tool_options
         return Activity(
@@ -180,7 +180,7 @@ class Submitter:
 
     def _remove_surplus(self) -> None:
         """Take back jobs that wait for a machine and are above ``max_workers``."""
-        if not self._queue.tells_host:
+        if not self._queue.knows_host:
             return  # they may be at work already
         counts = self._counter.counts(doubt=True)
         surplus = min(counts.idle, counts.own + counts.others - self.options.max_workers)
@@ -193,7 +193,7 @@ class Submitter:
 
         New ones come in the next cycle, when there is room for them.
         """
-        if not self._queue.tells_host:
+        if not self._queue.knows_host:
             return None  # they may be at work already
         options = self.options
         try:

@@ -25,7 +25,7 @@ __all__ = [
     "MAX_VALUES",
     "OTHER_SECRET",
     "ManagerUnreachable",
-    "ask",
+    "query_manager",
     "read_answer",
 ]
 
@@ -70,7 +70,9 @@ class _ClosedError(Exception):
     """The manager closed the connection before it had said anything."""
 
 
-def ask(manager: Reference, what: str, *, timeout: float = 30.0) -> list[dict[str, Any]]:
+def query_manager(
+    manager: Reference, what: str, *, timeout: float = 30.0
+) -> list[dict[str, Any]]:
     """Ask the manager, and return what it answers.
 
     Every question is a connection of its own, as for the systems' status programs. The
@@ -116,7 +118,7 @@ def ask(manager: Reference, what: str, *, timeout: float = 30.0) -> list[dict[st
             attempts = error.attempts if isinstance(error, DialError) else ()
             which = "" if attempts else f" {manager}"
             raise ManagerUnreachable(
-                f"cannot ask the manager{which}: {error}", verdict_of(error), attempts
+                f"cannot query the manager{which}: {error}", verdict_of(error), attempts
             ) from error
         except (socket.timeout, TimeoutError) as error:
             raise ManagerUnreachable(
@@ -126,7 +128,7 @@ def ask(manager: Reference, what: str, *, timeout: float = 30.0) -> list[dict[st
             ) from error
         except OSError as error:
             raise ManagerUnreachable(
-                f"cannot ask the manager {manager} ({query}): {_reason_of(error)}",
+                f"cannot query the manager {manager} ({query}): {_reason_of(error)}",
                 verdict_of(error),
             ) from error
     closed = "closed the connection without an answer"

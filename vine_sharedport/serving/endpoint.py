@@ -264,7 +264,7 @@ class Endpoint:
                 os.utime(self.path)
                 return
         listener = _listen(self.path, self._limits.backlog)
-        self._journal.tell(SocketRemade(self.path))
+        self._journal.record(SocketRemade(self.path))
         self._inode = os.stat(self.path).st_ino
         self._epoll.unregister(self._listener)
         self._listener.close()
@@ -307,7 +307,7 @@ class Endpoint:
                     raise
                 # The oldest silent client makes room; without one the backlog holds.
                 if not self._drop_oldest(Refusal.DESCRIPTORS):
-                    self._journal.tell(Crowded())
+                    self._journal.record(Crowded())
                 return
             conn.setblocking(False)
             if fdpass.peer_credentials(conn).uid not in self._uids:

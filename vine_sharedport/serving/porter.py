@@ -158,12 +158,12 @@ class _Porter:
             self._epoll.register(endpoint.fileno(), select.EPOLLIN)
             inode = os.stat(endpoint.path).st_ino
             self._say({"ready": {"path": endpoint.path, "inode": inode}})
-            _journal.tell(Listening(endpoint.sock_id, endpoint.path))
+            _journal.record(Listening(endpoint.sock_id, endpoint.path))
             self._serve(endpoint)
         finally:
             endpoint.close()
             refused = describe_refused(self._counters.refused())
-            _journal.tell(Closed(endpoint.sock_id, refused))
+            _journal.record(Closed(endpoint.sock_id, refused))
 
     def _make_endpoint(self) -> Endpoint | None:
         """Open the endpoint; None after having reported that it cannot be opened."""
@@ -187,7 +187,7 @@ class _Porter:
                 if not settings.persist:
                     self._say({"error": str(error)})
                     return None
-                _journal.tell(NotListening(str(error), pause))
+                _journal.record(NotListening(str(error), pause))
                 self._sleep(pause)
                 pause = min(2 * pause, 30.0)
 
@@ -222,7 +222,7 @@ class _Porter:
                     try:
                         endpoint.keep_alive()
                     except EndpointError as error:
-                        _journal.tell(NotListening(str(error), _CHECK_FILE))
+                        _journal.record(NotListening(str(error), _CHECK_FILE))
 
     def _timeout(self, endpoint: Endpoint, next_check: float) -> float:
         deadlines = [next_check]
@@ -266,7 +266,7 @@ class _Porter:
             try:
                 carrier.start()
             except RuntimeError as error:  # the limit of processes and threads (ulimit -u)
-                _journal.tell(Dropped(str(error)))
+                _journal.record(Dropped(str(error)))
                 client.close()
             else:
                 self._count_client(began)
@@ -277,7 +277,7 @@ class _Porter:
             self._counters[Gauge.WORKERS] += 1
         elif _QUERY_WORDS.match(began):
             self._counters[Gauge.QUERIES] += 1
-        _journal.tell(HandOff(self._settings.sock_id))
+        _journal.record(HandOff(self._settings.sock_id))
 
     def _count(self, endpoint: Endpoint) -> None:
         self._counters[Gauge.PENDING] = endpoint.pending
@@ -285,7 +285,7 @@ class _Porter:
         for reason, count in endpoint.refused.items():
             total = self._seen[reason] + count
             if total != self._counters[reason]:
-                _journal.tell(Refused(reason, total - self._counters[reason]))
+                _journal.record(Refused(reason, total - self._counters[reason]))
                 self._counters[reason] = total
         endpoint.pause(endpoint.pending + len(self._queue) >= self._max_fds)
 
@@ -320,7 +320,7 @@ def _relay(client: socket.socket, port: int) -> None:
         try:
             manager = socket.create_connection(("127.0.0.1", port))
         except OSError as error:
-            _journal.tell(Dropped(f"cannot reach the manager's TCP port {port}: {error}"))
+            _journal.record(Dropped(f"cannot reach the manager's TCP port {port}: {error}"))
             return
         with manager:
             carry(client, manager)
@@ -379,7 +379,7 @@ def main() -> None:
     try:
         _Porter(settings, clients, control, Counters(counters_fd)).run()
     except _ManagerGone as reason:
-        _journal.tell(Ending(str(reason)))
+        _journal.record(Ending(str(reason)))
     except Exception:
         log.exception("the porter failed; the manager starts another")
         raise

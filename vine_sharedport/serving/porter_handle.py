@@ -269,7 +269,7 @@ class PorterHandle:
         # What waited with it is gone.
         self.counters[Gauge.PENDING] = self.counters[Gauge.READY] = 0
         self._restarts.ended(time.monotonic() - self._started)
-        _journal.tell(PorterEnded(self._settings.sock_id))
+        _journal.record(PorterEnded(self._settings.sock_id))
         try:
             self._start(replace(self._settings, persist=True, delay=self._restarts.pause))
         except LaunchError as error:

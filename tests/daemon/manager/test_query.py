@@ -23,7 +23,7 @@ from tests.values import naming
 from vine_sharedport.errors import Verdict
 from vine_sharedport.factory.demand import workers_needed
 from vine_sharedport.factory.options.schema import Options
-from vine_sharedport.manager_protocol.query import ManagerUnreachable, ask
+from vine_sharedport.manager_protocol.query import ManagerUnreachable, query_manager
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
 
@@ -35,14 +35,14 @@ vine = pytest.importorskip("vine_sharedport")
 ASKER = """
 import json, sys
 from vine_sharedport.errors import DialError
-from vine_sharedport.manager_protocol.query import ask
+from vine_sharedport.manager_protocol.query import query_manager
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.sinful import Sinful
 place, questions, timeout = json.loads(sys.argv[1])
 manager = Reference(**{**place, "address": Sinful.parse(place["address"])})
 for what in questions:
     try:
-        print(json.dumps(ask(manager, what, timeout=timeout)), flush=True)
+        print(json.dumps(query_manager(manager, what, timeout=timeout)), flush=True)
     except DialError as error:
         print(json.dumps(f"{type(error).__name__}: {error}"), flush=True)
 """
@@ -217,25 +217,25 @@ def test_a_wrong_secret_is_named(system: System, tmp_path: Path) -> None:
         place_of(system, manager, "shared port"), secret_file=str(secret)
     )
     with pytest.raises(ManagerUnreachable, match=naming(secret)):
-        ask(place, "manager", timeout=20)  # its porter alone answers
+        query_manager(place, "manager", timeout=20)  # its porter alone answers
 
 
 def test_a_busy_manager_is_told_from_one_that_is_gone(system: System) -> None:
     manager = system.make()
     busy = place_of(system, manager, "shared port")
     with pytest.raises(ManagerUnreachable, match=naming("0.3 s")) as caught:
-        ask(busy, "manager", timeout=0.3)
+        query_manager(busy, "manager", timeout=0.3)
     assert caught.value.verdict is Verdict.TIMED_OUT
     by_tcp = place_of(system, manager, "tcp")
     with pytest.raises(ManagerUnreachable, match=naming("0.3 s")) as caught:
-        ask(by_tcp, "manager", timeout=0.3)
+        query_manager(by_tcp, "manager", timeout=0.3)
     assert caught.value.verdict is Verdict.TIMED_OUT
     manager._free()
     with pytest.raises(ManagerUnreachable) as caught:
-        ask(busy, "manager", timeout=20)
+        query_manager(busy, "manager", timeout=20)
     assert caught.value.verdict is not Verdict.TIMED_OUT
     with pytest.raises(ManagerUnreachable, match="Connection refused"):
-        ask(by_tcp, "manager", timeout=20)
+        query_manager(by_tcp, "manager", timeout=20)
 
 
 def test_asking_does_not_hold_the_manager_up(system: System) -> None:

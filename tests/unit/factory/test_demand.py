@@ -93,7 +93,7 @@ def some_counts(draw: st.DrawFn) -> Counts:
         held=draw(SMALL),
         other_idle=draw(SMALL),
         other_running=draw(SMALL),
-        strangers=draw(SMALL),
+        unmatched=draw(SMALL),
     )
 
 
@@ -166,7 +166,7 @@ def test_no_more_than_max_idle_wait_for_a_machine(idle: int, new: int) -> None:
 
 
 def test_workers_that_the_user_started_count() -> None:
-    assert plan(10, Options(workers_per_cycle=0), Counts(strangers=7)) == 3
+    assert plan(10, Options(workers_per_cycle=0), Counts(unmatched=7)) == 3
 
 
 def test_the_minimum_is_kept_without_tasks() -> None:

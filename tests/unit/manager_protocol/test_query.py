@@ -23,7 +23,11 @@ from vine_sharedport.errors import DialError, SettingError, Verdict
 from vine_sharedport.factory.manager_view.monitor import says_nobody_there
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.manager_protocol import query as module
-from vine_sharedport.manager_protocol.query import ManagerUnreachable, ask, read_answer
+from vine_sharedport.manager_protocol.query import (
+    ManagerUnreachable,
+    query_manager,
+    read_answer,
+)
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.wire.gate import MAGIC
 from vine_sharedport.wire.sinful import Sinful
@@ -130,7 +134,7 @@ def says(data: bytes) -> Handler:
 def refusal(handler: Handler, *, timeout: float = 20.0, **place: Any) -> str:
     """Return the message with which asking who behaves so fails."""
     with serving(handler, **place) as there, pytest.raises(ManagerUnreachable) as caught:
-        ask(there, "manager", timeout=timeout)
+        query_manager(there, "manager", timeout=timeout)
     return str(caught.value)
 
 
@@ -147,7 +151,7 @@ def password_file(tmp_path: Path) -> str:
 def test_each_system_is_asked_in_its_own_words(system: str, told: str, what: str) -> None:
     """Also when the wrong system is named: only one of the words differs."""
     with serving(manager_of(system), system=told) as place:
-        (query, status) = ask(place, what, timeout=20)
+        (query, status) = query_manager(place, what, timeout=20)
     assert status == STATUS[0]
     if what == "manager":
         assert query == {"query": {"taskvine": "manager_status"}.get(system, "queue_status")}
@@ -157,12 +161,12 @@ def test_something_else_than_a_known_question_is_an_error() -> None:
     with pytest.raises(
         ValueError, match=naming("'managers'", "manager", "workers", "tasks", "categories")
     ):
-        ask(Reference(Sinful("127.0.0.1", 1)), "managers")
+        query_manager(Reference(Sinful("127.0.0.1", 1)), "managers")
 
 
 def test_the_password_is_proven_by_both_sides(password_file: str) -> None:
     with serving(manager_of("taskvine", b"open sesame"), password_file=password_file) as place:
-        assert ask(place, "manager", timeout=20)[1:] == STATUS
+        assert query_manager(place, "manager", timeout=20)[1:] == STATUS
 
 
 @pytest.mark.parametrize("content", [b"open sesame\n", b"", b"\xff\x00rest"])
@@ -171,7 +175,7 @@ def test_every_byte_of_the_password_file_counts(tmp_path: Path, content: bytes) 
     path.write_bytes(content)
     known = content.split(b"\0")[0]  # a C string
     with serving(manager_of("taskvine", known), password_file=str(path)) as place:
-        assert ask(place, "manager", timeout=20)[1:] == STATUS
+        assert query_manager(place, "manager", timeout=20)[1:] == STATUS
     other = refusal(manager_of("taskvine", b"x"), password_file=str(path))
     assert str(path) in other
 
@@ -215,7 +219,7 @@ def test_a_password_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(
         ManagerUnreachable, match=naming(tmp_path / "none", "No such file or directory")
     ):
-        ask(place, "manager")
+        query_manager(place, "manager")
 
 
 @pytest.mark.parametrize("start", [b"", b"auth password sha1\n"])
@@ -265,13 +269,13 @@ def test_a_hostile_answer_is_an_error_that_shows_it(data: bytes, found: str) -> 
 
 def test_bytes_that_are_no_utf_8_are_replaced() -> None:
     with serving(says(b'[{"command": "caf\xe9"}]')) as place:
-        assert ask(place, "tasks", timeout=20) == [{"command": "caf\ufffd"}]
+        assert query_manager(place, "tasks", timeout=20) == [{"command": "caf\ufffd"}]
 
 
 def test_a_long_answer_is_read_whole() -> None:
     workers = [{"hostname": f"node{n}.example", "text": "x" * 500} for n in range(20_000)]
     with serving(says(json.dumps(workers).encode())) as place:
-        assert ask(place, "workers", timeout=60) == workers
+        assert query_manager(place, "workers", timeout=60) == workers
 
 
 def drip(client: Client) -> None:
@@ -316,7 +320,7 @@ def test_that_nobody_serves_the_sock_id_is_the_first_cause(tls: bool) -> None:
     with serving(lambda client: None) as there:
         place = replace(there, address=there.address.with_sock("nosuch"), tls=tls)
         with pytest.raises(ManagerUnreachable) as caught:
-            ask(place, "manager", timeout=20)
+            query_manager(place, "manager", timeout=20)
     said = str(caught.value)
     assert "nosuch" in said
     assert "TLS" not in said, "nothing speaks for it"
@@ -330,20 +334,20 @@ def test_nobody_at_the_port_is_named() -> None:
     with pytest.raises(
         ManagerUnreachable, match=f"127.0.0.1 port {port}: Connection refused"
     ) as caught:
-        ask(Reference(Sinful("127.0.0.1", port)), "manager")
+        query_manager(Reference(Sinful("127.0.0.1", port)), "manager")
     assert caught.value.verdict is Verdict.CONNECTION_REFUSED
     assert issubclass(ManagerUnreachable, DialError)
 
 
 def test_a_host_that_is_not_known_is_named() -> None:
     with pytest.raises(ManagerUnreachable, match=naming("no-such-host.invalid")):
-        ask(Reference(Sinful("no-such-host.invalid", 1)), "manager")
+        query_manager(Reference(Sinful("no-such-host.invalid", 1)), "manager")
 
 
 def test_a_secret_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     place = Reference(Sinful.parse("<127.0.0.1:1?sock=a>"), str(tmp_path / "none"))
     with pytest.raises(ManagerUnreachable, match=naming(tmp_path / "none")):
-        ask(place, "manager")
+        query_manager(place, "manager")
 
 
 def test_a_shared_port_that_says_nothing_is_not_taken_for_a_busy_manager(
@@ -354,7 +358,7 @@ def test_a_shared_port_that_says_nothing_is_not_taken_for_a_busy_manager(
     with serving(mute) as there:
         place = Reference(there.address.with_sock("a"), str(secret))
         with pytest.raises(ManagerUnreachable) as caught:
-            ask(place, "manager", timeout=0.5)
+            query_manager(place, "manager", timeout=0.5)
     assert "manager_status" not in str(caught.value)
 
 

@@ -25,7 +25,7 @@ class Counts:
         held: Those that HTCondor has stopped.
         other_idle: Other factories' jobs for the same manager that wait, or are held.
         other_running: Those that run.
-        strangers: Workers that are connected to the manager and are no job's here.
+        unmatched: Workers that are connected to the manager and are no job's here.
     """
 
     idle: int = 0
@@ -34,7 +34,7 @@ class Counts:
     held: int = 0
     other_idle: int = 0
     other_running: int = 0
-    strangers: int = 0
+    unmatched: int = 0
 
     @property
     def own(self) -> int:
@@ -44,7 +44,7 @@ class Counts:
     @property
     def others(self) -> int:
         """Workers that are not this factory's, each once."""
-        return self.other_idle + self.other_running + self.strangers
+        return self.other_idle + self.other_running + self.unmatched
 
     @property
     def on_their_way(self) -> int:
@@ -65,7 +65,7 @@ class WorkerCounter:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
-        self._strangers = 0  # workers by the shared port that are no job's
+        self._unmatched = 0  # workers by the shared port that are no job's
         self._silence = SilenceWatch()
         self.routes: dict[str, str] = {}
         self.silences: dict[str, Silence] = {}
@@ -73,7 +73,7 @@ class WorkerCounter:
     @property
     def is_in_doubt(self) -> bool:
         """Whether a worker may be one of another factory's jobs that seem to wait."""
-        return self._strangers > 0 and self._queue.others.counts()["idle"] > 0
+        return self._unmatched > 0 and self._queue.others.counts()["idle"] > 0
 
     def join(self, view: ManagerView, now: float) -> None:
         """Find out which job is which of the manager's workers."""
@@ -89,10 +89,10 @@ class WorkerCounter:
         ]
         moment = time.time()
         age = now if view.answered is None else now - view.answered
-        strangers = self._queue.join(candidates, now=moment, told=moment - age)
+        unmatched = self._queue.join(candidates, now=moment, told=moment - age)
         # Of those that it had told, some were of jobs that have ended since.
         gone = view.gone_since is not None
-        self._strangers = min(strangers, self._strangers) if gone else strangers
+        self._unmatched = min(unmatched, self._unmatched) if gone else unmatched
 
     def counts(self, *, doubt: bool = False) -> Counts:
         """Return what there is, as ``plan`` wants it.
@@ -101,11 +101,11 @@ class WorkerCounter:
             doubt: Workers that seem to be others' may belong to jobs that seem to wait.
         """
         found, others = self._queue.table.counts(), self._queue.others.counts()
-        strangers = self._strangers
-        if doubt or not self._queue.tells_host:
+        unmatched = self._unmatched
+        if doubt or not self._queue.knows_host:
             # The schedd hears late that a job runs elsewhere: its worker may be connected
             # while the job seems to wait, and must not count as another's.
-            strangers -= min(strangers, found["idle"])
+            unmatched -= min(unmatched, found["idle"])
         return Counts(
             idle=found["idle"],
             running=found["running"],
@@ -113,5 +113,5 @@ class WorkerCounter:
             held=found["held"],
             other_idle=others["idle"] + others["held"],
             other_running=others["running"],
-            strangers=strangers + sum(way == TCP for way in self.routes.values()),
+            unmatched=unmatched + sum(way == TCP for way in self.routes.values()),
         )

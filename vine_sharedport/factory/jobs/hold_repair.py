@@ -69,7 +69,7 @@ class HoldRepair:
             self._found[job.id] = case
             if before is None or before.since < job.since or case.repaired:
                 told = (job.id, cause.name, cause.explanation)
-                journal.tell(Repaired(*told) if case.repaired else Held(*told, cause.remedy))
+                journal.record(Repaired(*told) if case.repaired else Held(*told, cause.remedy))
 
     def _is_to_be_seen(self, job: Job, repair: bool) -> bool:
         """Whether a held job is a new case, or one that may be repaired only now."""

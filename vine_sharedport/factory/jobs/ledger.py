@@ -89,7 +89,7 @@ class Ledger:
             if not job.left:
                 self._lines[job.id] = self._read_last_line(job)
                 if has_failed(job):
-                    journal.tell(JobFailed(job.id, self.why(job, time.time())))
+                    journal.record(JobFailed(job.id, self.why(job, time.time())))
                     continue
             log.debug("job %s is %s", job.id, job.state)
 

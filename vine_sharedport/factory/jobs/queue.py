@@ -71,7 +71,7 @@ class Queue:
     """
 
     def __init__(self, directory: str, *, factory: str, place: JobLocation) -> None:
-        self.table = JobTable(on_grid=not place.where.tells_host)
+        self.table = JobTable(on_grid=not place.where.knows_host)
         self.others = JobTable()
         self.is_known = False
         self.error: str | None = None
@@ -102,9 +102,9 @@ class Queue:
         return JobLocation.read(self._directory) is not None or len(self.table) > 0
 
     @property
-    def tells_host(self) -> bool:
+    def knows_host(self) -> bool:
         """Whether it is known at once that a job runs, and where."""
-        return self._where.tells_host
+        return self._where.knows_host
 
     @property
     def tool_options(self) -> str:
@@ -127,7 +127,7 @@ class Queue:
             except SettingError as error:
                 self.error, self.remedy = str(error), _AGAIN
                 self.is_known = False
-        pause = _QUEUE_INTERVAL if self.tells_host else _GRID_INTERVAL
+        pause = _QUEUE_INTERVAL if self.knows_host else _GRID_INTERVAL
         if self._log is None:
             pause = 0.0
         elif doubt:
@@ -135,9 +135,9 @@ class Queue:
         # A hold that is there from the submission has no event. Times are whole seconds.
         new = self._submitted is not None and int(time.time()) > self._submitted
         if new or not self.is_known or time.monotonic() - self._asked >= pause:
-            self.ask()
+            self.query()
 
-    def ask(self) -> bool:
+    def query(self) -> bool:
         """Ask the schedd for our jobs and for others of the manager; whether it answered."""
         asked = time.time()
         projection = [*QUEUE_ATTRIBUTES, *self._where.attributes, FACTORY_ATTRIBUTE, "Owner"]
@@ -168,7 +168,7 @@ class Queue:
         """Let idle jobs on a grid tell what they wait for."""
         for ad in ads:
             job = self.table.get(f"{ad['ClusterId']}.{ad['ProcId']}")
-            if job is not None and job.state == "idle" and not self.tells_host:
+            if job is not None and job.state == "idle" and not self.knows_host:
                 job.reason = self._where.trouble(ad)
 
     def take_changed(self) -> list[Job]:
@@ -223,7 +223,7 @@ class Queue:
         waiting = any(job.state in ("idle", "held") for job in self.table)
         until = int(time.time()) + self._place.lease
         with self._errors():
-            if waiting and self.tells_host:
+            if waiting and self.knows_host:
                 self._schedd.edit(f"{UNATTENDED} && {self.mine}", LEASE_ATTRIBUTE, until)
             self._renewed = now
 
@@ -274,7 +274,7 @@ class Queue:
             removed = 0
             for which in _constraints(jobs):
                 removed += self._schedd.act("remove", f"{UNATTENDED} && {which}", reason)
-            journal.tell(Removed(removed, reason))
+            journal.record(Removed(removed, reason))
             return True
         return False
 

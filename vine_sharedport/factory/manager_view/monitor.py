@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from vine_sharedport.dialing.race import verdict_of
 from vine_sharedport.errors import DialAttempt, DialError, SharedPortError, Verdict
-from vine_sharedport.manager_protocol.query import ask
+from vine_sharedport.manager_protocol.query import query_manager
 from vine_sharedport.registry.reference import Reference
 
 __all__ = ["ManagerMonitor", "ManagerView", "says_nobody_there"]
@@ -53,7 +53,7 @@ class ManagerMonitor:
     its jobs meanwhile.
 
     Args:
-        manager: Whom to ask; None only if it is never started.
+        manager: Whom to query; None only if it is never started.
         period: Returns the seconds between two questions.
     """
 
@@ -63,7 +63,7 @@ class ManagerMonitor:
         self._period = period
         self._view = ManagerView()
         self._is_open = True
-        self._thread = threading.Thread(target=self._run, name="ask-manager", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="query-manager", daemon=True)
 
     @property
     def view(self) -> ManagerView:
@@ -71,7 +71,7 @@ class ManagerMonitor:
         return self._view
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Begin to query."""
         self._thread.start()
 
     def close(self) -> None:
@@ -96,8 +96,8 @@ class ManagerMonitor:
         manager = self._manager
         assert manager is not None
         try:
-            status = ask(manager, "manager", timeout=_TIMEOUT)
-            workers = ask(manager, "workers", timeout=_TIMEOUT)
+            status = query_manager(manager, "manager", timeout=_TIMEOUT)
+            workers = query_manager(manager, "workers", timeout=_TIMEOUT)
         except (SharedPortError, OSError) as error:
             now = time.monotonic()
             gone = None

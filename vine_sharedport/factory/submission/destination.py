@@ -100,7 +100,7 @@ class Destination:
         return self.schedd is None and not self.spool
 
     @property
-    def tells_host(self) -> bool:
+    def knows_host(self) -> bool:
         """Whether log and schedd name the machine that a job runs on."""
         # A grid job's "execute" event and ad name the resource alone.
         return self.grid is None

@@ -33,7 +33,7 @@ def repairs(tmp_path: Path, schedd: FakeSchedd) -> HoldRepair:
         str(tmp_path), factory=FACTORY, place=JobLocation("m", Destination(), "workers.log", 30)
     )
     queue._schedd = schedd  # type: ignore[assignment]
-    assert queue.ask()
+    assert queue.query()
     return HoldRepair(queue)
 
 

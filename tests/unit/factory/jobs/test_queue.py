@@ -76,7 +76,7 @@ def submit(queue: Queue, count: int) -> int:
 def test_jobs_that_a_schedd_took_without_saying_so_are_found_at_once(
     queue: Queue, schedd: FakeSchedd
 ) -> None:
-    assert queue.ask()
+    assert queue.query()
     schedd.error = "the connection was lost"
     with pytest.raises(SharedPortError, match="was lost"):
         submit(queue, 3)
@@ -118,7 +118,7 @@ def test_a_job_is_mended_a_limited_number_of_times_also_by_another_process(
 ) -> None:
     held = schedd.add()
     other = schedd.add(status=5)
-    queue.ask()
+    queue.query()
     job = queue.table.get(f"{CLUSTER}.0")
     assert job is not None
 

@@ -77,7 +77,7 @@ def test_jobs_of_others_with_the_managers_name_do_not_count(queue: Queue) -> Non
         {**base, "ClusterId": 2, "Owner": "somebody"},
     ]
     queue._schedd = SimpleNamespace(query=lambda *_: ads)  # type: ignore[assignment]
-    assert queue.ask()
+    assert queue.query()
     assert [job.id for job in queue.others] == ["1.0"]
 
 

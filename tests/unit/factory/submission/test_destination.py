@@ -27,7 +27,7 @@ def test_places(arguments: dict[str, object], kind: str, resource: str | None) -
     where = Destination(**arguments)  # type: ignore[arg-type]
     assert (where.kind, where.grid_resource) == (kind, resource)
     assert where.has_log == (kind in ("local", "ce", "condor", "batch"))
-    assert where.tells_host == (resource is None)
+    assert where.knows_host == (resource is None)
 
 
 @pytest.mark.parametrize(
