@@ -63,7 +63,7 @@ def _worker(kit: Path, route: str, manager: Any, *prefix: str) -> Iterator[int]:
 def _wait_for_workers(manager: Any, count: int) -> None:
     def there() -> bool:
         manager.wait(1)
-        return bool(manager.stats.workers_connected == count)
+        return bool(helpers.stats_now(manager).workers_connected == count)
 
     helpers.wait_until(there)
 

@@ -242,7 +242,7 @@ def test_a_worker_is_killed_and_its_task_runs_elsewhere(manager: Any) -> None:
     with factory(manager, max_workers=1) as workers:
         manager.submit(vine.Task("sleep 2; echo done"))
         drive(manager, lambda: workers.status().workers.connected == 1)
-        drive(manager, lambda: manager.stats.tasks_running == 1)
+        drive(manager, lambda: helpers.stats_now(manager).tasks_running == 1)
         for pid in helpers.pids_named("vine_worker"):  # and its child, who serves files
             with contextlib.suppress(ProcessLookupError):  # its child ends with it
                 kill(pid)

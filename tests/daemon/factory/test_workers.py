@@ -51,7 +51,7 @@ def test_it_grows_from_none_to_max_workers_and_shrinks_to_none(manager: Any) -> 
             task = manager.wait(1)
             if task is not None:
                 done.append(task)
-            most = max(most, manager.stats.workers_connected)
+            most = max(most, helpers.stats_now(manager).workers_connected)
         assert len(done) == 500
         assert all(task.successful() for task in done)
         assert most == 4
@@ -422,13 +422,13 @@ def test_workers_started_by_hand_count_beside_another_factorys(
     with contextlib.ExitStack() as stack:
         for count in (1, 2):  # of two at once vine_worker may lose one, over a port
             stack.enter_context(helpers.tcp_worker(manager.port))
-            drive(manager, lambda count=count: manager.stats.workers_connected == count)
+            drive(manager, lambda n=count: helpers.stats_now(manager).workers_connected == n)
         first = stack.enter_context(factory(manager, directory=str(tmp_path / "1"), **slow))
         drive(manager, lambda: first.status().workers.running == 2)
         second = stack.enter_context(factory(manager, directory=str(tmp_path / "2"), **slow))
         # Those of the first factory run, and are not connected yet.
         drive(manager, lambda: second.status().workers.others == 4)
-        drive(manager, lambda: manager.stats.workers_connected == 4)
+        drive(manager, lambda: helpers.stats_now(manager).workers_connected == 4)
         time.sleep(2)
         assert (first.status().submitted, second.status().submitted) == (2, 0)
         drive(manager, lambda: second.status().workers.others == 4)

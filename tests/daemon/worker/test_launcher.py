@@ -126,11 +126,11 @@ def test_an_evicted_worker_says_goodbye(make_manager: Any, job: Path) -> None:
     words = ["sh", "./launcher.sh", "vine_worker", *_RESOURCES]
     with _launched(job, manager.shared_port, *words) as process:
         helpers.run_tasks(manager, [vine.Task("true")])
-        assert manager.stats.workers_connected == 1
+        assert helpers.stats_now(manager).workers_connected == 1
         assert list(job.glob("worker-*"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-        helpers.wait_until(lambda: manager.wait(1) or manager.stats.workers_connected == 0)
+        helpers.wait_until(lambda: manager.wait(1) or helpers.stats_now(manager).workers_connected == 0)
     assert list(job.glob("worker-*")) == []
 
 
