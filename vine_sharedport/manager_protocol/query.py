@@ -16,6 +16,7 @@ from typing import Any
 from vine_sharedport.dialing import dial
 from vine_sharedport.dialing.race import verdict_of
 from vine_sharedport.errors import DialError, SharedPortError, Verdict, WrongSecretError
+from vine_sharedport.manager_protocol import tls
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.wire.gate import MAGIC
@@ -177,12 +178,9 @@ def _connect(manager: Reference, deadline: float) -> socket.socket:
 
 def _wrap(sock: socket.socket, manager: Reference, deadline: float) -> ssl.SSLSocket:
     """Return the connection in TLS, which verifies nothing."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     sock.settimeout(_left(deadline))
     try:
-        return context.wrap_socket(sock, server_hostname=manager.tls_sni)
+        return tls.wrap(sock, manager.tls_sni)
     except ValueError as error:  # no name that TLS could ask for
         raise ManagerUnreachable(
             f"cannot ask for {manager.tls_sni!r} in TLS: {error}; set tls_sni"

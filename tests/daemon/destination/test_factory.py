@@ -61,7 +61,9 @@ def test_a_workflow_there_from_the_first_worker_to_the_last_jobs_end(
     with vine.Factory("condor", manager=manager, **options) as workers:
 
         def both_are_there() -> bool:
-            if helpers.stats_now(manager).tasks_waiting < 10:  # or one alone may have done all before
+            if (
+                helpers.stats_now(manager).tasks_waiting < 10
+            ):  # or one alone may have done all before
                 for _ in range(20):
                     manager.submit(vine.Task("sleep 0.2"))
             return bool(workers.status().workers.connected == 2)

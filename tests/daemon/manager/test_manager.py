@@ -265,7 +265,9 @@ def test_the_worker_command_passes_sigterm_and_the_workers_status(make_manager: 
         helpers.run_tasks(manager, _tasks(1))
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0  # vine_worker's own status when it is told to go
-    helpers.wait_until(lambda: manager.wait(1) or helpers.stats_now(manager).workers_connected == 0)
+    helpers.wait_until(
+        lambda: manager.wait(1) or helpers.stats_now(manager).workers_connected == 0
+    )
 
 
 def test_pythons_collector_stays_out_of_the_managers_c_code(

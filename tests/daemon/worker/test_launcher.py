@@ -130,7 +130,9 @@ def test_an_evicted_worker_says_goodbye(make_manager: Any, job: Path) -> None:
         assert list(job.glob("worker-*"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-        helpers.wait_until(lambda: manager.wait(1) or helpers.stats_now(manager).workers_connected == 0)
+        helpers.wait_until(
+            lambda: manager.wait(1) or helpers.stats_now(manager).workers_connected == 0
+        )
     assert list(job.glob("worker-*")) == []
 
 
