@@ -15,3 +15,6 @@ programs, managers and the ``factory`` noun. Never imports ``ndcctools``.
 
 FACTORIES = "_shared_port_factories"
 """Attribute of a manager: the factories that were made for it."""
+
+SHARE_LAN = "_shared_port_share_lan"
+"""Method of a manager: to be told that all its workers share one LAN, and who says so."""

@@ -9,11 +9,11 @@ import logging
 import os
 import weakref
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from vine_sharedport.condor.worker_job.submit import said_after_ctrl_c
 from vine_sharedport.errors import NoStatusError, SettingError
-from vine_sharedport.factory import FACTORIES, setup
+from vine_sharedport.factory import FACTORIES, SHARE_LAN, setup
 from vine_sharedport.factory.child import Child
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options import config_file
@@ -101,6 +101,7 @@ class Factory(DeclaredOptions):
         self._base_directory: str | None = None
         self._given: dict[str, Any] = {}
         self._has_manager = manager is not None and not isinstance(manager, Reference)
+        self._manager: Callable[[], Any] = lambda: None
         self._is_used = False  # for what it is there for
         if manager is not None:
             lookup.check_manager(manager)
@@ -128,6 +129,7 @@ class Factory(DeclaredOptions):
         if self._has_manager:
             # It tells of those that were forgotten when it waits for tasks.
             manager.__dict__.setdefault(FACTORIES, weakref.WeakSet()).add(self)
+            self._manager = weakref.ref(manager)
 
     if not TYPE_CHECKING:  # for which any name would be right
 
@@ -211,6 +213,10 @@ class Factory(DeclaredOptions):
         self._child.wait_for_last()
         settle = 0 if self._has_manager else _SETTLE
         options = setup.resolve({"settle": settle, **self._given})
+        if options.peer_transfers == "site":
+            tell = getattr(self._manager(), SHARE_LAN, None)
+            if tell is not None:
+                tell("an option of its factory says so")
         directory = self._choose_directory(options)
         prepared = setup.prepare(options, directory, knows_secret=self._has_manager)
         with prepared as (self._options, lock):

@@ -51,6 +51,7 @@ class DeclaredOptions:
     wrapper = condor_requirements = extra_options = worker_extra_options = \
         _Option["str | None", _Texts]()
     transfer_port = _Option["str | None", _Ports]()
+    peer_transfers = _Option["str | None", "str | None"]()
     system = batch_type = _Option[str, "str | None"]()
     feature = wrapper_input = workers_blocked = _Option["tuple[str, ...]", _Texts]()
     env = commands = _Option["tuple[tuple[str, str], ...]", _Pairs]()
@@ -74,7 +75,8 @@ OptionValues = TypedDict("OptionValues", {  # noqa: UP013
     "pool": _Text, "grid": _Text, "directory": _Text, "scratch_dir": _Text,
     "config_file": _Text, "factory_name": _Text, "debug": _Text, "debug_file": _Text,
     "catalog": _Text, "wrapper": _Texts, "condor_requirements": _Texts,
-    "transfer_port": _Ports, "system": "str | None", "feature": _Texts,
-    "wrapper_input": _Texts, "workers_blocked": _Texts, "env": _Pairs, "commands": _Pairs,
+    "transfer_port": _Ports, "peer_transfers": "str | None", "system": "str | None",
+    "feature": _Texts, "wrapper_input": _Texts, "workers_blocked": _Texts, "env": _Pairs,
+    "commands": _Pairs,
 }, total=False)
 """Those that the constructor takes by name alone."""

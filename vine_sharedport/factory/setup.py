@@ -215,6 +215,7 @@ def prepare(
         if path is not None and os.path.dirname(path) != directory:
             _check_writable(name, path)
     describe_now(options, directory, "0" * 32)
+    lookup.warn_of_transfers(options)
     if not knows_secret:
         lookup.check_secret(options)
     try:

@@ -20,11 +20,11 @@ from vine_sharedport.condor.discovery import SharedPortLocation
 from vine_sharedport.condor.own_pool import discover
 from vine_sharedport.condor.shared_port_check import check_socket_dir
 from vine_sharedport.errors import HookError, SettingError, SharedPortError
-from vine_sharedport.factory import FACTORIES
+from vine_sharedport.factory import FACTORIES, SHARE_LAN
 from vine_sharedport.htcondor_shared_link import Link
 from vine_sharedport.manager.catalog import CatalogCheck
 from vine_sharedport.manager.listener import find_listener, who_listens
-from vine_sharedport.manager.peer_transfers import choose, extend_transfers
+from vine_sharedport.manager.peer_transfers import choose, extend_transfers, share_one_lan
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.manager.systems import System
 from vine_sharedport.registry.reference import Reference
@@ -131,6 +131,7 @@ def extend(cls: Any, system: System, default: SharedPort | None = None) -> None:
             setattr(cls, name, _checking(getattr(cls, name)))
     if system.has_peer_transfers:
         extend_transfers(cls)
+        setattr(cls, SHARE_LAN, _share_lan)
     for name, wrapped in (
         (system.password, _remembering),
         (system.set_name, _checking_catalog),
@@ -202,6 +203,16 @@ def _choose_transfers(manager: Any, system: System, settings: SharedPort) -> str
             system.name,
         )
     return None
+
+
+def _share_lan(self: Any, why: str) -> None:
+    """Let the workers fetch from each other, as a factory's option or preset says."""
+    link = self._shared_port_link
+    if link is None or link.reference.peer_transfers == "site":
+        return
+    if share_one_lan(self, why):
+        link.describe(peer_transfers="site")
+        write_run_file(link.reference)
 
 
 def _choose_port(

@@ -15,7 +15,7 @@ from vine_sharedport.errors import OptionError, SettingError
 from vine_sharedport.factory import api
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options.schema import BATCH_TYPES, field_name
-from vine_sharedport.registry.reference import Reference
+from vine_sharedport.registry.reference import OWN_ADDRESS, Reference
 
 __all__ = ["Factory", "WithLauncher", "WorkQueueFactory"]
 
@@ -75,6 +75,7 @@ class WithLauncher:
     """What makes the stock factory's workers come through the manager's shared port."""
 
     _bundle: tuple[str, ...] = ()
+    _link: Any = None
     _factory_proc: Any = None  # what the stock __del__ asks for, also where nothing was made
 
     def __init__(
@@ -118,6 +119,7 @@ class WithLauncher:
             directory = tempfile.mkdtemp(prefix="workers-", dir=reference.directory)
             directory = os.path.join(directory, "bundle")
             write_bundle(directory, str(reference), secret_file=reference.secret_file)
+            self._link = link
             self._bundle = tuple(os.path.join(directory, n) for n in os.listdir(directory))
         for name, value in named.items():
             setattr(self, name, value)
@@ -144,15 +146,19 @@ class WithLauncher:
             return list(stock._construct_command_line())
         # Here, for a wrapper may be set as long as it does not run.
         options: dict[str, Any] = self._opts  # type: ignore[attr-defined]
-        own = options.pop("wrapper", None)
+        kept = dict(options)
         # vine_factory puts it before the worker's command, and nothing between.
+        own = options.get("wrapper")
         options["wrapper"] = f"{own} ./{LAUNCHER}" if own else f"./{LAUNCHER}"
+        more = self._link.reference.worker_options()
+        own = options.get("extra-options") or ""
+        if "--contact-hostport" in more and "--contact-hostport" not in own:
+            options["extra-options"] = f"{own} --contact-hostport {OWN_ADDRESS}".strip()
         try:
             program, *rest = stock._construct_command_line()
         finally:
-            del options["wrapper"]
-            if own is not None:
-                options["wrapper"] = own
+            options.clear()
+            options.update(kept)
         return [program, *(f"--wrapper-input={path}" for path in self._bundle), *rest]
 
 

@@ -143,6 +143,7 @@ class Reference:
             known += ["--tls-sni", self.tls_sni]
         if self.password_file and not {"--password", "-P"} & {*others}:
             known += ["--password", self.password_file]
-        if self.peer_transfers == "site" and "--contact-hostport" not in others:
+        told = any(word.startswith("--contact-hostport") for word in others)
+        if self.peer_transfers == "site" and self.system == "taskvine" and not told:
             known += ["--contact-hostport", OWN_ADDRESS]
         return [*known, *others]

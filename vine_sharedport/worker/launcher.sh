@@ -20,6 +20,9 @@
 #   VINE_SHAREDPORT_PYTHON           Python of the relay, else the first on PATH of 3.9 or later
 #   VINE_SHAREDPORT_PYTHON_ENV       tarball by poncho or conda-pack, to run the worker in
 #
+# For the worker's option --contact-hostport auto it puts this machine's own address there, at which
+# other workers fetch files from this one.
+#
 # As a wrapper before a worker's command line (vine_factory --wrapper, vine_submit_workers
 # --wrapper) it puts the manager's address in the place of the one that stands there.
 #
@@ -236,7 +239,7 @@ takes_value() {
     esac
 }
 
-own_workspace='' own_wall_time='' timeout='' before=''
+own_workspace='' own_wall_time='' timeout='' tell_address='' before=''
 left=$#
 while [ "$left" -gt 0 ]; do # each goes from the front to the end, or out
     argument=$1
@@ -254,6 +257,18 @@ while [ "$left" -gt 0 ]; do # each goes from the front to the end, or out
         -M* | -N* | --man* | --mas* | --) continue ;;
         -s* | --workspace* | --workdir*) own_workspace=yes ;;
         --wall-time*) own_wall_time=yes ;;
+        --contact-hostport=auto)
+            tell_address=yes
+            continue
+            ;;
+        --contact-hostport)
+            if [ "$left" -gt 0 ] && [ "$1" = auto ]; then
+                tell_address=yes before=''
+                shift
+                left=$((left - 1))
+                continue
+            fi
+            ;;
         -t?*) timeout=$(seconds "${argument#-t}") ;;
         --timeout=* | --connect-timeout=*) timeout=$(seconds "${argument#*=}") ;;
         -*) ;;
@@ -326,6 +341,27 @@ if [ -z "${VINE_SHAREDPORT_PRIVATE_NETWORK:-}" ]; then
     [ -n "$VINE_SHAREDPORT_PRIVATE_NETWORK" ] || VINE_SHAREDPORT_PRIVATE_NETWORK=$(
         text_in "$machine" MyAddress | sed -n 's/.*[?&]PrivNet=\([^&>]*\).*/\1/p'
     )
+fi
+
+# Print where the other workers of this network reach this machine: an IPv4 address, as vine_worker
+# cuts one of IPv6 at its first colon; the machine's name where there is none.
+own_address() {
+    there=$(printf '%s\n' "$VINE_SHAREDPORT_ADDRESS" | sed -n -e 's/^<\([0-9.]*\):.*/\1/p;t' \
+        -e 's/.*[?&]addrs=\([^&>]*+\)\{0,1\}\([0-9][0-9.]*\)-[0-9].*/\2/p')
+    found=
+    # As the kernel chooses it for the way to the manager; ip is not on every user's PATH.
+    [ -z "$there" ] || found=$(PATH=$PATH:/usr/sbin:/sbin ip -4 route get "$there" 2>/dev/null |
+        sed -n 's/.* src \([0-9][0-9.]*\).*/\1/p' | head -n 1)
+    # As HTCondor's daemon here has it.
+    [ -n "$found" ] || found=$(text_in "${_CONDOR_MACHINE_AD:-/dev/null}" MyAddress |
+        sed -n 's/^<\([0-9.]*\):.*/\1/p')
+    [ -n "$found" ] || found=$(hostname -I 2>/dev/null | tr ' ' '\n' |
+        sed -n '/^[0-9][0-9.]*$/{p;q;}')
+    printf '%s\n' "${found:-$(uname -n)}"
+}
+if [ -n "$tell_address" ]; then
+    tell_address=$(own_address)
+    set -- "$@" --contact-hostport "$tell_address"
 fi
 if [ -n "${VINE_SHAREDPORT_CONNECT_TIMEOUT:-}" ]; then
     timeout=$(seconds "$VINE_SHAREDPORT_CONNECT_TIMEOUT") || fail 78 \
@@ -406,7 +442,7 @@ fi
 
 manager=${VINE_SHAREDPORT_ADDRESS##*sock=}
 say "$transport, $why; worker $worker ${version:-}, manager ${manager%%[&;>]*}, workspace" \
-    "${workspace:-its own}${wall_time:+, wall time $wall_time s}"
+    "${workspace:-its own}${wall_time:+, wall time $wall_time s}${tell_address:+, for other workers at $tell_address}"
 
 if [ "$transport" = relay ]; then
     set -- "$python" -I -S "$package" "$worker" "$@"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -12,13 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import vine_sharedport as vine
-from tests.daemon.helpers import relay_worker, wait_until
+from tests.daemon.helpers import ROOT, relay_worker, wait_until, worker_process
 from vine_sharedport.manager import peer_transfers
 
 SEED = random.randrange(1 << 32)
@@ -418,3 +421,67 @@ def test_futures_that_take_futures_are_computed(pool: vine.PersonalPool, tmp_pat
     with program(tmp_path, FUTURES, *map(str, numbers)) as output:
         last = output.read().split("\n")[-2]
     assert int(last) == sum(numbers) + len(numbers)
+
+
+SITE = vine.SharedPort(peer_transfers="site")
+
+
+def log_of(manager: Any) -> str:
+    """Return what the manager has written of its workers."""
+    return Path(manager.logging_directory, "debug").read_text()
+
+
+@pytest.mark.parametrize("how", ["job", "command", "preset"])
+def test_on_one_site_workers_fetch_from_each_other(
+    make_manager: Any, tmp_path: Path, how: str
+) -> None:
+    settings = vine.SharedPort() if how == "preset" else SITE
+    manager = make_manager(shared_port=settings)
+    content = RANDOM.randbytes(RANDOM.randrange(1_000_000, 5_000_000))
+    with contextlib.ExitStack() as stack:
+        if how == "job":
+            stack.enter_context(vine.submit_workers(manager, 2, cores=1, memory=100, disk=100))
+        elif how == "preset":
+            factory = vine.Factory("condor", manager=manager, preset="personal")
+            factory.min_workers = factory.max_workers = 2
+            factory.memory = factory.disk = 100
+            stack.enter_context(factory)
+        else:
+            for _ in range(2):
+                # As it is printed, with one option more for the worker.
+                words = shlex.split(manager.shared_port.worker_command)
+                stack.enter_context(worker_process(*words, "--cores", "1", cwd=ROOT))
+        # Declared when the manager knows what its workers share.
+        temp = manager.declare_temp()
+        assert temp.type() == vine.cvine.VINE_TEMP
+        make = vine.Task("cp in out; sha256sum out")
+        make.add_input(manager.declare_buffer(content), "in")
+        make.add_output(temp, "out")
+        users = [vine.Task("sha256sum in; sleep 1; hostname") for _ in range(4)]
+        for user in users:
+            user.add_input(temp, "in")
+        for task in (make, *users):
+            task.set_cores(1)
+            manager.submit(task)
+        done = collect(manager)
+    digest = hashlib.sha256(content).hexdigest()
+    assert [task.std_output.split()[0] for task in done] == [digest] * 5, SEED
+    hosts = re.findall(r"transfer-hostport (\S+) \d+", log_of(manager))
+    assert len(hosts) == 2
+    fetched = re.findall(r"puturl(?:_now)? workerip://([0-9.]+):", log_of(manager))
+    assert fetched
+    assert {*fetched} <= {*hosts}
+    assert manager.stats.bytes_received < len(content)
+
+
+def test_a_factory_of_another_program_says_where_to_allow_them(
+    make_manager: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = make_manager()
+    address, secret = str(manager.shared_port.address), manager.shared_port.secret_file
+    factory = vine.Factory(address=address, secret_file=secret, peer_transfers="site")
+    factory.min_workers = factory.max_workers = 1
+    factory.start()
+    factory.stop()
+    (told,) = [text for text in caplog.messages if "SharedPort(peer_transfers='site')" in text]
+    assert manager.shared_port.sock_id in told

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import time
@@ -555,3 +557,74 @@ def test_signals_reach_the_worker(place: Place, number: int, in_environment: boo
         wanted = signal.SIGTERM if in_environment else number
         assert process.wait(10) == 40 + wanted
     assert list(place.scratch.glob("environment-*")) == []
+
+
+def _stub(place: Place, **programs: str) -> dict[str, str]:
+    """Return the PATH on which these say so instead of the real ones."""
+    directory = place.scratch / "stubs"
+    directory.mkdir()
+    for name, said in programs.items():
+        (directory / name).write_text(f"#!/bin/sh\n{said}\n")
+        (directory / name).chmod(0o755)
+    return {"PATH": f"{directory}:{os.environ['PATH']}"}
+
+
+def _own_address(place: Place, *words: str, **variables: str) -> str:
+    found = re.fullmatch(
+        r"\[--cores\]\[2\]\[--contact-hostport\]\[(.*)\]",
+        place.options("vine_worker", *words, "--cores", "2", **variables),
+    )
+    assert found
+    return found[1]
+
+
+OWN = [["--contact-hostport", "auto"], ["--contact-hostport=auto"]]
+
+
+@pytest.mark.parametrize("words", OWN)
+def test_other_workers_are_told_the_address_on_the_way_to_the_manager(
+    place: Place, words: list[str]
+) -> None:
+    octets = [random.randrange(1, 255) for _ in range(2)]
+    there = random.choice([f"127.1.{octets[0]}.{octets[1]}", f"198.18.{octets[0]}.{octets[1]}"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((there, 9))  # sends nothing
+        except OSError:
+            there = "127.0.0.1"
+            probe.connect((there, 9))
+        expected = probe.getsockname()[0]
+    for address in (
+        f"<{there}:9618?sock=vine_42>",
+        f"<[fd77::1]:9618?addrs=[fd77--1]-9618+{there}-9618&alias=h&sock=vine_42>",
+    ):
+        variables = {"VINE_SHAREDPORT_ADDRESS": address}
+        assert _own_address(place, *words, **variables) == expected, address
+
+
+@pytest.mark.parametrize(
+    ("ad", "listed", "expected"),
+    [
+        ('MyAddress = "<10.1.2.3:9618?addrs=10.1.2.3-9618>"', "10.9.9.9", "10.1.2.3"),
+        ('MyAddress = "<[fd77::5]:9618>"', "fd77::5 10.9.9.9 10.8.8.8 ", "10.9.9.9"),
+        ('Machine = "host"', "fd77::5", os.uname().nodename),
+        ("", "", os.uname().nodename),
+    ],
+)
+def test_where_there_is_no_route_the_machine_is_asked(
+    place: Place, ad: str, listed: str, expected: str
+) -> None:
+    if place.shell[0] == "busybox":
+        pytest.skip("it runs an ip and a hostname of its own")
+    (place.scratch / "machine.ad").write_text(f"{ad}\n")
+    path = _stub(place, ip="exit 2", hostname=f"echo '{listed}'")
+    given = {"_CONDOR_MACHINE_AD": str(place.scratch / "machine.ad"), **path}
+    assert _own_address(place, *OWN[0], **given) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["auto.example.org:1094", "10.0.0.9:80", ":4000", "[fd77::1]:9"]
+)
+def test_an_address_for_other_workers_that_is_given_stays(place: Place, value: str) -> None:
+    words = ["--contact-hostport", value, "--cores", "2"]
+    assert place.options("vine_worker", *words) == "".join(f"[{word}]" for word in words)

@@ -32,6 +32,7 @@ __all__ = [
     "look_again",
     "still_waiting",
     "values_of",
+    "warn_of_transfers",
 ]
 
 log = logging.getLogger(__name__)
@@ -73,8 +74,22 @@ def values_of(manager: Reference) -> dict[str, Any]:
     values = {
         "address": str(manager), "secret_file": manager.secret_file, "system": manager.system,
         "ssl": manager.tls, "tls_sni": manager.tls_sni, "password_file": manager.password_file,
+        "peer_transfers": "site" if manager.peer_transfers == "site" else None,
     }  # fmt: skip
     return {name: value for name, value in values.items() if value}
+
+
+def warn_of_transfers(options: Options) -> None:
+    """Warn if workers shall fetch from each other, and their manager has none do so."""
+    if options.peer_transfers != "site" or options.address is None:
+        return
+    sock_id = options.reference.sock_id
+    if any(found.peer_transfers == "off" for found in called(sock_id, running_managers())):
+        log.warning(
+            "peer_transfers=site has no effect: the manager %s has transfers between workers "
+            "off; in its program write SharedPort(peer_transfers='site')",
+            sock_id,
+        )
 
 
 def find_by_name(name: str, system: str = "taskvine") -> Reference:

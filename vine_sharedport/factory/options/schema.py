@@ -155,6 +155,9 @@ class Options(WorkerOptions):
     autosize: bool = live(to_flag, "Let a worker have its whole slot.", False)
     feature: tuple[str, ...] = fixed(to_texts, "Features that each worker announces.", ())
     transfer_port: str | None = live(to_port_range, "Ports for transfers between workers.")
+    peer_transfers: str | None = fixed(
+        to_choice("off", "site"), "site: all workers share one LAN and fetch from each other."
+    )
     single_shot: bool = fixed(to_flag, "A worker ends with its first connection.", False)
     wrapper: str | None = fixed(to_wrapper, "Command in front of the worker's own.")
     wrapper_input: tuple[str, ...] = fixed(to_texts, "Files that the wrapper needs.", ())
@@ -256,7 +259,11 @@ class Options(WorkerOptions):
             self.address, secret_file=self.secret_file, password_file=self.password_file
         )
         return dataclasses.replace(
-            found, system=self.system, tls=self.ssl, tls_sni=self.tls_sni
+            found,
+            system=self.system,
+            tls=self.ssl,
+            tls_sni=self.tls_sni,
+            peer_transfers=self.peer_transfers,
         )
 
     def batch_lines(self) -> list[str]:

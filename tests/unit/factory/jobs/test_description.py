@@ -174,3 +174,24 @@ def test_what_cannot_be_submitted_is_refused(
 ) -> None:
     with pytest.raises(SettingError, match=naming(*found)):
         described(tmp_path, worker, **values)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"peer_transfers": "site"}, ["--contact-hostport", "auto"]),
+        ({"peer_transfers": "site", "transfer_port": "10:20"}, ["--contact-hostport", "auto"]),
+        ({"peer_transfers": "site", "extra_options": "--contact-hostport h:1"}, []),
+        ({"peer_transfers": "site", "extra_options": "--contact-hostport=h:1"}, []),
+        ({"peer_transfers": "site", "system": "work_queue"}, []),
+        ({"peer_transfers": "off"}, []),
+        ({}, []),
+    ],
+)
+def test_workers_that_share_one_lan_tell_their_own_address(
+    tmp_path: Path, worker: str, given: dict[str, str], told: list[str]
+) -> None:
+    words = described(tmp_path, worker, **given).job.arguments
+    assert [word for word in words if word in ("--contact-hostport", "auto")] == told or (
+        not told and "auto" not in words
+    )
