@@ -104,7 +104,7 @@ def test_the_sweep_draws_the_accuracies_that_it_found(pool: Any, tmp_path: Path)
     # The best SVC reads nearly all digits; where each has learnt only itself by heart, it
     # guesses one of ten.
     assert max(accuracy, key=lambda gamma: accuracy[gamma]) == 0.001
-    assert 96.5 < accuracy[0.001] < 98.5
+    assert 95 < accuracy[0.001] < 98
     assert 9 < accuracy[0.1] < 12
     best = re.search(r"Best: C=(\d+), gamma=0\.001: ([\d.]+)%", result.stdout)
     assert best is not None, result.stdout
