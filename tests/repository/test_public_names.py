@@ -7,6 +7,7 @@ import inspect
 import re
 import typing
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from typing import Any
 
 import pytest
@@ -45,7 +46,8 @@ def parts_of(public: Any) -> Iterator[tuple[str, Any]]:
     for cls in inspect.getmro(public) if isinstance(public, type) else ():
         if cls.__module__.startswith("vine_sharedport"):
             for name, value in vars(cls).items():
-                if name == "__init__" and cls.__name__ in MADE:
+                # A dataclass's own has the class's types, and another module's names.
+                if name == "__init__" and (cls.__name__ in MADE or is_dataclass(cls)):
                     continue
                 if name in SPECIAL or not name.startswith("_"):
                     yield f".{name}", getattr(value, "fget", getattr(value, "__func__", value))
