@@ -26,7 +26,7 @@ from vine_sharedport.factory.report.phase import Activity, Phase, journal
 from vine_sharedport.factory.report.runs import is_typed, typed
 from vine_sharedport.factory.status import StatusWriter
 from vine_sharedport.factory.submission.location import JobLocation
-from vine_sharedport.factory.submitter import Submitter
+from vine_sharedport.factory.submitter import Parts, Submitter
 from vine_sharedport.supervision import Process, is_alive
 
 __all__ = ["Loop"]
@@ -89,29 +89,20 @@ class Loop:
         asked = self.options.reference if self.options.address else None
         self._monitor = ManagerMonitor(asked, lambda: self.options.cycle)
         self._counter = WorkerCounter(self._queue)
-        self._submitter = Submitter(
+        parts = Parts(
             directory,
-            self._place.manager,
             self._live,
             self._descriptions,
             self._monitor,
             self._queue,
             self._counter,
             self._ledger,
+            self._repairs,
         )
+        self._submitter = Submitter(parts, self._place.manager)
         self._submitter.error = submit_error
         self._status = StatusWriter(
-            directory,
-            pid=pid,
-            started=started,
-            prometheus_file=prometheus_file,
-            live=self._live,
-            monitor=self._monitor,
-            queue=self._queue,
-            counter=self._counter,
-            ledger=self._ledger,
-            repairs=self._repairs,
-            submitter=self._submitter,
+            parts, self._submitter, pid=pid, started=started, prometheus_file=prometheus_file
         )
         self._began = time.monotonic()
         self._left_behind = True  # there may be jobs of a factory that was killed

@@ -9,13 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vine_sharedport.errors import SettingError
-from vine_sharedport.factory.jobs.counts import WorkerCounter
-from vine_sharedport.factory.jobs.hold_repair import HoldRepair
-from vine_sharedport.factory.jobs.ledger import Ledger
-from vine_sharedport.factory.jobs.queue import Queue
-from vine_sharedport.factory.manager_view.monitor import ManagerMonitor
 from vine_sharedport.factory.manager_view.routes import SHARED_PORT, TCP
-from vine_sharedport.factory.options.live import LiveOptions
 from vine_sharedport.factory.options.schema import contradiction
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Activity, journal
@@ -27,7 +21,7 @@ from vine_sharedport.factory.report.record import (
     WorkerSize,
 )
 from vine_sharedport.factory.report.snapshot import Snapshot
-from vine_sharedport.factory.submitter import Submitter
+from vine_sharedport.factory.submitter import Parts, Submitter
 
 __all__ = ["StatusWriter"]
 
@@ -38,17 +32,11 @@ class StatusWriter:
     """Writes what all parts of a factory know.
 
     Args:
-        directory: The factory's.
+        parts: What the factory is made of.
+        submitter: Submits its jobs.
         pid: The process to name.
         started: When the factory was started, in seconds since 1970.
         prometheus_file: File for Prometheus's textfile collector.
-        live: The factory's options.
-        monitor: Sees the manager.
-        queue: The jobs.
-        counter: Counts them and the manager's workers.
-        ledger: What has become of them.
-        repairs: Their holds.
-        submitter: Submits them.
 
     Attributes:
         leftovers: What is wrong with jobs of an earlier factory.
@@ -56,32 +44,21 @@ class StatusWriter:
 
     def __init__(
         self,
-        directory: str,
+        parts: Parts,
+        submitter: Submitter,
         *,
         pid: int,
         started: float,
         prometheus_file: str | None,
-        live: LiveOptions,
-        monitor: ManagerMonitor,
-        queue: Queue,
-        counter: WorkerCounter,
-        ledger: Ledger,
-        repairs: HoldRepair,
-        submitter: Submitter,
     ) -> None:
         self.leftovers: Problem | None = None
-        self._directory = directory
-        self._id = paths.factory_id(directory)
+        self._id = paths.factory_id(parts.directory)
+        self._parts = parts
+        self._queue = parts.queue
+        self._submitter = submitter
         self._pid = pid
         self._started = started
         self._prometheus_file = prometheus_file
-        self._live = live
-        self._monitor = monitor
-        self._queue = queue
-        self._counter = counter
-        self._ledger = ledger
-        self._repairs = repairs
-        self._submitter = submitter
         self._said: Any = None
         self._write_error = ""
 
@@ -95,7 +72,7 @@ class StatusWriter:
         """
         snapshot = self._snapshot(state, activity, needed)
         try:
-            paths.write_status(self._directory, snapshot)
+            paths.write_status(self._parts.directory, snapshot)
             if self._prometheus_file is not None:
                 # The exporter that reads it is another user.
                 text = format_prometheus(snapshot)
@@ -117,9 +94,9 @@ class StatusWriter:
 
     def _snapshot(self, state: str, activity: Activity, needed: int) -> Snapshot:
         now = time.time()
-        options = self._live.now
+        options = self._parts.live.now
         counts = self._queue.table.counts()
-        totals = self._ledger.totals()
+        totals = self._parts.ledger.totals()
         return Snapshot(
             time=now,
             factory=self._id,
@@ -127,7 +104,7 @@ class StatusWriter:
             state=state,
             message=activity.message,
             phase=activity.phase.value,
-            directory=self._directory,
+            directory=self._parts.directory,
             manager=self._manager_report(state),
             min_workers=options.least_workers,
             max_workers=options.max_workers,
@@ -138,14 +115,14 @@ class StatusWriter:
                 running=counts["running"],
                 connected=counts["connected"],
                 not_connected=counts["running"] - counts["connected"],
-                silent=self._ledger.silent_workers,
+                silent=self._parts.ledger.silent_workers,
                 held=counts["held"],
                 ended=totals["ended"],
                 failed=totals["failed"],
                 evicted=totals["evicted"],
-                others=self._counter.counts().others,
+                others=self._parts.counter.counts().others,
             ),
-            jobs=tuple(self._ledger.reports(now)),
+            jobs=tuple(self._parts.ledger.reports(now)),
             problems=tuple(self._problems()),
             started=self._started,
             events=dict(journal.counts),
@@ -159,13 +136,13 @@ class StatusWriter:
         )
 
     def _manager_report(self, state: str) -> ManagerReport:
-        view, options = self._monitor.view, self._live.now
+        view, options = self._parts.monitor.view, self._parts.live.now
         if state != "running":
             # The last numbers are older than the end of its work, which it tells nobody.
             name = self._manager_name(view.status or {})
             return ManagerReport(address=options.address, name=name)
         status = view.status or {}
-        ways = Counter(self._counter.routes.values())
+        ways = Counter(self._parts.counter.routes.values())
         is_known = bool(ways) or not view.workers
         return ManagerReport(
             address=options.address,
@@ -184,18 +161,18 @@ class StatusWriter:
     def _manager_name(self, status: Mapping[str, Any]) -> str | None:
         """Return what the manager calls itself, or else the name that it is known by here."""
         said = status.get("project")
-        return said if said and isinstance(said, str) else self._live.now.manager_name
+        return said if said and isinstance(said, str) else self._parts.live.now.manager_name
 
     def _problems(self) -> list[Problem]:
         found = []
         if self.leftovers is not None:
             found.append(self.leftovers)
-        if self._live.error is not None:
-            found.append(Problem("configuration", self._live.error, "correct the file"))
-        wrong = contradiction(self._live.now)
+        if self._parts.live.error is not None:
+            found.append(Problem("configuration", self._parts.live.error, "correct the file"))
+        wrong = contradiction(self._parts.live.now)
         if wrong is not None:
             explanation, remedy = wrong
-            explanation += f": {self._live.now.max_workers} holds for both"
+            explanation += f": {self._parts.live.now.max_workers} holds for both"
             found.append(Problem("configuration", explanation, remedy))
         if self._submitter.error is not None:
             found.append(Problem("submission", self._submitter.error, "see the message"))
@@ -203,10 +180,10 @@ class StatusWriter:
             found.append(Problem("schedd", self._queue.error, self._queue.remedy))
         if self._submitter.fit.problem is not None and self._queue.table.counts()["idle"]:
             found.append(self._submitter.fit.problem)
-        ledger = self._ledger
+        ledger = self._parts.ledger
         return [
             *found,
-            *self._repairs.problems(),
+            *self._parts.repairs.problems(),
             *ledger.silent(),
             *ledger.containers(),
             *ledger.failures(),

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import time
+from dataclasses import dataclass
 
 from vine_sharedport.bundle.package import PACKAGE, write_package
 from vine_sharedport.errors import ScheddError, SettingError, SharedPortError
@@ -13,6 +14,7 @@ from vine_sharedport.events import Submitted
 from vine_sharedport.factory.demand import limit_reached, plan, workers_needed
 from vine_sharedport.factory.jobs.counts import WorkerCounter
 from vine_sharedport.factory.jobs.description import DescriptionCache
+from vine_sharedport.factory.jobs.hold_repair import HoldRepair
 from vine_sharedport.factory.jobs.ledger import Ledger
 from vine_sharedport.factory.jobs.machine_fit import MachineFit
 from vine_sharedport.factory.jobs.outdated import OutdatedJobs
@@ -23,7 +25,7 @@ from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Activity, Phase, journal
 
-__all__ = ["Submitter"]
+__all__ = ["Parts", "Submitter"]
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +36,37 @@ _STALE_AFTER = 60.0
 _LONG_IDLE = 60.0
 
 
-class Submitter:
-    """Submits jobs, and takes back those that wait and are not wanted any more.
+@dataclass(frozen=True)
+class Parts:
+    """What a factory is made of, for those that use all of it.
 
-    Args:
-        directory: The factory's.
-        manager: The sock id of its manager.
+    Attributes:
+        directory: Its directory.
         live: Its options.
         descriptions: What would be submitted by them.
         monitor: Sees the manager.
         queue: The jobs.
         counter: Counts them and the manager's workers.
         ledger: What has become of them.
+        repairs: Their holds.
+    """
+
+    directory: str
+    live: LiveOptions
+    descriptions: DescriptionCache
+    monitor: ManagerMonitor
+    queue: Queue
+    counter: WorkerCounter
+    ledger: Ledger
+    repairs: HoldRepair
+
+
+class Submitter:
+    """Submits jobs, and takes back those that wait and are not wanted any more.
+
+    Args:
+        parts: What the factory is made of.
+        manager: The sock id of its manager.
 
     Attributes:
         error: Why nothing could be submitted the last time.
@@ -53,28 +74,13 @@ class Submitter:
         settled: Before that nothing is submitted; ``time.monotonic()``.
     """
 
-    def __init__(
-        self,
-        directory: str,
-        manager: str,
-        live: LiveOptions,
-        descriptions: DescriptionCache,
-        monitor: ManagerMonitor,
-        queue: Queue,
-        counter: WorkerCounter,
-        ledger: Ledger,
-    ) -> None:
+    def __init__(self, parts: Parts, manager: str) -> None:
         self.error: str | None = None
         self.fit = MachineFit()
-        self.settled = time.monotonic() + live.now.settle
-        self._directory = directory
+        self.settled = time.monotonic() + parts.live.now.settle
         self._manager = manager
-        self._live = live
-        self._descriptions = descriptions
-        self._monitor = monitor
-        self._queue = queue
-        self._counter = counter
-        self._ledger = ledger
+        self._parts = parts
+        self._queue = parts.queue
         self._outdated = OutdatedJobs()
         self._view = ManagerView()
         self._package_written = False
@@ -85,12 +91,12 @@ class Submitter:
     @property
     def options(self) -> Options:
         """The options that hold now."""
-        return self._live.now
+        return self._parts.live.now
 
     def submit(self, view: ManagerView, now: float) -> Activity:
         """Submit what is wanted; return what there is to say about it."""
         self._view = view
-        if not self._live.are_known:
+        if not self._parts.live.are_known:
             return Activity(Phase.NO_OPTIONS)
         if view.answered is None:
             name = self.options.manager_name
@@ -111,9 +117,9 @@ class Submitter:
         needed = workers_needed([view.status], self.options)
         self._remove_surplus()
         replacing = self._replace_outdated()
-        if plan(needed, self.options, self._counter.counts()) == 0:
+        if plan(needed, self.options, self._parts.counter.counts()) == 0:
             return replacing or self._why_none(needed)
-        backoff = self._ledger.backoff
+        backoff = self._parts.ledger.backoff
         pause = backoff.pause(now)
         if pause > 0:
             return Activity(
@@ -122,23 +128,23 @@ class Submitter:
             )
         with paths.manager_lock(self._manager, self.options.secret_file) as mine:
             if not mine:
-                self._monitor.news.set()  # soon again
+                self._parts.monitor.news.set()  # soon again
                 return Activity(Phase.OTHER_FACTORY)
             # Now nobody else's submission can come between.
             if not self._queue.query():
                 return Activity(Phase.NO_SCHEDD)
-            count = backoff.at_most(plan(needed, self.options, self._counter.counts()))
+            count = backoff.at_most(plan(needed, self.options, self._parts.counter.counts()))
             if count == 0:
                 return self._why_none(needed)
             return self._submit_jobs(count)
 
     def _submit_jobs(self, count: int) -> Activity:
         try:
-            description = self._descriptions.get(self.options)
+            description = self._parts.descriptions.get(self.options)
             for name, text in description.files.items():
-                paths.write_file(os.path.join(self._directory, name), text)
+                paths.write_file(os.path.join(self._parts.directory, name), text)
             if not self._package_written:
-                write_package(os.path.join(self._directory, PACKAGE))
+                write_package(os.path.join(self._parts.directory, PACKAGE))
                 self._package_written = True
         except (SharedPortError, OSError) as error:
             self.error = str(error)
@@ -156,7 +162,7 @@ class Submitter:
         return Activity(Phase.SUBMITTED, str(submitted))
 
     def _why_none(self, needed: int) -> Activity:
-        why = limit_reached(needed, self.options, self._counter.counts())
+        why = limit_reached(needed, self.options, self._parts.counter.counts())
         if self._view.error is not None:
             return Activity(
                 Phase.BUSY_MANAGER,
@@ -182,7 +188,7 @@ class Submitter:
         """Take back jobs that wait for a machine and are above ``max_workers``."""
         if not self._queue.knows_host:
             return  # they may be at work already
-        counts = self._counter.counts(doubt=True)
+        counts = self._parts.counter.counts(doubt=True)
         surplus = min(counts.idle, counts.own + counts.others - self.options.max_workers)
         if surplus > 0:
             idle = [job for job in self._queue.table if job.state == "idle"]
@@ -198,7 +204,7 @@ class Submitter:
         options = self.options
         try:
             jobs = self._outdated.find(
-                self._queue.table, options, lambda: self._descriptions.get(options)
+                self._queue.table, options, lambda: self._parts.descriptions.get(options)
             )
         except SharedPortError as error:
             return Activity(
@@ -211,7 +217,7 @@ class Submitter:
             jobs, "the factory's options have changed"
         ):
             self._outdated.note_replaced()
-            self._monitor.news.set()  # soon again
+            self._parts.monitor.news.set()  # soon again
         return Activity(
             Phase.REPLACING,
             f"{len(jobs)} jobs wait with earlier options: they are replaced within a minute",
