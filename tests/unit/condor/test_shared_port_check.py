@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import vine_sharedport
-from vine_sharedport.condor import bindings, check
+from vine_sharedport.condor import bindings
+from vine_sharedport.condor import shared_port_check as check
 from vine_sharedport.condor.discovery import SharedPortLocation
 from vine_sharedport.errors import DialError, Verdict
 from vine_sharedport.wire.sinful import Sinful
