@@ -26,10 +26,13 @@ PLACES = {
 }
 
 
-def run(site: Site, places: list[str], transport: str = "auto") -> dict[str, Any]:
+def run(
+    site: Site, places: list[str], transport: str = "auto", peers: str = "off"
+) -> dict[str, Any]:
     """Run the whole workflow, and check what must hold wherever it runs."""
     seed = random.randrange(10**9)
     settings = {**SIZE, "places": places, "transport": transport, "seed": seed}
+    settings["peer_transfers"] = peers
     with Flow(site, "ann", "flow.py", **settings) as flow:
         report = flow.finish()
         assert (report["wrong"], report["right"]) == ({}, TASKS), report

@@ -1,8 +1,9 @@
 """A TaskVine workflow: a cached file for many tasks, chains of temporary files, fan-in.
 
 Usage: flow.py SETTINGS, in JSON: places, workers (at each place), transport, megabytes, tasks,
-groups of fan_in chains, depth, seed. A place that is "" is this machine. Prints lines of JSON:
-the manager's TCP port; how many tasks said what they should, and where they ran.
+groups of fan_in chains, depth, seed, peer_transfers. A place that is "" is this machine. Prints
+lines of JSON: the manager's TCP port; how many tasks said what they should, where they ran, and
+from which other workers some have fetched files.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -128,8 +130,16 @@ class Workflow:
             self.hosts[host] = self.hosts.get(host, 0) + 1
 
 
+def peers(manager):
+    """Return the addresses from which workers were told to fetch."""
+    with open(os.path.join(manager.logging_directory, "debug")) as log:
+        found = re.findall(r"puturl(?:_now)? worker(?:ip)?://(.*):\d+/", log.read())
+    return sorted(set(found))
+
+
 def main():
-    with vine.Manager(0, name=f"flow-{os.getpid()}", shared_port=True) as manager:
+    shared_port = vine.SharedPort(peer_transfers=SETTINGS.get("peer_transfers", "off"))
+    with vine.Manager(0, name=f"flow-{os.getpid()}", shared_port=shared_port) as manager:
         print(json.dumps({"port": manager.port}), flush=True)
         with submit_workers(manager):
             wait_for_workers(manager)
@@ -151,6 +161,7 @@ def main():
                 "hosts": flow.hosts,
                 "workers": manager.shared_port.counters.workers,
                 "by_tcp": manager.shared_port.counters.by_tcp,
+                "peers": peers(manager),
             }
     print(json.dumps(report))
 
