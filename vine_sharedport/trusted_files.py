@@ -6,6 +6,7 @@ import os
 import shlex
 
 from vine_sharedport.errors import SettingError
+from vine_sharedport.working_directory import working_directory
 
 __all__ = ["check_file", "reason_of"]
 
@@ -27,7 +28,7 @@ def check_file(path: str, what: str) -> None:
             return
         why = "it is a directory; give a file"
     except FileNotFoundError:
-        where = "" if os.path.isabs(path) else f" in {os.getcwd()}"
+        where = "" if os.path.isabs(path) else f" in {working_directory()}"
         why = f"there is no such file{where}; give its path"
     except PermissionError:
         why = f"it may not be read; chmod u+r {shlex.quote(path)}, if it is yours"

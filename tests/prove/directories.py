@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.prove.mend import Mend
 
+_GONE = "tests/daemon/jobs/test_working_directory.py"
 _MODULES = "tests/daemon/factory/test_names_of_modules.py::test_a_"
 
 MENDS = (
@@ -39,5 +40,36 @@ MENDS = (
         '"$each" -I -S -c',
         '"$each" -c',
         (f"{_MODULES}worker_by_relay_runs_no_file_of_the_working_directory",),
+    ),
+    Mend(
+        "working directory: jobs start elsewhere",
+        "vine_sharedport/condor/worker_job/description.py",
+        'if "initialdir" not in given:',
+        "if False:",
+        (f"{_GONE}::test_jobs_that_wait_outlive_the_working_directory",),
+    ),
+    Mend(
+        "working directory: no submission in one that was removed",
+        "vine_sharedport/condor/schedd.py",
+        'if "initialdir" not in description.commands:',
+        "if False:",
+        (f"{_GONE}::test_no_submission_ends_the_program_in_a_directory_that_was_removed",),
+    ),
+    Mend(
+        "working directory: it has a name when it was removed",
+        "vine_sharedport/working_directory.py",
+        "    except FileNotFoundError:\n        path =",
+        "    except ZeroDivisionError:\n        path =",
+        (
+            f"{_GONE}::test_commands_say_what_is_wrong_in_a_directory_that_was_removed -k list",
+            "tests/unit/test_working_directory.py",
+        ),
+    ),
+    Mend(
+        "working directory: relative paths of submit commands are the user's",
+        "vine_sharedport/condor/worker_job/description.py",
+        "given = make_absolute(given)",
+        "pass",
+        ("tests/unit/condor/worker_job/test_description.py -k relative",),
     ),
 )

@@ -19,6 +19,7 @@ from vine_sharedport.bundle.worker_program import find_program
 from vine_sharedport.errors import SettingError
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.secret_file import read_secret_file
+from vine_sharedport.working_directory import absolute
 
 __all__ = [
     "ADDRESS",
@@ -105,7 +106,7 @@ def write_bundle(
             is somebody else's or has other things in it.
     """
     sinful = Reference.of(address).address
-    directory = os.path.abspath(directory)
+    directory = absolute(directory)
     odd = sorted(set(directory) & set("'\"\\,\n\r"))
     if odd:  # vine_factory, HTCondor or both take it for something else
         raise SettingError(
@@ -289,7 +290,7 @@ def _submit_file(
 
 def _package() -> bytes:
     """Return the relay's modules as a zip file."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(vine_sharedport.__file__)))
+    root = os.path.dirname(os.path.dirname(absolute(vine_sharedport.__file__)))
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         _write(archive, "__main__.py", _MAIN.encode())

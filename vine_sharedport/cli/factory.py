@@ -18,6 +18,7 @@ from typing import Any
 from vine_sharedport.cli import common
 from vine_sharedport.cli.factory_options import given, options_parser
 from vine_sharedport.errors import ExitStatus, SettingError
+from vine_sharedport.working_directory import absolute, working_directory
 
 __all__ = ["add_factory", "with_verb"]
 
@@ -211,7 +212,7 @@ def _prepare(
     resolved = setup.resolve(factory._given)
     directory = setup.choose_directory(resolved)
     if options.prometheus_file is not None:
-        options.prometheus_file = os.path.abspath(options.prometheus_file)
+        options.prometheus_file = absolute(options.prometheus_file)
         if os.path.dirname(options.prometheus_file) != directory:  # which is not made yet
             _check_prometheus_file(options.prometheus_file)
     _tell_of_others(resolved)
@@ -364,7 +365,7 @@ def _list(options: argparse.Namespace) -> int:
         print(json.dumps([one.as_dict() for one in found]))
         return ExitStatus.OK
     lines = [("NAME", "MANAGER", "STATE", "AGE", "WORKERS", "DIRECTORY")]
-    here = os.path.join(os.path.realpath(os.getcwd()), "")
+    here = os.path.join(os.path.realpath(working_directory()), "")
     for one in found:
         workers = one.snapshot.workers
         held = f", {workers.held} held" if workers.held else ""
@@ -374,7 +375,7 @@ def _list(options: argparse.Namespace) -> int:
             one.directory[len(here) :] if one.directory.startswith(here) else one.directory,
         ))  # fmt: skip
     if not found:
-        print(f"There is no factory in or below {os.getcwd()}.", file=sys.stderr)
+        print(f"There is no factory in or below {working_directory()}.", file=sys.stderr)
         return ExitStatus.OK
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:

@@ -55,6 +55,7 @@ from vine_sharedport.condor.personal_pool.status import (
 from vine_sharedport.environment import POOL
 from vine_sharedport.errors import PoolError
 from vine_sharedport.supervision import isolated_command
+from vine_sharedport.working_directory import absolute
 
 __all__ = ["POLL_INTERVAL", "START_TIMEOUT", "PersonalPool"]
 
@@ -103,7 +104,7 @@ class PersonalPool:
         detach: bool = False,
     ) -> None:
         """Note down what is wanted; nothing happens before ``start``."""
-        self._directory = None if directory is None else os.path.abspath(directory)
+        self._directory = None if directory is None else absolute(directory)
         self._temporary = directory is None
         if cpus is None:
             cpus = max(4, len(os.sched_getaffinity(0)))
@@ -132,7 +133,7 @@ class PersonalPool:
         Raises:
             PoolError: No pool runs there.
         """
-        place = default_directory() if directory is None else os.path.abspath(directory)
+        place = default_directory() if directory is None else absolute(directory)
         if os.path.basename(place) == _CONFIG:  # as CONDOR_CONFIG names it
             place = os.path.dirname(place)
         state = guardian.read_state(place)

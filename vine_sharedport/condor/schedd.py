@@ -18,6 +18,7 @@ from vine_sharedport.condor import bindings, versions
 from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
+from vine_sharedport.working_directory import check_working_directory
 
 __all__ = ["ACTIONS", "Schedd", "class_ad_string"]
 
@@ -101,6 +102,9 @@ class Schedd:
         """
         if count < 1:
             raise SettingError(f"cannot submit {count} jobs; give a count of 1 or more")
+        if "initialdir" not in description.commands:
+            # Else htcondor2 would end this whole process, by an assertion.
+            check_working_directory("submit jobs that start")
         htcondor2 = bindings.load()
         with self._errors(htcondor2, "submit jobs"), _logged_warnings():
             schedd = self._locate(htcondor2)

@@ -17,6 +17,7 @@ from vine_sharedport.condor.personal_pool.directory import (
     record,
 )
 from vine_sharedport.errors import PoolError
+from vine_sharedport.working_directory import absolute
 
 __all__ = ["shell_text", "start_pool", "stop_pool", "usage_text"]
 
@@ -38,7 +39,7 @@ def start_pool(
         PoolError: It does not start, a program's own pool runs there, or one with other
             ``cpus`` or ``memory`` than are asked for.
     """
-    place = default_directory() if directory is None else os.path.abspath(directory)
+    place = default_directory() if directory is None else absolute(directory)
     wanted = PersonalPool(place, cpus=cpus, memory=memory, detach=True)
     deadline = time.monotonic() + START_TIMEOUT
     while True:
@@ -80,7 +81,7 @@ def stop_pool(directory: str | os.PathLike[str] | None = None) -> bool:
     Raises:
         PoolError: A process of it could not be killed.
     """
-    place = default_directory() if directory is None else os.path.abspath(directory)
+    place = default_directory() if directory is None else absolute(directory)
     state = guardian.read_state(place)
     if not state:
         return False

@@ -16,6 +16,7 @@ from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, Sha
 from vine_sharedport.factory import control
 from vine_sharedport.factory.report import paths
 from vine_sharedport.supervision import Process, Restarts
+from vine_sharedport.working_directory import working_directory
 
 __all__ = ["Child", "keep"]
 
@@ -124,9 +125,8 @@ class Child:
         Raises:
             LaunchError: It cannot be started.
         """
-        self._directory, self._log_file, self._cwd = directory, log_file, None
-        with contextlib.suppress(OSError):  # it was removed
-            self._cwd = os.getcwd()
+        self._directory, self._log_file = directory, log_file
+        self._cwd = working_directory()
         self._process = control.spawn(
             directory, owner=control.owner_process(), log_file=log_file, lock=lock
         )

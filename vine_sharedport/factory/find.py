@@ -16,6 +16,7 @@ from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.report.snapshot import Snapshot
 from vine_sharedport.factory.report.text import format_age
 from vine_sharedport.wire.sinful import Sinful
+from vine_sharedport.working_directory import absolute, working_directory
 
 __all__ = ["Found", "choose", "choose_running", "describe_others", "find_factories"]
 
@@ -139,14 +140,14 @@ def choose(word: str | None) -> list[Found]:
         NoStatusError: There is none.
     """
     if word is not None and os.path.exists(os.path.join(word, STATUS)):
-        return [_look(os.path.abspath(word))]
+        return [_look(absolute(word))]
     found = find_factories()
     chosen = found if word is None else [one for one in found if one.is_called(word)]
     if chosen:
         return chosen
     if word is not None and os.path.isdir(word):
-        return [_look(os.path.abspath(word))]  # which says what is missing there
-    here = f"in or below {os.getcwd()}"
+        return [_look(absolute(word))]  # which says what is missing there
+    here = f"in or below {working_directory()}"
     if word is None or not found:
         what = "no factory" if word is None else f"no factory {word!r}, nor any other,"
         raise NoStatusError(
@@ -170,7 +171,7 @@ def choose_running(word: str | None) -> Found:
     running = [one for one in found if one.running]
     if len(running) > 1:
         raise SettingError(
-            f"{len(running)} factories run in or below {os.getcwd()}: "
+            f"{len(running)} factories run in or below {working_directory()}: "
             + ", ".join(f"{one.name} of {one.manager}" for one in running)
             + f"; name one, as in: vine_sharedport factory stop {running[0].name}"
         )

@@ -22,6 +22,11 @@ from vine_sharedport.factory.report import paths as files
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.trusted_files import check_file
 from vine_sharedport.wire.handoff import check_sock_id
+from vine_sharedport.working_directory import (
+    absolute,
+    check_working_directory,
+    working_directory,
+)
 
 __all__ = [
     "changing_config",
@@ -51,7 +56,7 @@ def resolve(given: dict[str, Any]) -> Options:
     options = Options.make(given)
     _check_files(options)
     if options.config_file is not None:
-        given["config_file"] = os.path.abspath(options.config_file)
+        given["config_file"] = absolute(options.config_file)
         options = read_config(given["config_file"], base=Options.make(given))
     preset = preset_of(options)
     if preset is not None:
@@ -76,15 +81,15 @@ def resolve(given: dict[str, Any]) -> Options:
         secret_file = lookup.find_secret_file(options.reference)
         options = Options.make({"secret_file": secret_file}, base=options)
     # The process that reads them has another working directory.
-    paths = {}
+    paths: dict[str, Any] = {}
     for name in ("secret_file", "password_file", "log_file", "debug_file"):
         value = getattr(options, name)
         if value is not None:
-            paths[name] = os.path.abspath(value)
+            paths[name] = absolute(value)
     if options.wrapper_input:
-        paths["wrapper_input"] = [os.path.abspath(path) for path in options.wrapper_input]
+        paths["wrapper_input"] = [absolute(path) for path in options.wrapper_input]
     if options.python_env is not None and "://" not in options.python_env:
-        paths["python_env"] = os.path.abspath(options.python_env)
+        paths["python_env"] = absolute(options.python_env)
     return Options.make(paths, base=options)
 
 
@@ -180,9 +185,14 @@ def choose_directory(options: Options, base: str | None = None) -> str:
         base: Where to make one, unless the options tell; by default the present directory.
     """
     if options.directory is not None:
-        return os.path.abspath(options.directory)
+        if not os.path.isabs(options.directory):
+            check_working_directory("make the factory's directory")
+        return absolute(options.directory)
     preset = preset_of(options)
-    base = (preset.base_directory if preset is not None else None) or base or os.getcwd()
+    base = (preset.base_directory if preset is not None else None) or base
+    if base is None:
+        check_working_directory("make the factory's directory")
+        base = working_directory()
     name = options.reference.sock_id
     with contextlib.suppress(SettingError):
         # The same one, whether the manager is there by now or not.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -24,6 +23,7 @@ from vine_sharedport.factory.options.live import LiveOptions
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Activity, Phase, journal
+from vine_sharedport.working_directory import working_directory
 
 __all__ = ["Parts", "Submitter"]
 
@@ -84,9 +84,8 @@ class Submitter:
         self._outdated = OutdatedJobs()
         self._view = ManagerView()
         self._package_written = False
-        self._searched = ""  # where the manager's name is looked up
-        with contextlib.suppress(OSError):  # it was removed
-            self._searched = f" in or below {os.getcwd()}"
+        # Where the manager's name is looked up.
+        self._searched = f" in or below {working_directory()}"
 
     @property
     def options(self) -> Options:

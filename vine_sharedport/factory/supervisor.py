@@ -28,6 +28,7 @@ from vine_sharedport.factory.control import (
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Activity, Phase
 from vine_sharedport.supervision import Process
+from vine_sharedport.working_directory import absolute
 
 __all__ = ["run"]
 
@@ -109,7 +110,7 @@ def run(
     Raises:
         LaunchError: A factory runs there already.
     """
-    directory = os.path.abspath(directory)
+    directory = absolute(directory)
     with contextlib.ExitStack() as stack:
         if lock is None:
             lock = _lock(directory)

@@ -31,6 +31,7 @@ from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import LOG_FILE, write_run_file
 from vine_sharedport.secret_file import make_secret_file
 from vine_sharedport.wire.handoff import check_sock_id
+from vine_sharedport.working_directory import absolute
 
 __all__ = ["extend"]
 
@@ -311,7 +312,7 @@ def _remembering(set_password: Any) -> Any:
     def remembered(self: Any, file: str) -> Any:
         answer = set_password(self, file)
         if self._shared_port_link is not None:
-            self._shared_port_link.describe(password_file=os.path.abspath(file))
+            self._shared_port_link.describe(password_file=absolute(file))
             write_run_file(self._shared_port_link.reference)
         return answer
 
@@ -347,7 +348,7 @@ def _open_link(
 ) -> Link:
     """Open the way in: direct where possible, else by a relay, never half of each."""
     sock_id = settings.sock_id()
-    logs, lasting = (os.path.abspath(path) for path in system.directories(manager))
+    logs, lasting = (absolute(path) for path in system.directories(manager))
     secret_file = None
     if settings.gate:
         named = settings.name is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ from vine_sharedport.dialing.candidates import plan
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
+from vine_sharedport.working_directory import absolute
 
 __all__ = ["OWN_ADDRESS", "Reference", "check_address"]
 
@@ -118,10 +118,8 @@ class Reference:
         check_address(manager.address, manager.address.private_network)
         return replace(
             manager,
-            secret_file=os.path.abspath(secret_file) if secret_file else manager.secret_file,
-            password_file=(
-                os.path.abspath(password_file) if password_file else manager.password_file
-            ),
+            secret_file=absolute(secret_file) if secret_file else manager.secret_file,
+            password_file=(absolute(password_file) if password_file else manager.password_file),
         )
 
     @property

@@ -18,6 +18,7 @@ from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.registry.run_file import LOG_FILE, write_run_file
 from vine_sharedport.secret_file import make_secret_file, read_secret_file
 from vine_sharedport.trusted_files import reason_of
+from vine_sharedport.working_directory import absolute
 
 __all__ = ["expose"]
 
@@ -40,7 +41,7 @@ def expose(
         DiscoveryError: HTCondor's shared port cannot be used.
     """
     if settings.gate and secret_file:
-        _check_secret_file(os.path.abspath(secret_file))
+        _check_secret_file(absolute(secret_file))
     location = discover(socket_dir=settings.socket_dir, address=settings.address)
     if settings.socket_dir is not None:
         check_socket_dir(location)
@@ -54,8 +55,8 @@ def expose(
             "the server first"
         ) from error
     sock_id = settings.sock_id()
-    default = os.path.abspath(f"{sock_id}.secret")
-    path = os.path.abspath(secret_file) if secret_file else default
+    default = absolute(f"{sock_id}.secret")
+    path = absolute(secret_file) if secret_file else default
     ours = settings.gate and path == default and not os.path.lexists(path)
     with ExitStack() as stack:
         if ours:

@@ -462,6 +462,12 @@ def test_a_name_that_cannot_be_looked_for_is_told_and_the_factory_goes_on(
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
+    assert not setup.follow_name(waiting)
+
+    def unreadable(_: Options) -> Options:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(lookup, "look_again", unreadable)
     with caplog.at_level(logging.WARNING):
         assert not setup.follow_name(waiting)
         assert not setup.follow_name(waiting)

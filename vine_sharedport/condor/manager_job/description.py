@@ -18,6 +18,11 @@ from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import SettingError
 from vine_sharedport.supervision import package_command
 from vine_sharedport.trusted_files import check_file
+from vine_sharedport.working_directory import (
+    absolute,
+    check_working_directory,
+    working_directory,
+)
 
 __all__ = [
     "GRACE",
@@ -113,11 +118,12 @@ def describe_manager(manager: ManagerProgram) -> SubmitDescription:
     name = checked_name(manager.name or name_of(program))
     if not sys.executable:
         raise SettingError("sys.executable is empty: call this from a python3 that has a file")
+    check_working_directory("run a program")
     check_program(manager)
     if grace < 0:
         raise SettingError(f"cannot wait {grace:g} s for a program's end; give 0 or more")
     environment = _environment(manager.env)
-    command = [program if manager.module else os.path.abspath(program), *manager.arguments]
+    command = [program if manager.module else absolute(program), *manager.arguments]
     kind = "module" if manager.module else "file"
     if manager.shared_port is not None:
         as_module = ["-m"] if manager.module else []
@@ -125,12 +131,12 @@ def describe_manager(manager: ManagerProgram) -> SubmitDescription:
         command = [ours, "run", *manager.shared_port, *as_module, *command]
         kind = "file"
         _make_importable(environment)
-    directory = os.path.abspath(manager.log_dir)
+    directory = absolute(manager.log_dir)
     start = os.path.join(quote_path(directory), f"{name}.$(Cluster)")
     described: dict[str, str | int] = {
         "universe": "local",
         "executable": quote_path(sys.executable),
-        "initialdir": quote_path(os.getcwd()),
+        "initialdir": quote_path(working_directory()),
         "output": f"{start}.out",
         "error": f"{start}.err",
         "log": f"{start}.log",

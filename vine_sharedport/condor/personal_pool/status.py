@@ -14,6 +14,7 @@ from vine_sharedport.condor.personal_pool import guardian
 from vine_sharedport.condor.personal_pool.directory import default_directory
 from vine_sharedport.errors import SinfulError
 from vine_sharedport.wire.shared_port_ad import parse_my_address
+from vine_sharedport.working_directory import absolute
 
 __all__ = [
     "PoolStatus",
@@ -67,7 +68,7 @@ class PoolStatus:
 
 def pool_status(directory: str | os.PathLike[str] | None = None) -> PoolStatus:
     """Return what there is of the pool in a directory; never raises for its absence."""
-    place = default_directory() if directory is None else os.path.abspath(directory)
+    place = default_directory() if directory is None else absolute(directory)
     state = guardian.read_state(place)
     if not state or guardian.noted_process(state, "master") is None:
         return PoolStatus(running=False, directory=place)

@@ -16,10 +16,16 @@ from vine_sharedport.bundle.package import LAUNCHER, PACKAGE, launcher_path
 from vine_sharedport.bundle.worker_program import Program, find_program, read_program
 from vine_sharedport.condor.submit_description import Commands, SubmitDescription, quote_path
 from vine_sharedport.condor.worker_job.options import WorkerOptions
+from vine_sharedport.condor.worker_job.relative_paths import brings_files_back, make_absolute
 from vine_sharedport.environment import ADDRESS, PYTHON_ENV, SECRET_FILE
 from vine_sharedport.errors import SettingError
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.trusted_files import check_file
+from vine_sharedport.working_directory import (
+    absolute,
+    check_working_directory,
+    working_directory,
+)
 
 __all__ = [
     "describe_workers",
@@ -60,7 +66,7 @@ def describe_workers(
                 "by worker_binary= and its options by extra_options="
             )
     name, program = find_worker(manager, worker)
-    inputs = [os.path.join(directory, PACKAGE), *map(os.path.abspath, inputs)]
+    inputs = [os.path.join(directory, PACKAGE), *map(absolute, inputs)]
     library = shim_build.library_path()
     if library is None:
         shim_build.warn_of_relay()
@@ -110,6 +116,14 @@ def describe_workers(
     if program is not None:
         described.update(_needs_of(program, library))
     logs = os.path.join(quote_path(directory), "$(Cluster).$(Process)")
+    if "initialdir" not in given:
+        # Where files are to come back to somebody expects them where they stand.
+        place = directory
+        if brings_files_back(given):
+            check_working_directory("bring the jobs' files back to where they are wanted,")
+            place = working_directory()
+        described["initialdir"] = quote_path(place)
+        given = make_absolute(given)
     described.update(
         {
             "executable": quote_path(launcher_path()),
@@ -185,7 +199,7 @@ def _check_python_env(path: str) -> str:
     """Return the tarball's full path, or its URL as it is."""
     if "://" in path:  # fetched by one of HTCondor's plugins on the execute point
         return path
-    path = os.path.abspath(path)
+    path = absolute(path)
     try:
         good = tarfile.is_tarfile(path)
     except OSError as error:
@@ -248,7 +262,7 @@ def _describe_container(image: str, given: Commands) -> dict[str, str | int]:
                 f"{image}'), or give commands={{'transfer_container': 'false'}} if the execute "
                 "points see it at that path"
             )
-        image = image if there else os.path.abspath(image)
+        image = image if there else absolute(image)
     return {
         "universe": "container",
         "container_image": quote_path(image),

@@ -27,6 +27,7 @@ from vine_sharedport.condor.worker_job.description import (
 from vine_sharedport.condor.worker_job.options import WorkerOptions
 from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.registry.reference import Reference
+from vine_sharedport.working_directory import absolute, check_working_directory
 
 __all__ = ["JobStates", "WorkerJobs", "describe_workers", "said_after_ctrl_c", "submit_workers"]
 
@@ -292,8 +293,18 @@ def _warn_of_older_machines(htcondor2: Any, path: str) -> None:
 
 
 def _make_directory(manager: Reference, directory: str | None) -> str:
-    if directory is not None:
-        os.makedirs(directory, exist_ok=True)
-        return os.path.abspath(directory)
     # Of a manager elsewhere only the address is known.
-    return tempfile.mkdtemp(prefix="workers-", dir=manager.directory or os.getcwd())
+    base = directory or manager.directory or "."
+    if not os.path.isabs(base):
+        check_working_directory("make the directory of the jobs' logs")
+    base = absolute(base)
+    try:
+        if directory is None:
+            return tempfile.mkdtemp(prefix="workers-", dir=base)
+        os.makedirs(base, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"cannot make the directory of the jobs' logs in {base}: {error.strerror}; give "
+            "another directory="
+        ) from error
+    return base

@@ -22,6 +22,7 @@ from vine_sharedport.registry.run_file import called, running_managers
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.serving.endpoint import is_served
 from vine_sharedport.wire.handoff import check_sock_id
+from vine_sharedport.working_directory import absolute, working_directory
 
 __all__ = [
     "check_manager",
@@ -135,7 +136,7 @@ def find_secret_file(manager: Reference) -> str | None:
     Raises:
         SettingError: It is one of the other system.
     """
-    for found in called(manager.sock_id, running_managers(manager.system, os.getcwd())):
+    for found in called(manager.sock_id, running_managers(manager.system, working_directory())):
         return found.secret_file
     if manager.system is not None:
         _refuse_other_system(manager.sock_id, manager.system)
@@ -149,9 +150,9 @@ def _refuse_other_system(name: str, system: str) -> None:
         SettingError: It is.
     """
     other, what, option = _OTHERS[system]
-    if called(name, running_managers(other, os.getcwd())):
+    if called(name, running_managers(other, working_directory())):
         raise SettingError(
-            f"the manager {name} that runs in or below {os.getcwd()} is {what}; say so "
+            f"the manager {name} that runs in or below {working_directory()} is {what}; say so "
             f"(in Python system={other!r}): "
             f"{typed(option, without=() if other == 'work_queue' else ('--system',))}"
         )
@@ -160,8 +161,8 @@ def _refuse_other_system(name: str, system: str) -> None:
 def _not_here(name: str, system: str, then: str) -> str:
     """Say that nobody has this name, where it was looked up, and what can be done."""
     text = (
-        f"no manager called {name!r} runs in or below {os.getcwd()}, where its name is looked "
-        f"up; {then}."
+        f"no manager called {name!r} runs in or below {working_directory()}, where its name is "
+        f"looked up; {then}."
     )
     for manager in called(name, running_managers(system)):
         return f"{text} One has its logs in {manager.directory}:\n  {by_address(manager)}"
@@ -225,12 +226,12 @@ def _find_running(name: str, system: str) -> Reference | None:
         SettingError: There are several, or it is another HTCondor's.
         DiscoveryError: HTCondor's shared port cannot be used here.
     """
-    found = called(name, running_managers(system, os.getcwd()))
+    found = called(name, running_managers(system, working_directory()))
     if len(found) > 1:
         commands = "".join(f"\n  {by_address(manager)}" for manager in found[:_SHOWN])
         raise SettingError(
-            f"{len(found)} managers that run in or below {os.getcwd()} are called {name!r}; "
-            f"say which, by address:{commands}"
+            f"{len(found)} managers that run in or below {working_directory()} are called "
+            f"{name!r}; say which, by address:{commands}"
         )
     if not found:
         return None
@@ -255,7 +256,7 @@ def _is_same(first: str, second: str) -> bool:
 
 def _secret_of(name: str, system: str) -> str:
     """Return where a named manager, started in the present directory, has its secret."""
-    return os.path.abspath(os.path.join(_RUN_INFO[system], f"shared_port-{name}.secret"))
+    return absolute(os.path.join(_RUN_INFO[system], f"shared_port-{name}.secret"))
 
 
 def check_secret(options: Options) -> None:
@@ -315,7 +316,7 @@ def default_directory(base: str, manager: str) -> str:
 
     for number in range(1, 1000):
         tail = "" if number == 1 else f"-{number}"
-        path = os.path.abspath(os.path.join(base, f"vine-factory-{manager}{tail}"))
+        path = absolute(os.path.join(base, f"vine-factory-{manager}{tail}"))
         if not is_running(path):
             return path
     raise SettingError(f"a thousand factories of {manager} run in {base}")

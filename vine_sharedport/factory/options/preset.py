@@ -21,6 +21,7 @@ from vine_sharedport.factory.options import schema
 from vine_sharedport.factory.options.project import find_project
 from vine_sharedport.factory.submission.destination import Destination
 from vine_sharedport.trusted_files import reason_of
+from vine_sharedport.working_directory import absolute
 
 __all__ = ["DETECT", "Preset", "load_preset", "preset_names", "user_directory"]
 
@@ -171,7 +172,7 @@ def _parse(name: str, path: str, text: str) -> Preset:
         place,
         sections["factory"],
         sections["submit"],
-        os.path.abspath(os.path.expanduser(base)) if base else None,
+        absolute(os.path.expanduser(base)) if base else None,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from vine_sharedport.condor.own_pool import discover
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import running_managers
+from vine_sharedport.working_directory import working_directory
 
 __all__ = [
     "by_address",
@@ -26,7 +27,7 @@ _PLACES = ("--address", "--secret-file")
 
 def names_here(system: str) -> list[str]:
     """Return the names of the managers that run in or below the present directory."""
-    here = running_managers(system, os.getcwd())
+    here = running_managers(system, working_directory())
     return list(dict.fromkeys(manager.name or manager.sock_id for manager in here))
 
 

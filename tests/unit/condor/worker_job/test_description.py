@@ -274,3 +274,28 @@ def test_numbers_with_a_fraction_are_rounded_up(tmp_path: Path, worker: str) -> 
     job = _describe(tmp_path, worker_binary=worker, memory=2000.1, cores=2.0, timeout=0)
     assert (job.commands["request_memory"], job.commands["request_cpus"]) == ("2001", "2")
     assert job.arguments[-2:] == ("--timeout", "0")
+
+
+@pytest.mark.parametrize(
+    ("commands", "start", "log"),
+    [
+        ({}, "logs", "logs/workers.log"),
+        ({"log": "a/../my.log"}, "logs", "here/my.log"),
+        ({"initialdir": "/elsewhere", "log": "my.log"}, "/elsewhere", "my.log"),
+        ({"transfer_output_files": "result"}, "here", "logs/workers.log"),
+        ({"transfer_output_files": '""'}, "logs", "logs/workers.log"),
+    ],
+)
+def test_jobs_start_in_their_directory_and_relative_paths_are_the_users(
+    tmp_path: Path, worker: str, monkeypatch: pytest.MonkeyPatch,
+    commands: dict[str, str], start: str, log: str,
+) -> None:  # fmt: skip
+    for name in ("here", "logs"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    job = _describe(tmp_path / "logs", worker_binary=worker, commands=commands)
+
+    def full(path: str) -> str:
+        return str(tmp_path / path) if path.startswith(("here", "logs")) else path
+
+    assert (job.commands["initialdir"], job.commands["log"]) == (full(start), full(log))
