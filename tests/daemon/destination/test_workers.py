@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.daemon import helpers
+from vine_sharedport.factory.submission.destination import Destination
 
 from . import where_helpers
-from .where_helpers import SECOND, Where, submitted
+from .where_helpers import SECOND, submitted
 
 pytestmark = pytest.mark.daemon
 
@@ -34,14 +35,14 @@ def _collector() -> str:
     return str(htcondor2.param["COLLECTOR_HOST"])
 
 
-def _place(kind: str) -> Where:
+def _place(kind: str) -> Destination:
     return {
-        "schedd": Where(schedd=SECOND),
-        "pool": Where(schedd=SECOND, pool=_collector()),
-        "spool": Where(schedd=SECOND, spool=True),
-        "condor": Where(grid=f"condor {SECOND} {_collector()}"),
-        "ce": Where(grid="ce localhost"),
-        "batch": Where(grid="batch condor"),
+        "schedd": Destination(schedd=SECOND),
+        "pool": Destination(schedd=SECOND, pool=_collector()),
+        "spool": Destination(schedd=SECOND, spool=True),
+        "condor": Destination(grid=f"condor {SECOND} {_collector()}"),
+        "ce": Destination(grid="ce localhost"),
+        "batch": Destination(grid="batch condor"),
     }[kind]
 
 
@@ -163,7 +164,7 @@ def _blahp_reads_its_configuration() -> bool:
 
 def test_a_slurm_job_is_one_that_a_worker_runs_in(manager: Any, tmp_path: Path) -> None:
     """Blahp's own scripts make the job; Slurm's commands are ours."""
-    where = Where(grid="batch slurm")
+    where = Destination(grid="batch slurm")
     commands = {"batch_queue": "long", "batch_project": "physics", "batch_runtime": 7200}
     with submitted(
         manager, where, tmp_path / "jobs", cores=2, memory=150, commands=commands
@@ -193,7 +194,7 @@ def test_another_schedd_gets_the_container_that_its_own_job_would_have(
 ) -> None:
     """No container runtime is here; both jobs wait for a machine that has one."""
     named = ["WantContainer", "ContainerImage", kind, "JobUniverse"]
-    direct = Where(schedd=SECOND)
+    direct = Destination(schedd=SECOND)
     with submitted(manager, direct, tmp_path / "a", container_image=image) as jobs:
         (own,) = jobs.schedd.query(f"ClusterId == {jobs.cluster}")
     with submitted(manager, _place("condor"), tmp_path / "b", container_image=image):
@@ -213,7 +214,7 @@ def test_the_project_is_found_as_the_schedd_finds_it(manager: Any, tmp_path: Pat
 
     commands = load_preset("ospool").commands()
     assert commands["+ProjectName"] == f'"{where_helpers.PROJECT}"'
-    with submitted(manager, Where(), tmp_path / "jobs", commands=commands) as jobs:
+    with submitted(manager, Destination(), tmp_path / "jobs", commands=commands) as jobs:
         (ad,) = jobs.schedd.query(f"ClusterId == {jobs.cluster}")
     assert ad["ProjectName"] == where_helpers.PROJECT
     assert ad["JobDurationCategory"] == "Medium"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vine_sharedport.condor.check import check_shared_port
 
 import vine_sharedport as vine
 from vine_sharedport.bundle.shim_build import library_path
 from vine_sharedport.bundle.shim_trial import try_shim
 from vine_sharedport.condor.personal import PersonalPool
+from vine_sharedport.condor.shared_port_check import check_shared_port
 from vine_sharedport.dialing.dial import connect
 from vine_sharedport.errors import DiscoveryError
 from vine_sharedport.secret_file import read_secret_file
