@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if directory is not None:
         os.environ["HOME"] = str(directory / "home")
         (directory / "home").mkdir(parents=True)
+
+
+def made_once(
+    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """Return a directory that one of this run's processes fills by ``make``, for all."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    directory = base / "once" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "made", "a+") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        if made.tell() == 0:  # a+ begins at the end
+            make(directory)
+            made.write("yes")
+    return directory
 
 
 def _worker_directory(config: pytest.Config) -> Path | None:

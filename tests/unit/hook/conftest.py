@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import parallel
+
 SOURCE = Path(__file__).with_name("manager.c")
 TINY_SOURCE = Path(__file__).with_name("tiny.c")
 
@@ -42,24 +44,25 @@ def _compiler() -> str:
     return found
 
 
-def _build(compiler: str, directory: Path, name: str, arguments: list[str]) -> str:
-    library = str(directory / f"{name}.so")
+def _build(compiler: str, directory: Path, name: str, arguments: list[str]) -> None:
     command = [compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *arguments]
-    subprocess.run([*command, "-o", library], check=True)
-    return library
+    subprocess.run([*command, "-o", str(directory / f"{name}.so")], check=True)
 
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the file of each variant. Load them in child processes only."""
     compiler = _compiler()
-    directory = tmp_path_factory.mktemp("hook")
     wanted = {name: [*flags, str(SOURCE)] for name, (flags, _) in VARIANTS.items()}
     wanted[WITHOUT_ACCEPT] = ["-DWITHOUT_ACCEPT", str(SOURCE)]
     wanted[TINY] = ["-nostartfiles", "-Wl,-z,lazy,-z,noseparate-code", str(TINY_SOURCE)]
-    with ThreadPoolExecutor(2) as pool:
-        built = pool.map(lambda item: _build(compiler, directory, *item), wanted.items())
-        return dict(zip(wanted, built))
+
+    def make(place: Path) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda item: _build(compiler, place, *item), wanted.items()))
+
+    place = parallel.made_once(tmp_path_factory, "hook", make)
+    return {name: str(place / f"{name}.so") for name in wanted}
 
 
 @pytest.fixture

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests import parallel
 from vine_sharedport.bundle import shim_build
 
-from .support import HERE, Client, EchoManager, first_program, missing, parts
+from .support import HERE, Client, EchoManager, Once, first_program, missing, parts
 
 FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror"]
 SYSROOT = "/usr/aarch64-linux-gnu"  # Debian's libc6-arm64-cross
@@ -25,17 +27,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where the session's programs are built."""
-    return tmp_path_factory.mktemp("shim")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Return what makes a directory of programs once for all processes of the run."""
+    return partial(parallel.made_once, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def library(compiler: str, place: Path) -> str:
+def library(compiler: str, once: Once) -> str:
     """Return the shim as an installation builds it."""
-    output = str(place / shim_build.LIBRARY)
-    shim_build.build(output, compiler=compiler)
-    return output
+
+    def make(place: Path) -> None:
+        shim_build.build(str(place / shim_build.LIBRARY), compiler=compiler)
+
+    return str(once("shim", make) / shim_build.LIBRARY)
 
 
 def build_client(command: list[str], output: Path, *options: str) -> str:
@@ -46,32 +50,36 @@ def build_client(command: list[str], output: Path, *options: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def glibc(compiler: str, library: str, place: Path) -> Client:
+def glibc(compiler: str, library: str, once: Once) -> Client:
     """Return the client as the machine's own compiler builds it."""
-    return Client("glibc", build_client([compiler], place / "client"), library)
+    place = once("client-glibc", lambda place: build_client([compiler], place / "client"))
+    return Client("glibc", str(place / "client"), library)
 
 
 @pytest.fixture(scope="session")
-def musl(library: str, place: Path) -> Client:
+def musl(library: str, once: Once) -> Client:
     """Return the client with another C library."""
     if first_program("musl-gcc") is None:
         missing("no musl-gcc found")
-    return Client("musl", build_client(["musl-gcc"], place / "client-musl"), library)
+    place = once("client-musl", lambda place: build_client(["musl-gcc"], place / "client"))
+    return Client("musl", str(place / "client"), library)
 
 
 @pytest.fixture(scope="session")
-def aarch64(place: Path) -> Client:
+def aarch64(once: Once) -> Client:
     """Return the client for another processor, under an emulator."""
     cross = first_program("aarch64-linux-gnu-gcc")
     emulator = first_program("qemu-aarch64-static", "qemu-aarch64")
     if cross is None or emulator is None or not Path(SYSROOT, "lib").is_dir():
         missing("no aarch64-linux-gnu-gcc with its C library, or no qemu-aarch64, found")
-    directory = place / "aarch64"
-    directory.mkdir()
-    shim_build.build(str(directory / shim_build.LIBRARY), compiler=cross)
-    program = build_client([cross], directory / "client")
-    library = str(directory / shim_build.LIBRARY)
-    return Client("aarch64", program, library, [emulator, "-L", SYSROOT])
+
+    def make(place: Path) -> None:
+        shim_build.build(str(place / shim_build.LIBRARY), compiler=cross)
+        build_client([cross], place / "client")
+
+    place = once("aarch64", make)
+    library = str(place / shim_build.LIBRARY)
+    return Client("aarch64", str(place / "client"), library, [emulator, "-L", SYSROOT])
 
 
 @pytest.fixture(params=["glibc", "musl", "aarch64"])
@@ -96,9 +104,12 @@ def open_manager(short_directory: Path) -> Iterator[EchoManager]:
 
 
 @pytest.fixture(scope="session")
-def inside(compiler: str, place: Path) -> ctypes.CDLL:
+def inside(compiler: str, once: Once) -> ctypes.CDLL:
     """Return the shim's inner functions; built as the shim is, but for their names."""
-    output = str(place / "inside.so")
     files = parts("candidates", "sinful", "sha256", "kernel", "memory")
-    subprocess.run([compiler, *shim_build.FLAGS, *files, "-o", output], check=True)
-    return ctypes.CDLL(output)
+
+    def make(place: Path) -> None:
+        command = [compiler, *shim_build.FLAGS, *files, "-o", str(place / "inside.so")]
+        subprocess.run(command, check=True)
+
+    return ctypes.CDLL(str(once("inside", make) / "inside.so"))

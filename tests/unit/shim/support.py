@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +21,9 @@ from vine_sharedport.bundle.shim_build import RESERVED_HOST, RESERVED_PORT
 from vine_sharedport.errors import HandOffError
 from vine_sharedport.serving.endpoint import Endpoint
 from vine_sharedport.wire.sinful import Sinful
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+"""Makes a directory of this name once for all processes, by a function that fills it."""
 
 HERE = Path(__file__).parent
 SHIM = Path(vine_sharedport.__file__).with_name("shim")

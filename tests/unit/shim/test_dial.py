@@ -183,7 +183,7 @@ def test_a_connected_socket_is_connected(client: Client, manager: EchoManager) -
         *CONNECT, "again", *RESERVED, *TALK,
         address=manager.address, secret_file=manager.secret_file,
     )  # fmt: skip
-    assert done.lines("again") == [f"errno {errno.EISCONN}"]
+    assert done.lines("again") == [f"errno {errno.EISCONN}"], (done.status, done.stderr)
     assert done.lines("heard") == ["hello there"]
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.loopback import mute
 from vine_sharedport.dialing.dial import connect
 
-from .support import CONNECT, HERE, RESERVED, SECRET, SOCK_ID, Client, EchoManager
+from .support import CONNECT, HERE, RESERVED, SECRET, SOCK_ID, Client, EchoManager, Once
 
 TALK = ("send", "there", "hear")
 # How many addresses are dead before the one that is not.
@@ -94,16 +94,19 @@ def test_dead_addresses_alone_cost_the_time_limit_once(
 
 
 @pytest.fixture
-def named(request: pytest.FixtureRequest, place: Path, libc: str) -> Client:
+def named(request: pytest.FixtureRequest, once: Once, libc: str) -> Client:
     """Return the client of a C library, with a name service of ours before its own."""
     client: Client = request.getfixturevalue(libc)
-    output = place / f"name-service-{libc}.so"
-    if not output.exists():
-        command = {"glibc": request.getfixturevalue("compiler"), "musl": "musl-gcc"}[libc]
-        flags = ["-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Werror"]
-        source = str(HERE / "name_service.c")
-        subprocess.run([command, *flags, source, "-o", str(output)], check=True)
-    return Client(client.libc, client.program, f"{client.library}:{output}")
+    command = {"glibc": request.getfixturevalue("compiler"), "musl": "musl-gcc"}[libc]
+    flags = ["-shared", "-fPIC", "-D_GNU_SOURCE", "-Wall", "-Werror"]
+    source = str(HERE / "name_service.c")
+
+    def make(place: Path) -> None:
+        output = str(place / "name-service.so")
+        subprocess.run([command, *flags, source, "-o", output], check=True)
+
+    service = once(f"name-service-{libc}", make) / "name-service.so"
+    return Client(client.libc, client.program, f"{client.library}:{service}")
 
 
 each_libc = pytest.mark.parametrize("libc", ["glibc", "musl"])

@@ -19,7 +19,7 @@ from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
 
-from .support import HERE, missing, parts
+from .support import HERE, Once, missing, parts
 
 ROOT = HERE.parents[2]
 Plan = list[tuple[str, int, str]]
@@ -291,19 +291,23 @@ def test_every_address_of_a_manager_is_read_as_python_reads_it(
 
 
 @pytest.fixture(scope="session")
-def driver(compiler: str, place: Path) -> str:
+def driver(compiler: str, once: Once) -> str:
     """Return the driver with everything checked that gcc and clang can check."""
     if os.environ.get("VINE_SHAREDPORT_SANDBOX") == "proot":
         missing("the address sanitizer does not start under proot")
-    output = str(place / "driver")
-    command = [compiler, "-std=gnu11", "-O1", "-g", str(HERE / "driver.c"), "-o", output]
+    command = [compiler, "-std=gnu11", "-O1", "-g", str(HERE / "driver.c")]
     command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fPIC"]
     command += parts("settings", "candidates", "sinful", "sha256", "kernel")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "cannot find" in done.stderr and "asan" in done.stderr:
-        missing("the compiler has no address sanitizer")
-    assert done.returncode == 0, done.stderr
-    return output
+
+    def make(place: Path) -> None:
+        done = subprocess.run(
+            [*command, "-o", str(place / "driver")], capture_output=True, text=True, check=False
+        )
+        if "cannot find" in done.stderr and "asan" in done.stderr:
+            missing("the compiler has no address sanitizer")
+        assert done.returncode == 0, done.stderr
+
+    return str(once("driver", make) / "driver")
 
 
 def run_driver(driver: str, texts: list[bytes]) -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import parallel
 from vine_sharedport.bundle import local_worker, shim_build
 
 LAUNCHER = Path(local_worker.launcher_path())
@@ -99,10 +100,13 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with the shim and a program in the worker's place."""
     if CC is None:
         pytest.skip("no C compiler")
-    directory = tmp_path_factory.mktemp("programs")
-    shim_build.build(str(directory / "libvine_sharedport.so"))
-    _compile(_WORKER, directory / "vine_worker")
-    return directory
+
+    def make(place: Path) -> None:
+        (place / "programs").mkdir()
+        shim_build.build(str(place / "programs" / "libvine_sharedport.so"))
+        _compile(_WORKER, place / "programs" / "vine_worker")
+
+    return parallel.made_once(tmp_path_factory, "launcher", make) / "programs"
 
 
 SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
