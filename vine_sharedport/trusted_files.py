@@ -1,4 +1,7 @@
-"""Whether files that a user has named can be read, told before anything else is tried."""
+"""Files that a user names: whether they can be read, and where a relative path leads.
+
+The working directory has its name here also when it was removed.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,62 @@ import os
 import shlex
 
 from vine_sharedport.errors import SettingError
-from vine_sharedport.working_directory import working_directory
 
-__all__ = ["check_file", "reason_of"]
+__all__ = [
+    "absolute",
+    "check_file",
+    "check_working_directory",
+    "is_removed",
+    "reason_of",
+    "working_directory",
+]
+
+
+# What the kernel writes behind the path of what was removed.
+_REMOVED = " (deleted)"
+
+
+def working_directory() -> str:
+    """Return it; where it was removed, the place that it had.
+
+    There nothing is found and nothing can be made, which says so with the path, where
+    ``os.getcwd`` would raise without one.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        path = os.readlink("/proc/self/cwd")
+        return path[: -len(_REMOVED)] if path.endswith(_REMOVED) else path
+
+
+def is_removed() -> bool:
+    """Whether it was removed: ``os.path.exists(".")`` is true all the same."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def check_working_directory(what: str) -> None:
+    """Refuse to do what needs it when it was removed.
+
+    Args:
+        what: That, for the message.
+
+    Raises:
+        SettingError: It was.
+    """
+    if is_removed():
+        raise SettingError(
+            f"cannot {what} in {working_directory()}, the working directory: it was removed; "
+            "change into one that is there"
+        )
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return ``os.path.abspath`` of a path, by ``working_directory``."""
+    return os.path.normpath(os.path.join(working_directory(), path))
 
 
 def check_file(path: str, what: str) -> None:

@@ -57,12 +57,12 @@ MENDS = (
     ),
     Mend(
         "working directory: it has a name when it was removed",
-        "vine_sharedport/working_directory.py",
+        "vine_sharedport/trusted_files.py",
         "    except FileNotFoundError:\n        path =",
         "    except ZeroDivisionError:\n        path =",
         (
             f"{_GONE}::test_commands_say_what_is_wrong_in_a_directory_that_was_removed -k list",
-            "tests/unit/test_working_directory.py",
+            "tests/unit/test_trusted_files.py -k removed",
         ),
     ),
     Mend(

@@ -19,7 +19,7 @@ PACKAGE = Path(vine_sharedport.__file__).parent
 # lines above it. Rooms in one line know nothing of each other.
 FLOORS = [
     "environment errors units",
-    "atomic_file installing keepalive trusted_files working_directory",
+    "atomic_file installing keepalive trusted_files",
     "records supervision",
     "events fdpass wire",
     "secret_file",

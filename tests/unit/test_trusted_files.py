@@ -11,6 +11,7 @@ from typing import Callable
 import pytest
 
 from tests.values import naming
+from vine_sharedport.trusted_files import absolute, is_removed, working_directory
 
 ADDRESS = "<127.0.0.1:1?sock=vine_1>"
 TO = ["--address", ADDRESS]
@@ -126,3 +127,17 @@ def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(
     assert main("run", "-m", "nomodule_of_ours") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(naming("nomodule_of_ours", here, "-m"), line)
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "x (deleted)", "it's"])
+def test_a_directory_keeps_its_name_when_it_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    place = tmp_path / name
+    place.mkdir()
+    monkeypatch.chdir(place)
+    assert (working_directory(), is_removed()) == (str(place), False)
+    os.rmdir(place)
+    assert (working_directory(), is_removed()) == (str(place), True)
+    assert absolute("a/../b") == str(place / "b")
+    assert absolute("/c/") == "/c"

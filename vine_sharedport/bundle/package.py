@@ -19,7 +19,7 @@ from vine_sharedport.bundle.worker_program import find_program
 from vine_sharedport.errors import SettingError
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.secret_file import read_secret_file
-from vine_sharedport.working_directory import absolute
+from vine_sharedport.trusted_files import absolute
 
 __all__ = [
     "ADDRESS",

@@ -18,7 +18,7 @@ from typing import Any
 from vine_sharedport.cli import common
 from vine_sharedport.cli.factory_options import given, options_parser
 from vine_sharedport.errors import ExitStatus, SettingError
-from vine_sharedport.working_directory import absolute, working_directory
+from vine_sharedport.trusted_files import absolute, working_directory
 
 __all__ = ["add_factory", "with_verb"]
 

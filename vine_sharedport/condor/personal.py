@@ -55,7 +55,7 @@ from vine_sharedport.condor.personal_pool.status import (
 from vine_sharedport.environment import POOL
 from vine_sharedport.errors import PoolError
 from vine_sharedport.supervision import isolated_command
-from vine_sharedport.working_directory import absolute
+from vine_sharedport.trusted_files import absolute
 
 __all__ = ["POLL_INTERVAL", "START_TIMEOUT", "PersonalPool"]
 

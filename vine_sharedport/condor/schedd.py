@@ -18,7 +18,7 @@ from vine_sharedport.condor import bindings, versions
 from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
-from vine_sharedport.working_directory import check_working_directory
+from vine_sharedport.trusted_files import check_working_directory
 
 __all__ = ["ACTIONS", "Schedd", "class_ad_string"]
 

@@ -17,7 +17,7 @@ from vine_sharedport.condor.personal_pool.directory import (
     record,
 )
 from vine_sharedport.errors import PoolError
-from vine_sharedport.working_directory import absolute
+from vine_sharedport.trusted_files import absolute
 
 __all__ = ["shell_text", "start_pool", "stop_pool", "usage_text"]
 

@@ -16,7 +16,7 @@ from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, Sha
 from vine_sharedport.factory import control
 from vine_sharedport.factory.report import paths
 from vine_sharedport.supervision import Process, Restarts
-from vine_sharedport.working_directory import working_directory
+from vine_sharedport.trusted_files import working_directory
 
 __all__ = ["Child", "keep"]
 

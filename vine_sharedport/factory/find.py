@@ -15,8 +15,8 @@ from vine_sharedport.factory.report.paths import STATUS, is_running, read_status
 from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.report.snapshot import Snapshot
 from vine_sharedport.factory.report.text import format_age
+from vine_sharedport.trusted_files import absolute, working_directory
 from vine_sharedport.wire.sinful import Sinful
-from vine_sharedport.working_directory import absolute, working_directory
 
 __all__ = ["Found", "choose", "choose_running", "describe_others", "find_factories"]
 

@@ -20,13 +20,13 @@ from vine_sharedport.factory.options.schema import Options, contradiction
 from vine_sharedport.factory.options.stored import read_config, write_config
 from vine_sharedport.factory.report import paths as files
 from vine_sharedport.secret_file import read_secret_file
-from vine_sharedport.trusted_files import check_file
-from vine_sharedport.wire.handoff import check_sock_id
-from vine_sharedport.working_directory import (
+from vine_sharedport.trusted_files import (
     absolute,
+    check_file,
     check_working_directory,
     working_directory,
 )
+from vine_sharedport.wire.handoff import check_sock_id
 
 __all__ = [
     "changing_config",

@@ -23,7 +23,7 @@ from vine_sharedport.factory.options.live import LiveOptions
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Activity, Phase, journal
-from vine_sharedport.working_directory import working_directory
+from vine_sharedport.trusted_files import working_directory
 
 __all__ = ["Parts", "Submitter"]
 

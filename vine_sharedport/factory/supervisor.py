@@ -28,7 +28,7 @@ from vine_sharedport.factory.control import (
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Activity, Phase
 from vine_sharedport.supervision import Process
-from vine_sharedport.working_directory import absolute
+from vine_sharedport.trusted_files import absolute
 
 __all__ = ["run"]
 

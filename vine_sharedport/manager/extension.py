@@ -30,8 +30,8 @@ from vine_sharedport.manager.systems import System
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import LOG_FILE, write_run_file
 from vine_sharedport.secret_file import make_secret_file
+from vine_sharedport.trusted_files import absolute
 from vine_sharedport.wire.handoff import check_sock_id
-from vine_sharedport.working_directory import absolute
 
 __all__ = ["extend"]
 

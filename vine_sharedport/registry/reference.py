@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from vine_sharedport.dialing.candidates import plan
 from vine_sharedport.errors import SettingError, SinfulError
+from vine_sharedport.trusted_files import absolute
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
-from vine_sharedport.working_directory import absolute
 
 __all__ = ["OWN_ADDRESS", "Reference", "check_address"]
 

@@ -17,8 +17,7 @@ from vine_sharedport.htcondor_shared_link import Link, relay_to
 from vine_sharedport.manager.settings import SharedPort
 from vine_sharedport.registry.run_file import LOG_FILE, write_run_file
 from vine_sharedport.secret_file import make_secret_file, read_secret_file
-from vine_sharedport.trusted_files import reason_of
-from vine_sharedport.working_directory import absolute
+from vine_sharedport.trusted_files import absolute, reason_of
 
 __all__ = ["expose"]
 

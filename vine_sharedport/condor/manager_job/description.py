@@ -17,9 +17,9 @@ from vine_sharedport.condor.submit_description import Commands, SubmitDescriptio
 from vine_sharedport.environment import OWN_POOL
 from vine_sharedport.errors import SettingError
 from vine_sharedport.supervision import package_command
-from vine_sharedport.trusted_files import check_file
-from vine_sharedport.working_directory import (
+from vine_sharedport.trusted_files import (
     absolute,
+    check_file,
     check_working_directory,
     working_directory,
 )

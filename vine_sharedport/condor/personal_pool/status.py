@@ -13,8 +13,8 @@ from typing import Any
 from vine_sharedport.condor.personal_pool import guardian
 from vine_sharedport.condor.personal_pool.directory import default_directory
 from vine_sharedport.errors import SinfulError
+from vine_sharedport.trusted_files import absolute
 from vine_sharedport.wire.shared_port_ad import parse_my_address
-from vine_sharedport.working_directory import absolute
 
 __all__ = [
     "PoolStatus",

@@ -20,9 +20,9 @@ from vine_sharedport.condor.worker_job.relative_paths import brings_files_back, 
 from vine_sharedport.environment import ADDRESS, PYTHON_ENV, SECRET_FILE
 from vine_sharedport.errors import SettingError
 from vine_sharedport.registry.reference import Reference
-from vine_sharedport.trusted_files import check_file
-from vine_sharedport.working_directory import (
+from vine_sharedport.trusted_files import (
     absolute,
+    check_file,
     check_working_directory,
     working_directory,
 )

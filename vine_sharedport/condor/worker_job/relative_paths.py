@@ -11,7 +11,7 @@ import os
 import re
 
 from vine_sharedport.condor.submit_description import Commands
-from vine_sharedport.working_directory import working_directory
+from vine_sharedport.trusted_files import working_directory
 
 __all__ = ["brings_files_back", "make_absolute"]
 

@@ -27,7 +27,7 @@ from vine_sharedport.condor.worker_job.description import (
 from vine_sharedport.condor.worker_job.options import WorkerOptions
 from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.registry.reference import Reference
-from vine_sharedport.working_directory import absolute, check_working_directory
+from vine_sharedport.trusted_files import absolute, check_working_directory
 
 __all__ = ["JobStates", "WorkerJobs", "describe_workers", "said_after_ctrl_c", "submit_workers"]
 

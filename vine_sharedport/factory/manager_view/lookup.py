@@ -21,8 +21,8 @@ from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import called, running_managers
 from vine_sharedport.secret_file import read_secret_file
 from vine_sharedport.serving.endpoint import is_served
+from vine_sharedport.trusted_files import absolute, working_directory
 from vine_sharedport.wire.handoff import check_sock_id
-from vine_sharedport.working_directory import absolute, working_directory
 
 __all__ = [
     "check_manager",

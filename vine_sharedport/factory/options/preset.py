@@ -20,8 +20,7 @@ from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.options import schema
 from vine_sharedport.factory.options.project import find_project
 from vine_sharedport.factory.submission.destination import Destination
-from vine_sharedport.trusted_files import reason_of
-from vine_sharedport.working_directory import absolute
+from vine_sharedport.trusted_files import absolute, reason_of
 
 __all__ = ["DETECT", "Preset", "load_preset", "preset_names", "user_directory"]
 

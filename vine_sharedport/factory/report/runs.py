@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from vine_sharedport.condor.own_pool import discover
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.registry.run_file import running_managers
-from vine_sharedport.working_directory import working_directory
+from vine_sharedport.trusted_files import working_directory
 
 __all__ = [
     "by_address",
