@@ -2,7 +2,8 @@
 
 - ``bindings``: loads it when first needed, with a message where that cannot be.
 - ``versions``: bindings that refuse older daemons, and what to do about it.
-- ``discovery``, ``shared_port_check``: where the shared port is, whether it serves this user.
+- ``discovery``, ``reachability``, ``shared_port_check``: where the shared port is, whether it
+  answers, whether it serves this user.
 - ``schedd``, ``event_log``, ``machines``, ``tail``: jobs submitted, followed and acted on;
   ads and events come back as plain Python values.
 - ``submit_description``, ``expressions``: descriptions as objects, quoted for every reader.

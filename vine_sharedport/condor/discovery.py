@@ -9,12 +9,8 @@ there is somebody who would start the daemon again, the file is read for a while
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import logging
 import os
-import selectors
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +18,7 @@ from typing import Any
 
 from vine_sharedport.condor import bindings
 from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
+from vine_sharedport.condor.reachability import connect_problem
 from vine_sharedport.errors import DiscoveryError, SinfulError
 from vine_sharedport.wire.shared_port_ad import parse_my_address
 from vine_sharedport.wire.sinful import Sinful
@@ -36,7 +33,6 @@ MAX_SOCKET_DIR = 89
 
 # In seconds. A restarting condor_shared_port is back in one or two.
 _APPEAR_TIMEOUT = 5.0
-_CONNECT_TIMEOUT = 3.0
 _POLL_INTERVAL = 0.1
 # Where the whole of HTCondor is restarted, nobody is there for about so long.
 _JUST_GONE = 10.0
@@ -77,7 +73,7 @@ def find_here(
     answers = True
     if address is not None:
         location, source, ad_file = _given_address(address), "the given address", None
-        if check and (problem := _connect_problem(location)):
+        if check and (problem := connect_problem(location)):
             answers = False
             # It may be one that workers alone can reach: a forwarded port, another network.
             log.warning(
@@ -168,7 +164,7 @@ def _find_address(htcondor2: Any, check: bool) -> tuple[Sinful, str, str | None]
         except SinfulError as error:
             problem = f"its ad file {ad_file}: {error}"
         else:
-            refusal = _connect_problem(address, forwarded=forwarded) if check else None
+            refusal = connect_problem(address, forwarded=forwarded) if check else None
             if refusal is None:
                 return _without_sock(address), f"ad file {ad_file}", ad_file
             problem = f"its ad file {ad_file} says {address}, but nothing answers: {refusal}"
@@ -236,81 +232,9 @@ def _ask_schedd(htcondor2: Any, check: bool, forwarded: bool) -> tuple[Sinful | 
         return None, f"no local schedd either{told}"
     if address.sock is None or not address.port:
         return None, f"the local schedd has {address}, an address without shared port"
-    if check and (problem := _connect_problem(address, forwarded=forwarded)):
+    if check and (problem := connect_problem(address, forwarded=forwarded)):
         return None, f"the local schedd was at {address}, where nothing answers: {problem}"
     return _without_sock(address), ""
-
-
-def _connect_problem(address: Sinful, *, forwarded: bool = False) -> str | None:
-    """Connect by TCP; return None if one candidate accepts, or what went wrong.
-
-    All candidates are tried at once, for at most ``_CONNECT_TIMEOUT`` seconds.
-    """
-    problems: list[str] = []
-    with selectors.DefaultSelector() as selector:
-        try:
-            for host, port in _candidates(address, forwarded):
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                try:
-                    sock = socket.socket(family, socket.SOCK_STREAM)
-                except OSError as error:
-                    problems.append(f"{host} port {port}: {error.strerror}")
-                    continue
-                sock.setblocking(False)
-                selector.register(sock, selectors.EVENT_WRITE, (host, port))
-                code = sock.connect_ex((host, port))
-                if code not in (0, errno.EINPROGRESS):
-                    selector.unregister(sock)
-                    sock.close()
-                    problems.append(f"{host} port {port}: {os.strerror(code)}")
-            deadline = time.monotonic() + _CONNECT_TIMEOUT
-            while selector.get_map():
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
-                if not ready:
-                    waiting = [key.data for key in selector.get_map().values()]
-                    problems += [
-                        f"{host} port {port}: no answer in {_CONNECT_TIMEOUT:g} s"
-                        for host, port in waiting
-                    ]
-                    break
-                for key, _ in ready:
-                    tried: socket.socket = key.fileobj  # type: ignore[assignment]  # ours
-                    code = tried.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if code == 0:
-                        return None
-                    selector.unregister(tried)
-                    tried.close()
-                    problems.append("{} port {}: {}".format(*key.data, os.strerror(code)))
-        finally:
-            for key in list(selector.get_map().values()):
-                key.fileobj.close()  # type: ignore[union-attr]  # a socket of ours
-    return "; ".join(problems) or "it names no address to connect to"
-
-
-def _candidates(address: Sinful, forwarded: bool) -> list[tuple[str, int]]:
-    """Return literal addresses and ports at which the shared port may be reached."""
-    found = address.addrs
-    if not found or forwarded:
-        found = [*found, *_resolve(address.host, address.port or 0)]
-    if forwarded:
-        # The address is the forwarder's, which need not answer from inside. The
-        # same port is open here, on whichever interface HTCondor is bound to.
-        port = address.port or 0
-        found += [("127.0.0.1", port), *_resolve(socket.gethostname(), port)]
-    return list(dict.fromkeys(found))
-
-
-def _resolve(host: str, port: int) -> list[tuple[str, int]]:
-    """Return a host's literal addresses, none if it has none."""
-    try:
-        return [(str(ipaddress.ip_address(host)), port)]
-    except ValueError:
-        pass
-    try:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
-    return [(str(info[4][0]), port) for info in infos]
 
 
 def _configured_socket_dir(htcondor2: Any) -> str:

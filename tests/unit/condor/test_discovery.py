@@ -22,7 +22,7 @@ import pytest
 from tests.loopback import mute
 from tests.values import naming
 from vine_sharedport.condor import bindings as _htcondor
-from vine_sharedport.condor import discovery, own_pool
+from vine_sharedport.condor import discovery, own_pool, reachability
 from vine_sharedport.errors import DiscoveryError, MissingDependencyError
 from vine_sharedport.wire.sinful import Sinful
 
@@ -249,7 +249,7 @@ def test_given_address_wins_over_a_switched_off_shared_port(htcondor2: FakeBindi
     assert str(found.address) == "<192.0.2.9:1234>"
 
 
-@pytest.mark.parametrize("kind", ["refuses", "is mute", "is no address of this machine"])
+@pytest.mark.parametrize("kind", ["refuses", "is mute", "is drawn"])
 def test_a_given_address_that_only_workers_reach_is_taken_with_a_warning(
     htcondor2: FakeBindings,
     monkeypatch: pytest.MonkeyPatch,
@@ -257,14 +257,15 @@ def test_a_given_address_that_only_workers_reach_is_taken_with_a_warning(
     tmp_path: Path,
     kind: str,
 ) -> None:
-    monkeypatch.setattr(discovery, "_CONNECT_TIMEOUT", 0.3)
-    with socket.socket() as bound, mute() as mute_port:
+    monkeypatch.setattr(reachability, "_CONNECT_TIMEOUT", 0.3)
+    with socket.socket() as bound, socket.socket() as other, mute() as mute_port:
+        drawn = f"127.{random.randrange(256)}.{random.randrange(256)}.2"
         bound.bind(("127.0.0.1", 0))  # and does not listen
-        drawn = f"{random.randrange(1, 255)}:{random.randrange(1024, 65536)}"
+        other.bind((drawn, 0))
         text = {
             "refuses": f"<127.0.0.1:{bound.getsockname()[1]}>",
             "is mute": f"<127.0.0.1:{mute_port}>",
-            "is no address of this machine": f"<240.0.0.{drawn}>",  # RFC 1112: reserved
+            "is drawn": f"<{drawn}:{other.getsockname()[1]}>",
         }[kind]
         found = own_pool.discover(address=text, socket_dir=str(tmp_path))
     assert str(found.address) == text
