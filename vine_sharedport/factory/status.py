@@ -156,6 +156,7 @@ class StatusWriter:
             by_tcp=ways[TCP] if is_known else None,
             name=self._manager_name(status),
             tasks_done=_number(status, "tasks_done"),
+            silent=len(self._parts.counter.silences),
         )
 
     def _manager_name(self, status: Mapping[str, Any]) -> str | None:

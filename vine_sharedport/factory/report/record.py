@@ -35,6 +35,7 @@ class ManagerReport:
         by_tcp: Those that came by the manager's own TCP port; None likewise.
         name: What it calls itself; None without a name, or before its first answer.
         tasks_done: Tasks that have come back.
+        silent: Workers whose connections get no answer at present, whoever started them.
         attempts: What each way to it did at the last question, if none led there.
     """
 
@@ -50,6 +51,7 @@ class ManagerReport:
     by_tcp: int | None = None
     name: str | None = None
     tasks_done: int = 0
+    silent: int = 0
     attempts: tuple[DialAttempt, ...] = ()
 
 

@@ -81,6 +81,8 @@ def _ways(manager: ManagerReport) -> str:
     """Return by which ways the workers came, where there are any and that is known."""
     ways = ((manager.by_shared_port, "the shared port"), (manager.by_tcp, "TCP"))
     found = [f"{number} by {way}" for number, way in ways if number]
+    if manager.silent:
+        found.append(f"{manager.silent} without an answer")
     return f" ({', '.join(found)})" if found else ""
 
 

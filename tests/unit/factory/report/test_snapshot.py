@@ -26,7 +26,8 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
     ]  # fmt: skip
     assert set(values["manager"]) == {
         "address", "host", "port", "reachable", "error", "tasks_waiting", "tasks_running",
-        "workers", "by_shared_port", "by_tcp", "name", "tasks_done", "attempts",
+        "workers", "by_shared_port", "by_tcp", "name", "tasks_done", "silent",
+            "attempts",
     }  # fmt: skip
     assert set(values["each"]) == {"cores", "memory", "disk", "gpus", "autosize"}
     assert set(values["workers"]) == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from html.parser import HTMLParser
 
 import pytest
@@ -86,3 +87,13 @@ def test_html_is_well_formed_and_takes_nothing_for_a_tag() -> None:
 )  # fmt: skip
 def test_ages_are_short(seconds: float, text: str) -> None:
     assert format_age(seconds) == text
+
+
+@pytest.mark.parametrize("silent", [0, 1, pytest.param(random.randrange(2, 10**4), id="drawn")])
+def test_workers_without_an_answer_are_told_where_there_are_any(silent: int) -> None:
+    workers = dataclasses.replace(SNAPSHOT.workers, silent=silent)
+    manager = dataclasses.replace(SNAPSHOT.manager, silent=silent, reachable=True)
+    text = format_text(dataclasses.replace(SNAPSHOT, workers=workers, manager=manager))
+    assert text.count("without an answer") == (2 if silent else 0)
+    assert text.count(f"{silent} without an answer") == bool(silent)
+    assert text.count(f"{silent} of those without an answer") == bool(silent)
