@@ -107,10 +107,13 @@ static void tell(int index)
         *why ? why : reason(met[index].error), NULL);
 }
 
+/* What says more than that there was no connection comes last: of a job's output that is shown. */
 static void tell_all(void)
 {
-    for (int i = 0; i < settings.plan.count; i++)
-        tell(i);
+    for (int reached = 0; reached <= 1; reached++)
+        for (int i = 0; i < settings.plan.count; i++)
+            if ((met[i].outcome != UNREACHED) == reached)
+                tell(i);
 }
 
 enum outcome attempt(int *through, long deadline)
