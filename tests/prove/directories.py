@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.prove.mend import Mend
 
 _GONE = "tests/daemon/jobs/test_working_directory.py"
+_STATUS = "tests/daemon/factory/test_status_file.py"
 _MODULES = "tests/daemon/factory/test_names_of_modules.py::test_a_"
 
 MENDS = (
@@ -71,5 +72,25 @@ MENDS = (
         "given = make_absolute(given)",
         "pass",
         ("tests/unit/condor/worker_job/test_description.py -k relative",),
+    ),
+    Mend(
+        "status: it is small however many jobs wait",
+        "vine_sharedport/factory/jobs/ledger.py",
+        "deque(maxlen=_KEPT)",
+        "deque(maxlen=None)",
+        (
+            "tests/unit/factory/jobs/test_ledger.py -k of_many_jobs",
+            f"{_STATUS}::test_the_status_does_not_grow_with_the_jobs_that_wait -k 400",
+        ),
+    ),
+    Mend(
+        "status: a late one is marked as stale",
+        "vine_sharedport/factory/report/staleness.py",
+        "or now < snapshot.due:",
+        "or True:",
+        (
+            "tests/unit/factory/report/test_staleness.py",
+            f"{_STATUS}::test_a_reader_sees_that_the_status_is_stale -k unwritable",
+        ),
     ),
 )

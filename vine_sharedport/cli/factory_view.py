@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.report.staleness import marked_if_stale
 from vine_sharedport.factory.report.text import format_age, headline, rows
 
 __all__ = ["make_view", "watch"]
@@ -46,7 +47,7 @@ def watch(directory: str, interval: float) -> bool:
                 # In this order: what is read after the end is the last that it has written.
                 running = paths.is_running(directory)
                 snapshot = paths.read_status(directory)
-                show(snapshot)
+                show(marked_if_stale(snapshot, directory) if running else snapshot)
                 if snapshot.state == "ended" or running is False:
                     return snapshot.state == "ended"
                 time.sleep(interval)
@@ -145,7 +146,8 @@ def make_view(snapshot: Snapshot) -> Any:
                 job.host or "",
                 Text(" - ".join(filter(None, (job.reason, job.last_line)))),
             )
-        if len(chosen) > _JOBS:
-            table.add_row(Text(f"and {len(chosen) - _JOBS} more", style="dim"))
+        if len(chosen) + snapshot.jobs_left_out > _JOBS:
+            more = len(chosen) + snapshot.jobs_left_out - min(_JOBS, len(chosen))
+            table.add_row(Text(f"and {more} more", style="dim"))
         parts.append(table)
     return Panel(Group(*parts), title=Text(headline(snapshot)), title_align="left")

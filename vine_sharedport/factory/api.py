@@ -22,6 +22,7 @@ from vine_sharedport.factory.options.stored import write_config
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.report.staleness import marked_if_stale, why_not_written
 from vine_sharedport.registry.reference import Reference
 
 if TYPE_CHECKING:
@@ -246,8 +247,16 @@ class Factory(DeclaredOptions):
             raise NoStatusError("the factory has not been started; use start(), or 'with'")
         # In this order: what is read after the end is the last that it has written.
         running = paths.is_running(self._options.directory)
-        snapshot = paths.read_status(self._options.directory)
-        if snapshot.state == "ended" or running:
+        try:
+            snapshot = paths.read_status(self._options.directory)
+        except NoStatusError as error:
+            why = why_not_written(self._options.directory) if self._child.is_running else None
+            if why is None:
+                raise
+            raise NoStatusError(f"the factory runs, and its status is gone: {why}") from error
+        if running:
+            return marked_if_stale(snapshot, self._options.directory)
+        if snapshot.state == "ended":
             return snapshot
         then = "it is started again soon; stop() removes them"
         if not self._child.is_killed:

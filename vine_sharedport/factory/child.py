@@ -15,6 +15,8 @@ from collections.abc import Callable
 from vine_sharedport.errors import NoStatusError, ScheddError, SettingError, SharedPortError
 from vine_sharedport.factory import control
 from vine_sharedport.factory.report import paths
+from vine_sharedport.factory.report.phase import Phase
+from vine_sharedport.factory.report.staleness import marked_if_stale
 from vine_sharedport.supervision import Process, Restarts
 from vine_sharedport.trusted_files import working_directory
 
@@ -262,7 +264,12 @@ class Child:
             path = os.path.join(self._directory, paths.STATUS)
             if os.stat(path).st_size > _MOST_READ:
                 return
-            for problem in paths.read_status(self._directory).problems:
+            status = paths.read_status(self._directory)
+            now = marked_if_stale(status, self._directory) if self.is_running else status
+            if now.phase == Phase.STALE.value and now.phase not in self._told:
+                self._told.add(now.phase)
+                log.warning("%s", now.message)
+            for problem in status.problems:
                 if problem.cause not in self._told and not problem.repaired:
                     self._told.add(problem.cause)
                     log.warning("the factory: %s; %s", problem.explanation, problem.remedy)

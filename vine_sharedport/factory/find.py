@@ -14,6 +14,7 @@ from vine_sharedport.errors import NoStatusError, SettingError, SinfulError
 from vine_sharedport.factory.report.paths import STATUS, is_running, read_status
 from vine_sharedport.factory.report.phase import Phase
 from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.report.staleness import marked_if_stale
 from vine_sharedport.factory.report.text import format_age
 from vine_sharedport.trusted_files import absolute, working_directory
 from vine_sharedport.wire.sinful import Sinful
@@ -127,7 +128,10 @@ def find_factories() -> list[Found]:
 def _look(directory: str) -> Found:
     # In this order: what is read after the end is the last that it has written.
     running = is_running(directory)
-    return Found(directory, read_status(directory), running)
+    snapshot = read_status(directory)
+    return Found(
+        directory, marked_if_stale(snapshot, directory) if running else snapshot, running
+    )
 
 
 def choose(word: str | None) -> list[Found]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections import Counter
@@ -21,11 +22,17 @@ from vine_sharedport.factory.report.record import (
     WorkerSize,
 )
 from vine_sharedport.factory.report.snapshot import Snapshot
+from vine_sharedport.factory.report.staleness import SLACK
 from vine_sharedport.factory.submitter import Parts, Submitter
 
 __all__ = ["StatusWriter"]
 
 log = logging.getLogger(__name__)
+
+# Jobs that a problem names.
+_NAMED = 100
+
+_ENDED = ("ended", "removed")
 
 
 class StatusWriter:
@@ -97,6 +104,8 @@ class StatusWriter:
         options = self._parts.live.now
         counts = self._queue.table.counts()
         totals = self._parts.ledger.totals()
+        jobs = tuple(self._parts.ledger.reports(now))
+        left = counts["idle"] + counts["running"] + counts["held"]
         return Snapshot(
             time=now,
             factory=self._id,
@@ -122,8 +131,10 @@ class StatusWriter:
                 evicted=totals["evicted"],
                 others=self._parts.counter.counts().others,
             ),
-            jobs=tuple(self._parts.ledger.reports(now)),
-            problems=tuple(self._problems()),
+            jobs=jobs,
+            jobs_left_out=max(0, left - sum(job.state not in _ENDED for job in jobs)),
+            problems=tuple(map(_short, self._problems())),
+            due=now + options.cycle + SLACK if state == "running" else 0.0,
             started=self._started,
             events=dict(journal.counts),
             each=WorkerSize(
@@ -189,6 +200,13 @@ class StatusWriter:
             *ledger.containers(),
             *ledger.failures(),
         ]
+
+
+def _short(problem: Problem) -> Problem:
+    """Return it with so many of its jobs that a status stays small."""
+    named = problem.jobs[:_NAMED]
+    left_out = len(problem.jobs) - len(named)
+    return dataclasses.replace(problem, jobs=named, jobs_left_out=left_out)
 
 
 def _number(status: Mapping[str, Any], name: str) -> int:

@@ -7,7 +7,9 @@ import logging
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 from vine_sharedport.condor.tail import Tails
 from vine_sharedport.errors import ExitStatus
@@ -24,8 +26,9 @@ __all__ = ["Ledger"]
 
 log = logging.getLogger(__name__)
 
-# Ended jobs that are told one by one, and seconds after which the others are forgotten.
-_KEPT_ENDED = 100
+# Jobs of each state that are told one by one; of those that are left, as many about which there
+# is something to say besides. And seconds after which the ended ones are forgotten.
+_KEPT_ENDED = _KEPT = 100
 _FORGET_AFTER = 3600.0
 
 # Lines that follow one that says why an attempt has failed (backoff.c, dial.c).
@@ -192,13 +195,21 @@ class Ledger:
         }
 
     def reports(self, now: float) -> list[JobReport]:
-        """Return each job that is left, and those that ended last.
+        """Return jobs that are left, those submitted last of each state, and that ended last.
 
         Args:
             now: In seconds since 1970.
         """
-        left = [job for job in self._table if job.left]
-        ended = sorted((job for job in self._jobs() if not job.left), key=lambda j: j.since)
+        kinds: dict[tuple[str, bool], deque[Job]] = {}
+        ended = []
+        for job in self._table:
+            if job.left:
+                kind = (self._state_of(job), job.reason is not None or job.evictions > 0)
+                kinds.setdefault(kind, deque(maxlen=_KEPT)).append(job)
+            elif self._is_ours(job):
+                ended.append(job)
+        left = sorted(chain.from_iterable(kinds.values()), key=lambda j: (j.cluster, j.proc))
+        ended.sort(key=lambda j: j.since)
         return [
             JobReport(
                 id=job.id,

@@ -1,6 +1,7 @@
 """What a factory shows of itself.
 
 - ``record``, ``snapshot``: the status as values, and as ``status.json``.
+- ``staleness``: a status that is not written any more.
 - ``text``, ``prometheus``: the same for people and for Prometheus.
 - ``phase``: the codes of what it does, waits for, or has ended by.
 - ``paths``: its directory: lock, id, configuration, status file.

@@ -46,6 +46,7 @@ class Phase(Slug):
     NO_MANAGER = "no-manager", "no manager within factory_timeout"
     CONFIGURATION = "configuration", "its configuration cannot be used"
     LEFT_JOBS = "left-jobs", "started to remove the jobs that are left"
+    STALE = "stale", "the factory runs, and its status is not written any more"
     KILLED = "killed", "the factory's process is gone, its jobs may be there"
 
 

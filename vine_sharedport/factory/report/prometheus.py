@@ -73,7 +73,9 @@ def format_prometheus(snapshot: StatusRecord) -> str:
 def _count_causes(snapshot: StatusRecord) -> list[tuple[dict[str, str], float]]:
     counts: dict[str, int] = {}
     for problem in snapshot.problems:
-        counts[problem.cause] = counts.get(problem.cause, 0) + max(1, len(problem.jobs))
+        counts[problem.cause] = counts.get(problem.cause, 0) + max(
+            1, len(problem.jobs) + problem.jobs_left_out
+        )
     return [({"cause": cause}, number) for cause, number in counts.items()]
 
 

@@ -155,6 +155,7 @@ class Problem:
         remedy: What the user can do.
         jobs: The jobs that it concerns.
         repaired: The factory has repaired and released them.
+        jobs_left_out: How many more it concerns.
     """
 
     cause: str
@@ -162,6 +163,7 @@ class Problem:
     remedy: str
     jobs: tuple[str, ...] = ()
     repaired: bool = False
+    jobs_left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -181,12 +183,16 @@ class StatusRecord:
         needed: Workers that the tasks could use at once, within the limits.
         submitted: Jobs submitted since the beginning.
         workers: Where they are.
-        jobs: One by one: all that have not ended, and those that ended last.
+        jobs: One by one, the latest of each state and those that ended last: of ten thousand
+            that wait there is no more to say than of a hundred.
         problems: What is wrong.
         started: When it was started; seconds since 1970, 0 if that is not known.
         each: What a worker gets.
         phase: What ``message`` is about, for programs: the value of a ``Phase``.
         events: How often each event has happened since the process began, by its code.
+        jobs_left_out: How many more jobs have not ended.
+        due: When the next status is written at the latest, while it runs; seconds since 1970,
+            0 if that is not known.
     """
 
     time: float
@@ -207,3 +213,5 @@ class StatusRecord:
     each: WorkerSize = field(default_factory=WorkerSize)
     phase: str = Phase.STARTING.value
     events: dict[str, int] = field(default_factory=dict)
+    jobs_left_out: int = 0
+    due: float = 0.0

@@ -140,3 +140,19 @@ def test_of_a_job_that_a_busy_manager_may_know_nothing_is_said(
     ledger.update(ManagerView(answered=seen, error=error), time.monotonic())
     job = Job(1, 0, state="running", connected=None)
     assert ledger.why(job, time.time()) == reason
+
+
+@pytest.mark.parametrize("count", [3, 100, 101, 5000])
+def test_of_many_jobs_that_wait_the_last_are_told_and_those_with_a_reason(count: int) -> None:
+    table = JobTable()
+    ledger = Ledger(table, "/nowhere", lambda: 900)
+    table.apply([Event("SUBMIT", 1, proc, 10.0) for proc in range(count)])
+    table.apply([Event("EXECUTE", 1, 0, 11.0, host="a", address="192.0.2.1")])
+    table.apply([Event("JOB_EVICTED", 1, 0, 12.0)])
+    table.apply([Event("EXECUTE", 1, 1, 11.0, host="b", address="192.0.2.2")])
+    told = ledger.reports(23.0)
+    waiting = [job for job in told if job.state == "idle" and not job.evictions]
+    assert len(waiting) == min(count - 2, 100)
+    assert [job.id for job in told if job.evictions] == ["1.0"]
+    assert [job.id for job in told if job.state == "running"] == ["1.1"]
+    assert told[-1].id == f"1.{count - 1}"

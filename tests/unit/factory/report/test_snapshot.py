@@ -22,7 +22,7 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
         "schema",
         "time", "factory", "pid", "state", "message", "directory", "manager", "min_workers",
         "max_workers", "needed", "submitted", "workers", "jobs", "problems",
-        "started", "each", "phase", "events",
+        "started", "each", "phase", "events", "jobs_left_out", "due",
     ]  # fmt: skip
     assert set(values["manager"]) == {
         "address", "host", "port", "reachable", "error", "tasks_waiting", "tasks_running",
@@ -39,7 +39,7 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
         "last_line",
     }  # fmt: skip
     assert set(values["problems"][0]) == {
-        "cause", "explanation", "remedy", "jobs", "repaired",
+        "cause", "explanation", "remedy", "jobs", "repaired", "jobs_left_out",
     }  # fmt: skip
 
 
