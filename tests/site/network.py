@@ -83,6 +83,24 @@ def make_lan(router: Host, addresses: Addresses) -> None:
     )
 
 
+def limit(host: Host, device: str, megabits: int) -> None:
+    """Let a host send no more than so many megabits a second."""
+    subprocess.run(
+        ["nsenter", "--target", str(host.pid), "--net", "tc", "qdisc", "replace", "dev", device,
+         "root", "tbf", "rate", f"{megabits}mbit", "burst", "128k", "latency", "50ms"],
+        check=True,
+    )  # fmt: skip
+
+
+def unlimit(host: Host, device: str) -> None:
+    """Let it send as fast as it can."""
+    subprocess.run(
+        ["nsenter", "--target", str(host.pid), "--net", "tc", "qdisc", "del", "dev", device,
+         "root"],
+        check=True,
+    )  # fmt: skip
+
+
 def plug_into_lan(host: Host, addresses: Addresses, router: Host, gate: Addresses) -> None:
     """Connect the host to the router's network, by an interface ``eth0``."""
     ip(

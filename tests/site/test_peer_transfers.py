@@ -15,7 +15,7 @@ def test_workers_behind_one_nat_fetch_from_each_other_if_told(
     site: Site, transport: str
 ) -> None:
     before = site.routers["router1"].packets()
-    report = run(site, ["nat1", "nat1b"], transport, peers="site")
+    report = run(site, ["nat1", "nat1b"], transport=transport, peer_transfers="site")
     assert {*report["hosts"]} == {"nat1", "nat1b"}
     assert {*report["peers"]} == {"10.1.0.11", "10.1.0.12"}
     assert site.routers["router1"].packets()["unasked"] == before["unasked"]

@@ -1,0 +1,55 @@
+"""Connections on which nothing comes live on behind NAT that forgets, and through a cut.
+
+These tests wait, for minutes: the kernel's clock cannot be turned.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from .flows import Flow
+from .site import Site
+from .test_workflows import begin, check
+
+pytestmark = pytest.mark.site
+
+TRANSPORTS = ("shim", "relay")
+
+
+@pytest.mark.parametrize(("forgets", "network"), [(60, 1), (30, 2), (10, 1)])
+def test_tasks_after_silence_are_on_time(site: Site, forgets: int, network: int) -> None:
+    router = site.routers[f"router{network}"]
+    router.forget_after(forgets)
+    settings = {"workers": len(TRANSPORTS), "idle": 2 * forgets}
+    try:
+        with (
+            Flow(site, "ann", "silent.py", phases=["wait"], **settings) as waits,
+            Flow(site, "ben", "silent.py", phases=["away"], **settings) as is_away,
+        ):
+            for flow in (waits, is_away):
+                for number, transport in enumerate(TRANSPORTS):
+                    flow.start_worker(
+                        f"nat{network}", "--feature", f"worker-{number}", TRANSPORT=transport
+                    )
+            for flow in (waits, is_away):
+                assert flow.read() == {"ready": True}
+            for flow in (waits, is_away):
+                report = flow.read()
+                assert max(report["took"]) < 5, report
+                assert (report["accepted"], report["by_tcp"]) == (len(TRANSPORTS), 0)
+    finally:
+        router.forget_after()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_nothing_is_lost_in_a_cut_of_a_minute(site: Site, transport: str) -> None:
+    size = {"groups": 2}
+    with begin(site, places=[], workers=4, limit=200, **size) as flow:
+        for host in ("nat1", "nat2", "nat1", "nat2"):
+            flow.start_worker(host, TRANSPORT=transport)
+        assert flow.read() == {"ready": True}
+        with site.routers["router2"].cut():
+            time.sleep(60)
+        check(flow, **size)
