@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from .. import tiers
-from . import netfilter
+from . import mounts, netfilter
 from .hosts import HOSTS
 from .site import Site
 
@@ -29,5 +30,14 @@ def site() -> Iterator[Site]:
     reason = missing()
     if reason:
         tiers.missing("site", reason)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        _leave_the_others()
     with Site() as running:
         yield running
+
+
+def _leave_the_others() -> None:
+    """Have an internet of one's own, where several processes run tests at once."""
+    os.unshare(os.CLONE_NEWNET | os.CLONE_NEWNS)
+    mounts.make_private()
+    mounts.mount("tmpfs", "site", HOSTS, options="mode=755")

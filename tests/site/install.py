@@ -9,6 +9,7 @@ files are kept as a layer that lies over the access point's own.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -50,6 +51,16 @@ def layers(directory: Path) -> list[Path]:
     package's code has changed since, its files lie over it in ``directory``.
     """
     place = LAYERS / f"layer-{_state(BUILD, _settings())}"
+    with open(LAYERS / "lock", "w") as lock:  # other sites may begin at the same time
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _make(place)
+    if (place / "code").read_text() == _state(CODE):
+        return [place]
+    _renew(place, directory)
+    return [directory, place]
+
+
+def _make(place: Path) -> None:
     if not place.exists():
         for old in LAYERS.glob("layer-*"):
             if not _is_in_use(old):
@@ -61,10 +72,6 @@ def layers(directory: Path) -> list[Path]:
         (new / "code").write_text(_state(CODE))
         new.rename(place)
     os.utime(place)
-    if (place / "code").read_text() == _state(CODE):
-        return [place]
-    _renew(place, directory)
-    return [directory, place]
 
 
 def _files(sources: tuple[str, ...]) -> list[Path]:

@@ -1,17 +1,14 @@
-"""Connections on which nothing comes live on behind NAT that forgets, and through a cut.
+"""Connections on which nothing comes live on behind NAT that forgets.
 
-These tests wait, for minutes: the kernel's clock cannot be turned.
+They wait, for minutes: the kernel's clock cannot be turned.
 """
 
 from __future__ import annotations
-
-import time
 
 import pytest
 
 from .flows import Flow
 from .site import Site
-from .test_workflows import begin, check
 
 pytestmark = pytest.mark.site
 
@@ -41,15 +38,3 @@ def test_tasks_after_silence_are_on_time(site: Site, forgets: int, network: int)
                 assert (report["accepted"], report["by_tcp"]) == (len(TRANSPORTS), 0)
     finally:
         router.forget_after()
-
-
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_nothing_is_lost_in_a_cut_of_a_minute(site: Site, transport: str) -> None:
-    size = {"groups": 2}
-    with begin(site, places=[], workers=4, limit=200, **size) as flow:
-        for host in ("nat1", "nat2", "nat1", "nat2"):
-            flow.start_worker(host, TRANSPORT=transport)
-        assert flow.read() == {"ready": True}
-        with site.routers["router2"].cut():
-            time.sleep(60)
-        check(flow, **size)

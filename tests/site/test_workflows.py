@@ -110,7 +110,7 @@ def sources(site: Site, host: str) -> set[int]:
 
 
 def test_nothing_is_lost_with_a_worker_that_is_a_source(site: Site) -> None:
-    size = {"groups": 4, "tasks": 0, "kilobytes": 20_000}
+    size = {"groups": 4, "tasks": 0, "kilobytes": 10_000}
     with begin(site, places=[], workers=4, peer_transfers="site", **size) as flow:
         places = ("nat1", "nat1b", "nat1", "nat1b")
         workers = [flow.start_worker(host) for host in places]
