@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.values import naming
+from vine_sharedport.condor import bindings
 from vine_sharedport.condor.event_log import EventLog
 from vine_sharedport.errors import SettingError
 
@@ -45,6 +46,13 @@ TERMINATED = b"""\
 \t0  -  Total Bytes Received By Job
 ...
 """
+
+
+@pytest.fixture(autouse=True)
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the bindings be loaded where there is no HTCondor besides them."""
+    if bindings.config_source() is None:
+        monkeypatch.setenv("CONDOR_CONFIG", "ONLY_ENV")
 
 
 def types(log: EventLog) -> list[str]:
