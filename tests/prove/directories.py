@@ -93,4 +93,28 @@ MENDS = (
             f"{_STATUS}::test_a_reader_sees_that_the_status_is_stale -k unwritable",
         ),
     ),
+    Mend(
+        "leaving: jobs that stay",
+        "vine_sharedport/condor/worker_job/submit.py",
+        "except Exception as error:  # the program's own result",
+        "except ZeroDivisionError as error:  # the program's own result",
+        (
+            "tests/unit/condor/worker_job/test_submit.py -k leave",
+            "tests/daemon/jobs/test_leaving.py -k jobs",
+        ),
+    ),
+    Mend(
+        "leaving: a pool that stays",
+        "vine_sharedport/condor/personal.py",
+        "except Exception as failed:",
+        "except ZeroDivisionError as failed:",
+        ("tests/daemon/jobs/test_leaving.py -k pool",),
+    ),
+    Mend(
+        "leaving: a factory that stays",
+        "vine_sharedport/factory/api.py",
+        "except Exception as failed:",
+        "except ZeroDivisionError as failed:",
+        ("tests/unit/factory/test_api.py -k leaves_the_programs",),
+    ),
 )

@@ -301,10 +301,19 @@ class PersonalPool:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Deactivate and stop; an attached or detached pool goes on."""
-        self.deactivate()
-        if not self._attached and not self._detach:
-            self.stop()
+        """Deactivate and stop; an attached or detached pool goes on.
+
+        What cannot be stopped is warned of: the program's own result or exception stays.
+        """
+        try:
+            self.deactivate()
+            if not self._attached and not self._detach:
+                self.stop()
+        except Exception as failed:
+            log.warning(
+                "the personal pool may still run: %s; stop it by '%s'",
+                failed, command("stop", self.directory),
+            )  # fmt: skip
 
     def __repr__(self) -> str:
         """Show where it is and whether it was started."""

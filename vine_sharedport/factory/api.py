@@ -294,7 +294,14 @@ class Factory(DeclaredOptions):
         traceback: TracebackType | None,
     ) -> None:
         with said_after_ctrl_c(kind, "removing the factory's worker jobs ..."):
-            self.stop()
+            try:
+                self.stop()
+            except Exception as failed:  # the program's own result or exception is worth more
+                log.warning(
+                    "the factory may still be there: %s; see 'vine_sharedport factory status "
+                    "%s'",
+                    failed, self._options.directory,
+                )  # fmt: skip
 
     def _repr_html_(self) -> str:
         """Return the present state for a notebook."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.values import naming
-from vine_sharedport.errors import LaunchError
+from vine_sharedport.errors import LaunchError, SettingError
 from vine_sharedport.factory import api, child, control, setup
 from vine_sharedport.factory.manager_view import lookup
 from vine_sharedport.factory.options.schema import Options
@@ -182,3 +182,21 @@ def test_a_process_that_is_suspended_ends_when_it_is_told() -> None:
             assert running.wait(20) == -control.PROGRAM_ENDED
         finally:
             running.kill()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), RuntimeError("x"), SettingError("another's")]
+)
+def test_one_that_cannot_be_ended_leaves_the_programs_exception(
+    workers: api.Factory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:  # fmt: skip
+    def fail(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(api.Factory, "start", lambda self: self)
+    monkeypatch.setattr(api.Factory, "stop", fail)
+    with pytest.raises(KeyError, match="mine"), workers:
+        raise KeyError("mine")
+    assert "factory status" in caplog.text
+    assert str(error) in caplog.text

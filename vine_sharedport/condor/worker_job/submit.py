@@ -98,6 +98,7 @@ class WorkerJobs:
     description: str = field(repr=False)
 
     def __enter__(self) -> WorkerJobs:
+        """Return itself; at the end what cannot be removed is warned of, and nothing raised."""
         return self
 
     def __exit__(
@@ -107,7 +108,14 @@ class WorkerJobs:
         traceback: TracebackType | None,
     ) -> None:
         with said_after_ctrl_c(kind, f"removing the worker jobs of cluster {self.cluster} ..."):
-            self.remove()
+            try:
+                self.remove()
+            except Exception as error:  # the program's own result or exception is worth more
+                log.warning(
+                    "the worker jobs of cluster %d may still be there: %s; remove them by "
+                    "'condor_rm %d'",
+                    self.cluster, error, self.cluster,
+                )  # fmt: skip
 
     def status(self) -> JobStates:
         """Ask the schedd what has become of the jobs.
