@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -48,6 +51,34 @@ def test_the_workers_socket_is_in_the_manager_and_in_no_process_of_ours(
         assert back in helpers.socket_inodes(relay)
     assert link.accepted(task.addrport)
     assert (link.counters.accepted, link.counters.by_tcp) == (1, 0)
+
+
+def _descriptor_of(inode: int) -> int:
+    """Return this process's descriptor of a socket."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one of listdir() itself
+            if os.readlink(f"/proc/self/fd/{name}") == f"socket:[{inode}]":
+                return int(name)
+    raise AssertionError(f"no descriptor of socket {inode}")
+
+
+@pytest.mark.parametrize(
+    "keepalive", [None, "60/20/30", pytest.param(f"{random.randint(2, 999)}/5/7", id="drawn")]
+)
+def test_a_workers_connection_is_probed_as_the_manager_has_it_set(
+    make_manager: Any, keepalive: str | None
+) -> None:
+    manager = make_manager(shared_port=vine.SharedPort(keepalive=keepalive))
+    link = manager.shared_port
+    with helpers.relay_worker(link):
+        (task,) = helpers.run_tasks(manager, _tasks(1))
+        inode = helpers.tcp_inode(link.address.port, task.addrport)
+        fd = _descriptor_of(inode)
+        with socket.socket(fileno=os.dup(fd)) as copy:
+            options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            found = [copy.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+            assert copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert "/".join(map(str, found)) == (keepalive or "8/8/75")
 
 
 def test_tcp_workers_work_beside_those_by_the_shared_port(make_manager: Any) -> None:

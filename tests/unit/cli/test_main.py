@@ -73,6 +73,9 @@ from vine_sharedport.errors import ExitStatus
         ("manager submit --grace 1w a.py", "'1w'"),
         ("factory stop --timeout nan", "'nan'"),
         ("connect --timeout soon", "'soon'"),
+        ("expose --port 9 --keepalive 5", "'5'"),
+        ("run --keepalive 8/8/0 a.py", "'8/8/0'"),
+        ("run --keepalive never a.py", "'never'"),
         ("run", "the following arguments are required: PROGRAM"),
     ],
 )
