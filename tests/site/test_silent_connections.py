@@ -68,8 +68,14 @@ class Program:
         assert found["silent"] == states.count("silent")
 
     def close(self) -> None:
-        """End it, and its worker."""
-        self._process.communicate(timeout=60)
+        """End it, and its worker, which HTCondor may take long to hear of."""
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
 
 
 @contextlib.contextmanager
@@ -100,11 +106,12 @@ def test_a_cut_shows_in_the_status_while_it_lasts(site: Site, place: str) -> Non
 @pytest.fixture(scope="module")
 def managers(site: Site) -> Iterator[dict[str, Program]]:
     """Return a manager for each case; their workers come before anything is forgotten."""
-    with forgetful(site, "router1", "nat1", "nat1b"), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         found = {}
         for name, (_, keepalive) in CASES.items():
             found[name] = Program(site, "nat1", keepalive)
             stack.callback(found[name].close)
+        stack.enter_context(forgetful(site, "router1", "nat1", "nat1b"))
         for each in found.values():
             each.begin()
         yield found
@@ -126,14 +133,13 @@ def test_a_task_after_a_pause_is_on_time_behind_nat_that_forgets(
 
 def test_nat_that_forgets_sooner_than_it_is_probed_is_seen(site: Site) -> None:
     """The tests above would notice, and the status does."""
-    with forgetful(site, "router2", "nat2"):
+    with contextlib.ExitStack() as stack:
         manager = Program(site, "nat2", "30/30/10")
-        try:
-            manager.begin()
-            site.routers["router2"].forget_after(4)
-            manager.ask("task")
-            manager.ask("away 9")
-            manager.ask("submit")
-            manager.until(["silent"])
-        finally:
-            manager.close()
+        stack.callback(manager.close)
+        stack.enter_context(forgetful(site, "router2", "nat2"))
+        manager.begin()
+        site.routers["router2"].forget_after(4)
+        manager.ask("task")
+        manager.ask("away 9")
+        manager.ask("submit")
+        manager.until(["silent"])
