@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import parallel
 from tests.daemon import helpers
 
 pytestmark = pytest.mark.daemon
@@ -25,15 +26,19 @@ _FAULTS = (*("silent", "header-noise", "wrong-secret", "replay", "crowd", "porte
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return what the benchmark measured."""
-    file = tmp_path_factory.mktemp("faults") / "faults.json"
-    program = Path(helpers.ROOT, "benchmarks", "faults.py")
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", str(program), "--quick", "--json", str(file)]
-        + [word for name in _FAULTS for word in ("--only", name)],
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert file.exists(), result.stderr
-    found: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
+
+    def measure(place: Path) -> None:
+        file = place / "faults.json"
+        program = Path(helpers.ROOT, "benchmarks", "faults.py")
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", str(program), "--quick", "--json", str(file)]
+            + [word for name in _FAULTS for word in ("--only", name)],
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert file.exists(), result.stderr
+
+    place = parallel.made_once(tmp_path_factory, "faults", measure)
+    found: list[dict[str, Any]] = json.loads((place / "faults.json").read_text())["rows"]
     return found
 
 
