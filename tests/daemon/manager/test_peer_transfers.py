@@ -440,17 +440,19 @@ def test_on_one_site_workers_fetch_from_each_other(
     content = RANDOM.randbytes(RANDOM.randrange(1_000_000, 5_000_000))
     with contextlib.ExitStack() as stack:
         if how == "job":
-            stack.enter_context(vine.submit_workers(manager, 2, cores=1, memory=100, disk=100))
+            stack.enter_context(vine.submit_workers(manager, 3, cores=1, memory=100, disk=100))
         elif how == "preset":
             factory = vine.Factory("condor", manager=manager, preset="personal")
-            factory.min_workers = factory.max_workers = 2
+            factory.min_workers = factory.max_workers = 3
             factory.memory = factory.disk = 100
             stack.enter_context(factory)
         else:
-            for _ in range(2):
+            for _ in range(3):
                 # As it is printed, with one option more for the worker.
                 words = shlex.split(manager.shared_port.worker_command)
                 stack.enter_context(worker_process(*words, "--cores", "1", cwd=ROOT))
+        # Three, as before cctools 7.16.5 one of two that start at once may end.
+        wait_until(lambda: manager.wait(1) or manager.stats.workers_connected > 1)
         # Declared when the manager knows what its workers share.
         temp = manager.declare_temp()
         assert temp.type() == vine.cvine.VINE_TEMP
@@ -467,7 +469,7 @@ def test_on_one_site_workers_fetch_from_each_other(
     digest = hashlib.sha256(content).hexdigest()
     assert [task.std_output.split()[0] for task in done] == [digest] * 5, SEED
     hosts = re.findall(r"transfer-hostport (\S+) \d+", log_of(manager))
-    assert len(hosts) == 2
+    assert len(hosts) > 1
     fetched = re.findall(r"puturl(?:_now)? workerip://([0-9.]+):", log_of(manager))
     assert fetched
     assert {*fetched} <= {*hosts}
