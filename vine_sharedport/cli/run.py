@@ -22,6 +22,10 @@ def add_run(nouns: common.Subparsers) -> None:
         example="vine_sharedport run --shared-port-name sweep analysis.py --size 9",
     )  # fmt: skip
     common.add_link_options(parser)
+    parser.add_argument(
+        "--peer-transfers", choices=("off", "site"), default="off",
+        help="site: all workers share one LAN and fetch files from each other (default: off)",
+    )  # fmt: skip
     common.add_no_own_pool(parser)
     common.add_program(parser)
 
@@ -43,8 +47,9 @@ def run(options: argparse.Namespace) -> int:
             f"  {_run_command(options)}"
         )
     settings = SharedPort(
-        name=options.shared_port_name, gate=options.gate, keepalive=options.keepalive
-    )
+        name=options.shared_port_name, gate=options.gate, keepalive=options.keepalive,
+        peer_transfers=options.peer_transfers,
+    )  # fmt: skip
     common.warn_of_late_options(options.parser, options.program, options.arguments)
     common.choose_pool(options)
     arguments = [options.program, *options.arguments]
@@ -72,4 +77,5 @@ def _run_command(options: argparse.Namespace) -> str:
     if options.shared_port_name is not None:
         words += ["--shared-port-name", options.shared_port_name]
     words += [] if options.gate else ["--no-gate"]
+    words += [] if options.peer_transfers == "off" else ["--peer-transfers", "site"]
     return shlex.join([*words, *after_interpreter(options.arguments)])

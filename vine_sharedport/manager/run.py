@@ -203,6 +203,8 @@ def _tell_next_step(manager: Reference) -> None:
         words += ["--system", "work_queue"]
     if manager.tls:
         words.append("--ssl")
+    if manager.peer_transfers == "site":
+        words += ["--peer-transfers", "site"]
     name = f" {manager.name}" if manager.name else ""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # it is the program's, too
         sys.stderr.write(

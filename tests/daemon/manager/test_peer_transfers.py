@@ -359,6 +359,24 @@ def test_a_place_with_little_room_for_temps_is_told(
     assert str(tmp_path / "two") in told
 
 
+@pytest.mark.parametrize("setting", ["off", "site"])
+def test_a_program_that_nobody_edits_can_have_them(
+    pool: vine.PersonalPool, tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "program.py").write_text(
+        "import ndcctools.taskvine as vine\nm = vine.Manager(0)\n"
+        "print(m.declare_temp().type())\n"
+    )
+    words = [sys.executable, "-m", "vine_sharedport", "run", "--peer-transfers", setting]
+    ended = subprocess.run(
+        [*words, "program.py"], capture_output=True, text=True, cwd=tmp_path, timeout=30
+    )
+    temp = {"off": vine.cvine.VINE_FILE, "site": vine.cvine.VINE_TEMP}
+    assert ended.stdout == f"{temp[setting]}\n", ended.stderr
+    # What is printed for workers brings it along.
+    assert ("--peer-transfers site" in ended.stderr) == (setting == "site")
+
+
 @contextlib.contextmanager
 def program(path: Any, text: str, *arguments: str) -> Iterator[Any]:
     """Run a program that nobody edits, with two workers; give its further output."""
