@@ -251,9 +251,18 @@ class OptionError(SettingError, AttributeError):
 
 
 class ScheddError(SharedPortError):
-    """The schedd does not answer, or refuses; nothing was changed there."""
+    """The schedd does not answer, or refuses; nothing was changed there.
+
+    Attributes:
+        room: How many jobs it would take where those submitted are too many; None where it is
+            no matter of their number.
+    """
 
     code = "schedd"
+
+    def __init__(self, cause: str, *, step: str | None = None, room: int | None = None) -> None:
+        super().__init__(cause, step=step)
+        self.room = room
 
 
 class NoStatusError(SharedPortError):

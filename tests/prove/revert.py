@@ -17,10 +17,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.prove import directories
+from tests.prove import directories, jobs
 from tests.prove.mend import ROOT, Mend
 
-TABLES = (directories,)
+TABLES = (directories, jobs)
 MENDS = [mend for table in TABLES for mend in table.MENDS]
 
 # pytest's exit status when tests were run and some failed.

@@ -24,10 +24,12 @@ _COLOURS = {
     "running": "blue",
     "connected": "green",
     "silent": "magenta",
+    "suspended": "magenta",
     "held": "red",
     "ended": "dim",
     "removed": "dim",
 }
+_FIRST = ("held", "suspended", "silent", "running", "idle")
 _JOBS = 20
 
 
@@ -134,10 +136,10 @@ def make_view(snapshot: Snapshot) -> Any:
         table = Table(box=None, padding=(0, 2))
         for name in ("job", "state", "for", "host", ""):
             table.add_column(name, no_wrap=name != "")
-        order = {
-            state: number for number, state in enumerate(("held", "silent", "running", "idle"))
-        }
-        chosen = sorted(snapshot.jobs, key=lambda j: (order.get(j.state, 3), -j.since))
+        order = {state: number for number, state in enumerate(_FIRST)}
+        chosen = sorted(
+            snapshot.jobs, key=lambda j: (order.get(j.state, len(_FIRST)), -j.since)
+        )
         for job in chosen[:_JOBS]:
             table.add_row(
                 job.id,

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -64,6 +64,9 @@ _END_OF_EVENT = re.compile(rb"^\.\.\.[ \t\r]*\n", re.MULTILINE)
 # How an event begins: its number, the job's, date and time. ULogEvent::formatHeader. Not
 # always in a new line: see _whole_events.
 _START_OF_EVENT = re.compile(rb"\d{3} \(-?\d+\.-?\d+\.-?\d+\) [0-9/-]{5,10}[ T]\d\d:\d\d:\d\d")
+
+# Time zones differ by a multiple of this, and by no more than that: from UTC-12 to UTC+14.
+_ZONE_STEP, _LARGEST_ZONE_DIFFERENCE = 900, 26 * 3600
 
 # Bytes read at a time.
 _CHUNK = 1 << 20
@@ -160,7 +163,7 @@ class EventLog:
                 self._before = tail[-min(_REMEMBERED, self._offset) :]
                 size = _CHUNK
             elif len(data) < size:
-                return events
+                return _by_our_clock(events, os.fstat(self._fd).st_mtime)
             elif size >= _LONGEST_EVENT:
                 raise SettingError(
                     f"{self.path} is no job event log: {size} bytes from {self._offset} have "
@@ -177,6 +180,24 @@ class EventLog:
             return not os.path.samestat(os.stat(self.path), os.fstat(self._fd))
         except OSError:
             return False  # moved away, and the new one not there yet
+
+
+def _by_our_clock(events: list[Event], written: float) -> list[Event]:
+    """Return the events with the times that they have in this process's time zone.
+
+    They are written in local time, without the zone: the daemons may have another one, as
+    where TZ is set for a program.
+
+    Args:
+        events: What has just been read, to the end of the log.
+        written: When the log was written last, in seconds since 1970.
+    """
+    if not events:
+        return events
+    shift = round((events[-1].time - written) / _ZONE_STEP) * _ZONE_STEP
+    if shift == 0 or abs(shift) > _LARGEST_ZONE_DIFFERENCE:
+        return events
+    return [replace(event, time=event.time - shift) for event in events]
 
 
 def _end_of_last_event(data: bytes) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Callable, TypeVar
 
 from vine_sharedport.condor import bindings, versions
 from vine_sharedport.condor.personal_pool.directory import way_to_own_pool
+from vine_sharedport.condor.refusals import explain_refusal
 from vine_sharedport.condor.submit_description import SubmitDescription
 from vine_sharedport.errors import ScheddError, SettingError
 from vine_sharedport.trusted_files import check_working_directory
@@ -309,6 +310,10 @@ class Schedd:
                 cause, step = versions.refusal(htcondor2, self._version)
                 cause = f"cannot {what}: {self._what()}: {cause}"
                 raise ScheddError(cause, step=step) from error
+            known = explain_refusal(_text(error))
+            if known is not None:
+                cause = f"cannot {what}: {self._what()}: {known.cause}"
+                raise ScheddError(cause, step=known.step, room=known.room) from error
             was_located = schedd is not None
             raise ScheddError(
                 f"cannot {what}: {self._what()}: {_text(error)}; {self._advice(was_located)}"

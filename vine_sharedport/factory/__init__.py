@@ -5,7 +5,7 @@
 - ``supervisor``: its two processes, each of which starts the other again.
 - ``control``, ``child``: they are started and ended from outside; what a program has of them.
 - ``loop``, ``demand``, ``submitter``, ``status``: one cycle after the other; how many workers
-  are needed, what is submitted, what is shown.
+  are needed, what is submitted, what is shown. ``surplus`` takes back what is too much.
 - ``leftovers``: jobs that an earlier factory has left.
 
 Below: ``options`` (what the user wants), ``manager_view`` (what the manager says), ``jobs``

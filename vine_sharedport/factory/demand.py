@@ -75,7 +75,7 @@ def plan(needed: int, options: Options, counts: Counts) -> int:
     Returns:
         So many that the workers of all factories do not exceed ``max_workers``, those of
         this one on their way ``workers_per_cycle``, and those waiting for a machine
-        ``max_idle``.
+        ``max_idle``. Jobs that do not count as workers any more are replaced once.
 
     Source: ``mainloop`` in ``vine_factory.c`` for ``workers_per_cycle``.
     """
@@ -84,7 +84,15 @@ def plan(needed: int, options: Options, counts: Counts) -> int:
         new = min(new, options.workers_per_cycle - counts.on_their_way)
     if options.max_idle is not None:
         new = min(new, options.max_idle - counts.idle)
-    return max(0, new)
+    return max(0, min(new, _room(options, counts)))
+
+
+def _room(options: Options, counts: Counts) -> int:
+    """Return how many more jobs there may be, those included that do not count as workers.
+
+    Each of those is replaced, and one that came to the same end would be, without end.
+    """
+    return 2 * options.max_workers - counts.own - counts.useless
 
 
 def limit_reached(needed: int, options: Options, counts: Counts) -> Activity:
@@ -107,6 +115,12 @@ def limit_reached(needed: int, options: Options, counts: Counts) -> Activity:
     if options.max_idle is not None and counts.idle >= options.max_idle:
         return Activity(
             Phase.MAX_IDLE, f"max_idle={options.max_idle} jobs wait for a machine already"
+        )
+    if _room(options, counts) <= 0:
+        return Activity(
+            Phase.MAX_WORKERS,
+            f"{counts.useless} suspended or lost jobs have been replaced already: with their "
+            "replacements they are twice max_workers",
         )
     return Activity(
         Phase.WORKERS_PER_CYCLE,

@@ -68,13 +68,13 @@ class Loop:
         kept = JobLocation.read(directory)
         self._live = LiveOptions(directory, must_begin=kept is not None)
         self._descriptions = DescriptionCache(directory, self.id)
-        submit_error = None
+        submit_error: SettingError | None = None
         try:
             self._place = self._place_of_jobs()
         except SettingError as error:
             if kept is None:
                 raise
-            self._place, submit_error = kept, str(error)
+            self._place, submit_error = kept, error
         where = self._place.where
         self._queue = Queue(directory, factory=self.id, place=self._place)
         started = _begin(directory)
@@ -88,7 +88,7 @@ class Loop:
         self._repairs = HoldRepair(self._queue)
         asked = self.options.reference if self.options.address else None
         self._monitor = ManagerMonitor(asked, lambda: self.options.cycle)
-        self._counter = WorkerCounter(self._queue)
+        self._counter = WorkerCounter(self._queue, lambda: self.options.timeout)
         parts = Parts(
             directory,
             self._live,
@@ -199,7 +199,7 @@ class Loop:
         if self._left_behind and self._queue.is_known:
             self._left_behind = not self._queue.remove_left_behind()
         self._counter.join(view, now)
-        self._ledger.update(view, now, self._counter.silences)
+        self._ledger.update(view, now, self._counter.silences, self._counter.lost)
         self._repairs.update(repair=self.options.repair)
         if view.status is not None:
             self._needed = within_limits(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -88,15 +89,17 @@ class StatusWriter:
             if str(error) != self._write_error:
                 log.warning("%s", error)
             self._write_error = str(error)
-        said = (snapshot.workers, snapshot.needed, snapshot.message)
+        # Without the numbers of a message: seconds that are left change in each cycle.
+        said = (snapshot.workers, snapshot.needed, re.sub(r"\d+", "", snapshot.message))
         if said != self._said:
             self._said = said
             workers = snapshot.workers
             log.info(
-                "needed %d, idle %d, running %d (connected %d), held %d, ended %d, others %d: "
-                "%s",
-                snapshot.needed, workers.idle, workers.running, workers.connected,
-                workers.held, workers.ended, workers.others, snapshot.message,
+                "needed %d, idle %d, running %d (connected %d, lost %d), suspended %d, "
+                "held %d, ended %d, others %d: %s",
+                snapshot.needed, workers.idle, workers.running, workers.connected, workers.lost,
+                workers.suspended, workers.held, workers.ended, workers.others,
+                snapshot.message,
             )  # fmt: skip
 
     def _snapshot(self, state: str, activity: Activity, needed: int) -> Snapshot:
@@ -126,6 +129,8 @@ class StatusWriter:
                 not_connected=counts["running"] - counts["connected"],
                 silent=self._parts.ledger.silent_workers,
                 held=counts["held"],
+                suspended=counts["suspended"],
+                lost=len(self._parts.counter.lost),
                 ended=totals["ended"],
                 failed=totals["failed"],
                 evicted=totals["evicted"],
@@ -187,7 +192,9 @@ class StatusWriter:
             explanation += f": {self._parts.live.now.max_workers} holds for both"
             found.append(Problem("configuration", explanation, remedy))
         if self._submitter.error is not None:
-            found.append(Problem("submission", self._submitter.error, "see the message"))
+            error = self._submitter.error
+            step = error.step or "see the message; the factory tries again by itself"
+            found.append(Problem("submission", error.cause, step))
         if self._queue.error is not None:
             found.append(Problem("schedd", self._queue.error, self._queue.remedy))
         if self._submitter.fit.problem is not None and self._queue.table.counts()["idle"]:
@@ -197,6 +204,7 @@ class StatusWriter:
             *found,
             *self._parts.repairs.problems(),
             *ledger.silent(),
+            *self._parts.counter.problems(),
             *ledger.containers(),
             *ledger.failures(),
         ]

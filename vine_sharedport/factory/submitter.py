@@ -12,7 +12,7 @@ from vine_sharedport.errors import ScheddError, SettingError, SharedPortError
 from vine_sharedport.events import Submitted
 from vine_sharedport.factory.demand import limit_reached, plan, workers_needed
 from vine_sharedport.factory.jobs.counts import WorkerCounter
-from vine_sharedport.factory.jobs.description import DescriptionCache
+from vine_sharedport.factory.jobs.description import Description, DescriptionCache
 from vine_sharedport.factory.jobs.hold_repair import HoldRepair
 from vine_sharedport.factory.jobs.ledger import Ledger
 from vine_sharedport.factory.jobs.machine_fit import MachineFit
@@ -23,6 +23,8 @@ from vine_sharedport.factory.options.live import LiveOptions
 from vine_sharedport.factory.options.schema import Options
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import Activity, Phase, journal
+from vine_sharedport.factory.submission.refusal_backoff import RefusalBackoff
+from vine_sharedport.factory.surplus import Surplus
 from vine_sharedport.trusted_files import working_directory
 
 __all__ = ["Parts", "Submitter"]
@@ -75,13 +77,15 @@ class Submitter:
     """
 
     def __init__(self, parts: Parts, manager: str) -> None:
-        self.error: str | None = None
+        self.error: SharedPortError | None = None
         self.fit = MachineFit()
         self.settled = time.monotonic() + parts.live.now.settle
         self._manager = manager
         self._parts = parts
         self._queue = parts.queue
         self._outdated = OutdatedJobs()
+        self._surplus = Surplus(parts.queue, parts.counter)
+        self._refusals = RefusalBackoff()
         self._view = ManagerView()
         self._package_written = False
         # Where the manager's name is looked up.
@@ -114,7 +118,7 @@ class Submitter:
         if now < self.settled:
             return Activity(Phase.SETTLING)
         needed = workers_needed([view.status], self.options)
-        self._remove_surplus()
+        self._surplus.remove(view, needed, self.options)
         replacing = self._replace_outdated()
         if plan(needed, self.options, self._parts.counter.counts()) == 0:
             return replacing or self._why_none(needed)
@@ -125,6 +129,9 @@ class Submitter:
                 Phase.WORKERS_FAIL,
                 f"workers fail one after the other: the next one in {pause:.0f} s",
             )
+        pause = self._refusals.pause(self._attempt(), now)
+        if pause > 0:
+            return self._not_taken(pause)
         with paths.manager_lock(self._manager, self.options.secret_file) as mine:
             if not mine:
                 self._parts.monitor.news.set()  # soon again
@@ -135,9 +142,9 @@ class Submitter:
             count = backoff.at_most(plan(needed, self.options, self._parts.counter.counts()))
             if count == 0:
                 return self._why_none(needed)
-            return self._submit_jobs(count)
+            return self._submit_jobs(count, now)
 
-    def _submit_jobs(self, count: int) -> Activity:
+    def _submit_jobs(self, count: int, now: float) -> Activity:
         try:
             description = self._parts.descriptions.get(self.options)
             for name, text in description.files.items():
@@ -145,20 +152,56 @@ class Submitter:
             if not self._package_written:
                 write_package(os.path.join(self._parts.directory, PACKAGE))
                 self._package_written = True
-        except (SharedPortError, OSError) as error:
-            self.error = str(error)
+        except SharedPortError as error:
+            self.error = error
+            return Activity(Phase.NO_DESCRIPTION)
+        except OSError as error:
+            self.error = SettingError(
+                f"cannot write into {self._parts.directory}: {error.strerror}",
+                step="make room there, or start the factory with another directory=",
+            )
             return Activity(Phase.NO_DESCRIPTION)
         try:
-            cluster = self._queue.submit(description, count)
+            cluster, count = self._submit_as_many_as_fit(description, count)
         except (ScheddError, SettingError) as error:
-            log.warning("%s", error)
-            self.error = str(error)
-            return Activity(Phase.NOT_TAKEN)
+            self.error = error
+            if self._refusals.refused(str(error), self._attempt(), now):
+                log.warning("%s", error)
+            return self._not_taken(self._refusals.pause(self._attempt(), now))
+        self._refusals.accepted(count)
         self.error = None
         self._outdated.note(cluster, self.options, description, self._queue.table)
         submitted = Submitted(count, cluster)
         journal.record(submitted)
         return Activity(Phase.SUBMITTED, str(submitted))
+
+    def _submit_as_many_as_fit(self, description: Description, count: int) -> tuple[int, int]:
+        """Submit at most so many; return the cluster, and how many there are in it.
+
+        Raises:
+            ScheddError: The schedd takes none.
+        """
+        count = min(count, self._refusals.most or count)
+        try:
+            return self._queue.submit(description, count), count
+        except ScheddError as error:
+            if not error.room or error.room >= count:
+                raise
+            log.info("%s", error)
+            self._refusals.most = error.room
+            return self._queue.submit(description, error.room), error.room
+
+    def _attempt(self) -> object:
+        """Return what is refused: with other options, or a job less, it is tried at once."""
+        try:
+            recipe = self._parts.descriptions.get(self.options).recipe
+        except SharedPortError:
+            return None
+        return recipe, self._parts.counter.counts().own
+
+    def _not_taken(self, pause: float) -> Activity:
+        cause = self.error.cause if self.error is not None else Phase.NOT_TAKEN.text
+        return Activity(Phase.NOT_TAKEN, f"{cause}; tried again in {pause:.0f} s")
 
     def _why_none(self, needed: int) -> Activity:
         why = limit_reached(needed, self.options, self._parts.counter.counts())
@@ -182,16 +225,6 @@ class Submitter:
             f"{why.message}; {len(waiting)} jobs have waited for a machine for more than a "
             f"minute: condor_q{options} -better-analyze {first} shows why",
         )
-
-    def _remove_surplus(self) -> None:
-        """Take back jobs that wait for a machine and are above ``max_workers``."""
-        if not self._queue.knows_host:
-            return  # they may be at work already
-        counts = self._parts.counter.counts(doubt=True)
-        surplus = min(counts.idle, counts.own + counts.others - self.options.max_workers)
-        if surplus > 0:
-            idle = [job for job in self._queue.table if job.state == "idle"]
-            self._queue.remove_waiting(idle[-surplus:], "above the factory's max_workers")
 
     def _replace_outdated(self) -> Activity | None:
         """Take back what waits with earlier options; return what there is to say about it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -76,7 +77,7 @@ def run_behind_relay(program: str, options: Sequence[str] = ()) -> int:
     keepalive = str(chosen_keepalive() or OFF)  # one that cannot be read is told now
     limit = max(1.0, float(given(environment.CONNECT_TIMEOUT) or _DEFAULT_LIMIT))
     worker = os.path.basename(program)
-    dial = partial(
+    reach = partial(
         connect,
         sinful,
         secret=secret,
@@ -86,6 +87,12 @@ def run_behind_relay(program: str, options: Sequence[str] = ()) -> int:
         check=True,
         keepalive=keepalive,
     )
+
+    def dial() -> socket.socket:
+        sock = reach()
+        log.info("connected to manager %s", sinful.sock)  # as the shim does
+        return sock
+
     ending = _Ending()
     relay = Relay(
         dial,

@@ -11,7 +11,7 @@ import pytest
 
 from vine_sharedport.condor import tail
 from vine_sharedport.condor.tail import Tails
-from vine_sharedport.factory.jobs.ledger import _find_last_line
+from vine_sharedport.factory.jobs.last_words import launcher_line
 
 
 @pytest.fixture
@@ -102,5 +102,5 @@ def test_the_line_that_tells_something_is_found() -> None:
         "couldn't connect to 127.86.83.80:1: Connection refused\n"
         "vine_sharedport: still so; trying again for 57 s more\n"
     )
-    assert _find_last_line(text) == "vine_sharedport: manager m by 192.0.2.7 port 9618: refused"
-    assert _find_last_line("something else\n") is None
+    assert launcher_line(text) == "vine_sharedport: manager m by 192.0.2.7 port 9618: refused"
+    assert launcher_line("something else\n") is None

@@ -15,7 +15,10 @@ from vine_sharedport.condor.manager_job.description import GRACE, decode_program
 __all__ = ["ATTRIBUTES", "ManagerJob", "read_job"]
 
 # JobStatus in HTCondor's manual, appendix "Job ClassAd Attributes".
-_STATES = {1: "idle", 2: "running", 3: "removing", 4: "ended", 5: "held", 6: "running"}
+_STATES = {
+    1: "idle", 2: "running", 3: "removing", 4: "ended", 5: "held", 6: "running",
+    7: "suspended",
+}  # fmt: skip
 
 ATTRIBUTES = [
     "ClusterId", "VineSharedPortManager", "VineSharedPortProgram", "VineSharedPortGrace",

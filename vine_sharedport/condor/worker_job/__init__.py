@@ -1,5 +1,6 @@
 """Workers as HTCondor jobs.
 
+- ``expressions``: whether HTCondor can read an expression that a user gives.
 - ``options``: what a worker is, shared by ``submit_workers`` and the factory.
 - ``converters``: the types of option values, for both.
 - ``description``: the submit description: files, launcher, environment.

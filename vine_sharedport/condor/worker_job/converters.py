@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
-from vine_sharedport.condor.expressions import is_expression
+from vine_sharedport.condor.worker_job.expressions import is_expression
 from vine_sharedport.errors import SettingError
 from vine_sharedport.units import SIZE, TIME, parse_megabytes, parse_seconds
 

@@ -136,6 +136,9 @@ def describe_workers(
             "log": os.path.join(quote_path(directory), "workers.log"),
             "batch_name": f"workers of {manager.sock_id}",
             "My.VineSharedPort": f'"{manager.sock_id}"',
+            # A suspended worker keeps its tasks and does nothing: rather lose the machine.
+            # Machines that honour it evict the job at once (batch_queue_condor.c sets it too).
+            "My.JobMaxSuspendTime": 0,
         }
     )
     return SubmitDescription(

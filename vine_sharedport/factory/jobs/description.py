@@ -52,6 +52,9 @@ of the ad in which no lease is renewed.
 
 _LEASE_LOOKS = 5
 _LEAST_LEASE = 30
+# A lease that has run out for so long all at once is one by a clock that is off by an hour,
+# the schedd's or ours: it is renewed soon. After a day there is nobody who would.
+_CLOCK_JUMP, _DAY = 2400, 86400
 
 WRAPPED = "vine_sharedport_wrapped.sh"
 """File in the factory's directory that starts the wrapper, which starts the launcher."""
@@ -161,8 +164,10 @@ def describe(options: Options, directory: str, *, factory: str, now: float) -> D
     changes[f"My.{FACTORY_ATTRIBUTE}"] = f'"{factory}"'
     lease = lease_time()
     changes[f"My.{LEASE_ATTRIBUTE}"] = str(int(now) + lease)
+    over = f"(time() - {LEASE_ATTRIBUTE})"
     unseen = (
-        f"{UNATTENDED} && time() > {LEASE_ATTRIBUTE} && time() - EnteredCurrentStatus > {lease}"
+        f"{UNATTENDED} && {over} > 0 && ({over} < {_CLOCK_JUMP} || {over} > {_DAY}) && "
+        f"time() - EnteredCurrentStatus > {lease}"
     )
     if where.grid is None:
         # The gridmanager judges by a copy of the ad, and hears of a renewed lease only if

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from vine_sharedport.factory.jobs.job import Job
 
@@ -15,9 +15,12 @@ _LONGEST_PAUSE = 900.0
 
 
 def has_failed(job: Job) -> bool:
-    """Whether a job ended otherwise than a worker that was not needed any more."""
+    """Whether a job ended otherwise than a worker that was not needed any more.
+
+    Such a one ends with status 0, and has been connected before.
+    """
     return job.state == "ended" and (
-        job.exit_signal is not None or job.exit_status not in (0, None)
+        job.was_useless or job.exit_signal is not None or job.exit_status not in (0, None)
     )
 
 
@@ -31,24 +34,32 @@ class FailureBackoff:
 
     @property
     def failures(self) -> int:
-        """Jobs that failed without ever having been connected, since the last good sign."""
+        """Jobs that failed, or are lost, and never were connected, since the last good sign."""
         return self._in_a_row
 
-    def update(self, jobs: Iterable[Job], worked: set[str], now: float) -> None:
+    def update(
+        self,
+        jobs: Iterable[Job],
+        worked: set[str],
+        now: float,
+        lost: Collection[str] = (),
+    ) -> None:
         """Take note of jobs that have ended.
 
         Args:
             jobs: The factory's.
             worked: Ids of the jobs that have been connected at any time.
             now: Present time, ``time.monotonic()``.
+            lost: Ids of those that do not end though they should have.
         """
         for job in jobs:
-            if job.connected and self._in_a_row:
+            if job.connected and job.state == "running" and self._in_a_row:
                 self._in_a_row, self._until = 0, 0.0
-            if job.left or job.id in self._seen:
+            is_lost = job.id in lost
+            if (job.left and not is_lost) or job.id in self._seen:
                 continue
             self._seen.add(job.id)
-            if job.id in worked or not has_failed(job):
+            if job.id in worked or not (is_lost or has_failed(job)):
                 continue
             self._in_a_row += 1
             if self._in_a_row >= _PATIENCE:

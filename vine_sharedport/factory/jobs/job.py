@@ -12,10 +12,12 @@ from vine_sharedport.factory.jobs.hold_causes import is_hold
 
 __all__ = ["EVENTS", "QUEUE_ATTRIBUTES", "STATES", "Job", "apply_ad", "apply_event"]
 
-STATES = ("idle", "running", "held", "ended", "removed")
+STATES = ("idle", "running", "suspended", "held", "ended", "removed")
 """What ``Job.state`` can be."""
 
-_LEFT = frozenset({"idle", "running", "held"})
+_LEFT = frozenset({"idle", "running", "suspended", "held"})
+# Those that have a machine.
+_STARTED = frozenset({"running", "suspended"})
 
 QUEUE_ATTRIBUTES = (
     "ClusterId", "ProcId", "JobStatus", "JobUniverse", "QDate", "EnteredCurrentStatus",
@@ -26,7 +28,7 @@ QUEUE_ATTRIBUTES = (
 """The attributes that ``apply_ad`` reads."""
 
 # JobStatus in HTCondor's manual, "Job ClassAd Attributes"; 6 is running, transferring
-# output, and 7 suspended.
+# output.
 _STATUS = {
     1: "idle",
     2: "running",
@@ -34,7 +36,7 @@ _STATUS = {
     4: "ended",
     5: "held",
     6: "running",
-    7: "running",
+    7: "suspended",
 }
 _GRID_UNIVERSE = 9
 
@@ -49,6 +51,7 @@ class Job:
         state: One of ``STATES``.
         since: When it came into this state, in seconds since 1970.
         submitted: When it was submitted.
+        started: When it was started on its machine, the last time.
         host: Name of the machine that it runs on, or last ran on.
         address: IP address of that machine.
         slot: Slot of that machine.
@@ -61,8 +64,9 @@ class Job:
         lost_reason: HTCondor's text about why it lost its machine the last time.
         evictions: How often it lost its machine and became idle again.
         starts: How often it was started.
-        connected: Whether a worker of the manager is this job; None unless running, or
-            while the manager has not answered since its start.
+        was_useless: It ended with status 0, and never was a worker of the manager.
+        connected: Whether a worker of the manager is this job; None unless it has a machine,
+            or while the manager has not answered since its start.
         not_connected_since: Since when it is running without being connected.
         worker: Address of its connection (``addrport`` in the manager's list).
         last_news: The time of the last event or answer about it.
@@ -73,6 +77,7 @@ class Job:
     state: str = "idle"
     since: float = 0.0
     submitted: float = 0.0
+    started: float = 0.0
     host: str | None = None
     address: str | None = None
     slot: str | None = None
@@ -85,6 +90,7 @@ class Job:
     lost_reason: str | None = None
     evictions: int = 0
     starts: int = 0
+    was_useless: bool = False
     connected: bool | None = None
     not_connected_since: float | None = None
     worker: str | None = None
@@ -102,6 +108,17 @@ class Job:
         """Whether it has not ended."""
         return self.state in _LEFT
 
+    @property
+    def has_machine(self) -> bool:
+        """Whether it runs, or is suspended where it ran."""
+        return self.state in _STARTED
+
+    @property
+    def has_lost_worker(self) -> bool:
+        """Whether it has been connected since its start, and is not any more."""
+        since = self.not_connected_since
+        return self.connected is False and since is not None and since > self.started
+
     def enter(self, state: str, time: float) -> None:
         """Change the state; what belongs to the old one goes."""
         if state != self.state:
@@ -112,12 +129,13 @@ class Job:
         if state not in ("ended", "removed"):
             # A schedd that was killed may run a job again whose end is in the log.
             self.exit_status = self.exit_signal = None
-        if state != "running":
+            self.was_useless = False
+        if state not in _STARTED:
             self.connected = self.not_connected_since = self.worker = None
 
     def lose_machine(self, time: float) -> None:
         """Note that it became idle without having ended."""
-        if self.state == "running":
+        if self.has_machine:
             self.evictions += 1
             self.lost_reason = self.reason
             self._just_evicted = True
@@ -135,7 +153,7 @@ def _submit(job: Job, event: Event) -> None:
 
 def _execute(job: Job, event: Event) -> None:
     job.enter("running", event.time)
-    job.since = event.time
+    job.since = job.started = event.time
     job.starts += 1
     job.host, job.address, job.slot = event.host, event.address, event.slot
     job.reason = None
@@ -158,10 +176,21 @@ def _told(job: Job, event: Event) -> None:
     job.reason = event.reason or job.reason
 
 
+def _suspended(job: Job, event: Event) -> None:
+    if job.state == "running":
+        job.enter("suspended", event.time)
+
+
+def _unsuspended(job: Job, event: Event) -> None:
+    if job.state == "suspended":
+        job.enter("running", event.time)
+
+
 def _reconnected(job: Job, event: Event) -> None:
     job.reason = None
-    if job.state != "running":
+    if not job.has_machine:
         job.enter("running", event.time)
+        job.started = event.time
     # A machine that it told already it does not tell again.
     job.host = event.host or job.host
     job.address = event.address or job.address
@@ -205,6 +234,8 @@ _STEPS: dict[str, Callable[[Job, Event], None]] = {
     "JOB_DISCONNECTED": _told,
     "REMOTE_ERROR": _told,
     "JOB_RECONNECTED": _reconnected,
+    "JOB_SUSPENDED": _suspended,
+    "JOB_UNSUSPENDED": _unsuspended,
     "JOB_HELD": _held,
     "JOB_RELEASED": _released,
     "JOB_TERMINATED": _terminated,
@@ -234,17 +265,18 @@ def apply_ad(job: Job, ad: Mapping[str, Any]) -> None:
         state = "idle"
     started = ad.get("JobCurrentStartDate")
     entered = float(ad.get("EnteredCurrentStatus") or job.since)
-    if state == "running":
-        entered = float(started or entered)
-        again = job.state == "running" and entered > job.since + 1 and job.since > 0
-        if again:  # evicted and started between two questions
-            job.lose_machine(entered)
-        if job.state != "running":
+    if state in _STARTED:
+        begun = float(started or entered)
+        if job.has_machine and begun > job.started + 1 and job.started > 0:
+            job.lose_machine(begun)  # evicted and started between two questions
+        if not job.has_machine:
             job.starts += 1
-            job.enter(state, entered)
-            job.since = entered
+            job.started = begun
+        if job.state != state:
+            resumed = job.state == "suspended" or state == "suspended"
+            job.enter(state, entered if resumed else begun)
         _place(job, ad)
-    elif job.state == "running" and state == "idle":
+    elif job.has_machine and state == "idle":
         job.lose_machine(entered)
     else:
         job.enter(state, entered)

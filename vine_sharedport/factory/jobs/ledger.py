@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 from vine_sharedport.condor.tail import Tails
@@ -16,6 +14,7 @@ from vine_sharedport.errors import ExitStatus
 from vine_sharedport.events import JobFailed
 from vine_sharedport.factory.jobs.failure_backoff import FailureBackoff, has_failed
 from vine_sharedport.factory.jobs.job import Job
+from vine_sharedport.factory.jobs.last_words import LastWords, launcher_line, read
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
 from vine_sharedport.factory.manager_view.silence import Silence
@@ -31,16 +30,10 @@ log = logging.getLogger(__name__)
 _KEPT_ENDED = _KEPT = 100
 _FORGET_AFTER = 3600.0
 
-# Lines that follow one that says why an attempt has failed (backoff.c, dial.c).
-_TELLS_NOTHING = re.compile("vine_sharedport: (still so; )?trying again|.*: the same$")
-
 # How HTCondor's text begins where a container does not start (source: Singularity::runTest),
 # and how often that must have been: one bad machine is no reason.
 _NO_CONTAINER = "Singularity test failed"
 _NO_CONTAINER_TIMES = 3
-
-# Characters of the launcher's last line that are told.
-_LAST_LINE = 300
 
 
 class Ledger:
@@ -76,7 +69,8 @@ class Ledger:
         self._view = ManagerView()
         self._silences: Mapping[str, Silence] = {}
         self._worked: set[str] = set()  # those that have been connected
-        self._lines: dict[str, str | None] = {}
+        self._said: dict[str, LastWords] = {}  # by those that have ended
+        self._lost: Sequence[Job] = ()
         self._no_container = ""
         self._forgotten = {"submitted": 0, "ended": 0, "failed": 0, "evicted": 0}
 
@@ -90,14 +84,18 @@ class Ledger:
         self._forget_replaced()
         for job in filter(self._is_ours, changed):
             if not job.left:
-                self._lines[job.id] = self._read_last_line(job)
+                self._hear(job)
                 if has_failed(job):
                     journal.record(JobFailed(job.id, self.why(job, time.time())))
                     continue
             log.debug("job %s is %s", job.id, job.state)
 
     def update(
-        self, view: ManagerView, now: float, silences: Mapping[str, Silence] | None = None
+        self,
+        view: ManagerView,
+        now: float,
+        silences: Mapping[str, Silence] | None = None,
+        lost: Sequence[Job] = (),
     ) -> None:
         """Take note of what the manager says, with which the table has been joined.
 
@@ -105,13 +103,27 @@ class Ledger:
             view: That.
             now: ``time.monotonic()``.
             silences: Which of its workers do not answer, by their address.
+            lost: Jobs that run without being workers, and do not end.
         """
         self._view = view
         self._silences = silences or {}
         self._worked |= {job.id for job in self._table if job.connected}
-        self.backoff.update(self._jobs(), self._worked, now)
+        self._lost = lost
+        self.backoff.update(self._jobs(), self._worked, now, {job.id for job in lost})
         if self._tails is not None:
             self._tails.want(job.id for job in self._table if job.connected is False)
+
+    def _hear(self, job: Job) -> None:
+        """Keep what an ended job has said, which tells whether it was of any use."""
+        said = self._said[job.id] = read(self._directory, job.id)
+        # A short life may lie between two answers of the manager.
+        job.was_useless = (
+            job.state == "ended"
+            and job.exit_status == 0
+            and job.id not in self._worked
+            and said.is_known
+            and not said.was_connected
+        )
 
     def _is_ours(self, job: Job) -> bool:
         """Whether a job is not of an earlier factory, of which the log still tells."""
@@ -132,11 +144,13 @@ class Ledger:
         if job.state == "ended" and has_failed(job):
             if job.exit_signal is not None:
                 return f"ended by signal {job.exit_signal}"
-            with contextlib.suppress(ValueError):
-                known = ExitStatus(job.exit_status or 0)
-                if known > ExitStatus.USAGE:  # the launcher's; a worker's own are 1 and 2
-                    return known.meaning
-            return f"the worker ended with status {job.exit_status}"
+            meaning = self._meaning(job)
+            if meaning is not None:
+                return meaning
+            text = f"the worker ended with status {job.exit_status}"
+            return f"{text} and was never connected" if job.was_useless else text
+        if job.state == "suspended":
+            return "HTCondor has suspended it: its machine is wanted for something else"
         silence = self._silence_of(job)
         if silence is not None:
             return f"connected, but without an answer for {silence.seconds:.0f} s"
@@ -146,7 +160,7 @@ class Ledger:
             if self._view.error is not None:
                 age = time.monotonic() - self._view.answered
                 return f"unknown: the manager has not answered for {age:.0f} s"
-        if job.connected is False and job.not_connected_since is not None:
+        if job.state == "running" and job.not_connected_since is not None:
             waited = now - job.not_connected_since
             if job.id in self._worked:
                 return f"the manager lost it {waited:.0f} s ago"
@@ -156,9 +170,22 @@ class Ledger:
             return f"{text}; it logs the reason when it gives up, after {self._patience()} s"
         return job.reason if job.state in ("idle", "removed") else None
 
+    def _meaning(self, job: Job) -> str | None:
+        """Return what a status of the launcher's means; None for any other one."""
+        said = self._said.get(job.id, LastWords())
+        if said.is_known and said.launcher is None:
+            return None  # a wrapper's: the launcher was not started
+        with contextlib.suppress(ValueError):
+            known = ExitStatus(job.exit_status or 0)
+            if known > ExitStatus.USAGE:  # a worker's own are 1 and 2
+                return known.meaning
+        return None
+
     def _silence_of(self, job: Job) -> Silence | None:
         """Return since when a connected worker does not answer; None if it does."""
-        return self._silences.get(job.worker or "") if job.connected else None
+        if not job.connected or job.state != "running":
+            return None
+        return self._silences.get(job.worker or "")
 
     @property
     def silent_workers(self) -> int:
@@ -234,15 +261,20 @@ class Ledger:
         """Return the problem that workers fail, if they do."""
         if not self.backoff.failures:
             return []
-        failed = [j for j in self._jobs() if has_failed(j) and j.id not in self._worked]
-        lines = [self._lines.get(job.id) for job in failed]
+        lost = {job.id for job in self._lost}
+        failed = [
+            job
+            for job in self._jobs()
+            if (has_failed(job) or job.id in lost) and job.id not in self._worked
+        ]
+        lines = [self._last_line(job) for job in failed]
         last = next((line for line in reversed(lines) if line), None)
         why = self.why(failed[-1], time.time()) if failed else None
         return [
             Problem(
                 "workers_fail",
-                f"{self.backoff.failures} workers ended without having been connected; the "
-                f"last one: {why}" + (f" ({last})" if last else ""),
+                f"{self.backoff.failures} workers were never connected; the last one: {why}"
+                + (f" ({last})" if last else ""),
                 f"see the .err files in {self._directory}; the factory submits more slowly "
                 "meanwhile",
                 tuple(job.id for job in failed[-5:]),
@@ -307,32 +339,18 @@ class Ledger:
             self._forgotten["evicted"] += job.evictions
 
     def _drop(self, id: str) -> None:
-        self._lines.pop(id, None)
+        self._said.pop(id, None)
         self._worked.discard(id)
         self.backoff.forget(id)
 
     def _last_line(self, job: Job) -> str | None:
-        """Return what the launcher said last, where that tells something."""
+        """Return the last line that tells why a job is not at work, or has not been."""
         if not job.left:
-            return self._lines.get(job.id)
+            said = self._said.get(job.id, LastWords())
+            # A worker that has failed by itself comes after a launcher that has not.
+            by_itself = has_failed(job) and self._meaning(job) is None
+            return (said.own if by_itself else None) or said.launcher
         if job.connected is not False:
             return None
-        told = self._tails and _find_last_line(self._tails.get(job.id))
-        return told or self._read_last_line(job)
-
-    def _read_last_line(self, job: Job) -> str | None:
-        """Return it from the job's ``.err`` file."""
-        try:
-            with open(os.path.join(self._directory, f"{job.id}.err"), "rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                file.seek(max(0, size - 8192))
-                return _find_last_line(file.read(8192).decode(errors="replace"))
-        except OSError:
-            return None
-
-
-def _find_last_line(text: str) -> str | None:
-    """Return the launcher's last line that tells something."""
-    lines = [line for line in text.splitlines() if line.startswith("vine_sharedport:")]
-    telling = [line for line in lines if not _TELLS_NOTHING.match(line)]
-    return telling[-1][:_LAST_LINE] if telling else None
+        told = self._tails and launcher_line(self._tails.get(job.id))
+        return told or read(self._directory, job.id).launcher

@@ -26,6 +26,7 @@ from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.report.phase import journal
 from vine_sharedport.factory.submission.location import JobLocation
+from vine_sharedport.factory.submission.schedd_clock import ScheddClock
 
 __all__ = ["Queue"]
 
@@ -90,6 +91,7 @@ class Queue:
         self._submitted: float | None = None  # when, of jobs that the queue has not shown yet
         self._renewed = time.monotonic()
         self._changed: list[Job] = []
+        self._clock = ScheddClock()
 
     @property
     def mine(self) -> str:
@@ -123,7 +125,7 @@ class Queue:
         """
         if self._log is not None:
             try:
-                self._changed += self.table.apply(self._log.read())
+                self._changed += self.table.apply(self._clock.events(self._log.read()))
             except SettingError as error:
                 self.error, self.remedy = str(error), _AGAIN
                 self.is_known = False
@@ -147,7 +149,8 @@ class Queue:
                 f'{MANAGER_ATTRIBUTE} =?= "{self._place.manager}" || {self.mine}', projection
             )
             if self._log is not None:
-                self._changed += self.table.apply(self._log.read())
+                self._changed += self.table.apply(self._clock.events(self._log.read()))
+            ads = [dict(self._clock.ad(ad)) for ad in ads]
             ours = [ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) == self._factory]
             self._fetch_spooled(ours)  # first, for what the jobs have said last
             self._changed += self.table.update(ours, asked=asked)
@@ -211,6 +214,7 @@ class Queue:
         cluster = self._schedd.submit(description.job, count, spool=description.where.spool)
         self.is_known = True
         now = self._submitted = time.time()
+        self._clock.note(cluster, now)
         # The log may tell later, and they must not be submitted once more meanwhile.
         self.table.apply(Event("SUBMIT", cluster, proc, now) for proc in range(count))
         return cluster
@@ -270,10 +274,14 @@ class Queue:
 
     def remove_waiting(self, jobs: list[Job], reason: str) -> bool:
         """Remove those of the jobs that still wait or are held; whether the schedd did so."""
+        return self.remove(jobs, reason, only=f"{UNATTENDED} && ")
+
+    def remove(self, jobs: list[Job], reason: str, *, only: str = "") -> bool:
+        """Remove the jobs, whatever they do; whether the schedd did so."""
         with self._errors():
             removed = 0
             for which in _constraints(jobs):
-                removed += self._schedd.act("remove", f"{UNATTENDED} && {which}", reason)
+                removed += self._schedd.act("remove", f"{only}{which}", reason)
             journal.record(Removed(removed, reason))
             return True
         return False

@@ -45,10 +45,8 @@ class JobTable:
     def counts(self) -> dict[str, int]:
         """Return how many jobs are in each state, and how many of those running connected."""
         found = Counter(job.state for job in self)
-        return {
-            **{state: found[state] for state in STATES},
-            "connected": sum(job.connected is True for job in self),
-        }
+        connected = sum(job.connected is True and job.state == "running" for job in self)
+        return {**{state: found[state] for state in STATES}, "connected": connected}
 
     def forget(self, before: float) -> int:
         """Drop the jobs that ended before this time; return how many."""
@@ -94,7 +92,7 @@ class JobTable:
                 )
                 changed[id(job)] = job
             before = job.state
-            if not (self._on_grid and event.type == "EXECUTE" and job.state == "running"):
+            if not (self._on_grid and event.type == "EXECUTE" and job.has_machine):
                 apply_event(job, event)
             job.last_news = event.time
             if job.state != before:
@@ -166,7 +164,9 @@ class JobTable:
         now: float,
         told: float | None = None,
     ) -> list[Mapping[str, Any]]:
-        """Mark each running job as connected or not, by the manager's list of workers.
+        """Mark each job with a machine as connected or not, by the manager's list of workers.
+
+        The manager keeps a suspended one for a while, as whose worker it must be known.
 
         Jobs that run nobody knows where (on a grid) run once they are connected.
 
@@ -180,8 +180,9 @@ class JobTable:
             The workers that belong to no job here: other factories', or started by hand.
         """
         running = sorted(
-            (job for job in self if job.state == "running"),
-            key=lambda job: (job.since, job.cluster, job.proc),
+            (job for job in self if job.has_machine),
+            # A new connection is rather a new job's than that of one which had lost its own.
+            key=lambda job: (job.has_lost_worker, job.started, job.cluster, job.proc),
         )
         if self._on_grid:
             running += [job for job in self if job.state == "idle"]
@@ -192,6 +193,7 @@ class JobTable:
                 if own is None:
                     continue
                 job.enter("running", min(own.started, now))
+                job.started = job.since
                 job.starts += 1
             if told is not None and told < self._earliest(job):
                 # What it was matched with is another's that was there before.
@@ -202,7 +204,7 @@ class JobTable:
 
     def _earliest(self, job: Job) -> float:
         """Return the time before which its worker cannot have connected."""
-        return job.submitted if self._on_grid else job.since
+        return job.submitted if self._on_grid else job.started
 
 
 def _mark(job: Job, worker: ListedWorker | None, now: float) -> None:
@@ -211,7 +213,7 @@ def _mark(job: Job, worker: ListedWorker | None, now: float) -> None:
         job.connected, job.worker, job.not_connected_since = True, worker.address, None
     elif job.connected is not False:
         # Never connected: since its start. Lost: since it was seen to be.
-        job.not_connected_since = now if job.connected else job.since
+        job.not_connected_since = now if job.connected else job.started
         job.connected, job.worker = False, None
 
 
@@ -219,4 +221,4 @@ def _is_stale(job: Job, ad: Mapping[str, Any]) -> bool:
     """Whether a grid job's worker has told more than the job's ad."""
     status = ad.get("JobStatus")
     since = float(ad.get("EnteredCurrentStatus") or 0)
-    return job.state == "running" and (status == 2 or (status == 1 and since <= job.since))
+    return job.has_machine and (status == 2 or (status == 1 and since <= job.since))

@@ -6,11 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from vine_sharedport.dialing.race import verdict_of
 from vine_sharedport.errors import DialAttempt, DialError, SharedPortError, Verdict
+from vine_sharedport.factory.manager_view.libraries import (
+    Libraries,
+    find_libraries,
+    may_have,
+    without_libraries,
+)
 from vine_sharedport.manager_protocol.query import query_manager
 from vine_sharedport.registry.reference import Reference
 
@@ -30,6 +36,7 @@ class ManagerView:
     Attributes:
         status: Its last answer; None before the first.
         workers: Its workers then.
+        libraries: Its library tasks then, which ``status`` does not count.
         answered: When it answered last; ``time.monotonic()``.
         asked: When it was asked last, whatever came of it.
         error: Why it did not answer the last question; None if it did.
@@ -39,6 +46,7 @@ class ManagerView:
 
     status: Mapping[str, Any] | None = None
     workers: tuple[Mapping[str, Any], ...] = ()
+    libraries: Libraries = field(default_factory=Libraries)
     answered: float | None = None
     asked: float | None = None
     error: str | None = None
@@ -109,7 +117,17 @@ class ManagerMonitor:
             )
         now = time.monotonic()
         entry: Mapping[str, Any] = status[0] if status else {}
-        return ManagerView(entry, tuple(workers), now, now)
+        libraries = self._query_libraries(manager) if may_have(entry) else Libraries()
+        entry = without_libraries(entry, libraries)
+        return ManagerView(entry, tuple(workers), libraries, now, now)
+
+    def _query_libraries(self, manager: Reference) -> Libraries:
+        """Return the manager's libraries; those known before if it does not tell them now."""
+        try:
+            return find_libraries(query_manager(manager, "tasks", timeout=_TIMEOUT))
+        except (SharedPortError, OSError) as error:
+            log.debug("%s", error)
+            return self._view.libraries
 
 
 def says_nobody_there(error: Exception, manager: Reference) -> bool:

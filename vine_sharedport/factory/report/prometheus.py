@@ -7,7 +7,7 @@ from vine_sharedport.factory.report.record import StatusRecord
 __all__ = ["format_prometheus"]
 
 # Name, type, help, and how to get the values: pairs of labels and a number.
-_GAUGES = ("idle", "connected", "not_connected", "held")
+_GAUGES = ("idle", "connected", "not_connected", "suspended", "held")
 
 
 def format_prometheus(snapshot: StatusRecord) -> str:

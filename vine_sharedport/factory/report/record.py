@@ -100,9 +100,13 @@ class WorkerCounts:
         not_connected: Those that it does not know, yet or any more.
         held: Jobs that HTCondor has stopped until somebody acts.
         ended: Jobs that have ended by themselves or were removed, since the beginning.
-        failed: Those of them that ended with another status than 0, or by a signal.
+        failed: Those of them that ended with another status than 0, by a signal, or without
+            ever having been connected.
         evicted: How often a job lost its machine.
         others: Workers of the same manager that are not this factory's.
+        suspended: Jobs that HTCondor has stopped on their machine for a while; they do not
+            count as workers.
+        lost: Those of ``not_connected`` that should have given up long ago; nor do they.
     """
 
     idle: int = 0
@@ -115,6 +119,8 @@ class WorkerCounts:
     evicted: int = 0
     others: int = 0
     silent: int = 0
+    suspended: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,8 @@ class JobReport:
 
     Attributes:
         id: HTCondor's number of it, such as ``12.0``.
-        state: idle, running, connected, silent (connected, and without an answer), held, ended
-            or removed.
+        state: idle, running, connected, silent (connected, and without an answer), suspended,
+            held, ended or removed.
         since: When it came into this state; seconds since 1970.
         host: Where it runs or ran.
         worker: Its worker's address, as the manager sees it, while it is connected.

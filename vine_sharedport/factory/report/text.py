@@ -52,6 +52,7 @@ def rows(snapshot: StatusRecord, now: float) -> list[tuple[str, str]]:
     else:
         told = "not queried any more"
     limits = f"{snapshot.min_workers} to {snapshot.max_workers} workers, each {snapshot.each}"
+    lost = f", {workers.lost} of them lost, which do not count" if workers.lost else ""
     found = [
         ("as of", describe_age(now - snapshot.time)),
         ("manager", " at ".join(filter(None, (manager.name, place)))),
@@ -62,8 +63,9 @@ def rows(snapshot: StatusRecord, now: float) -> list[tuple[str, str]]:
         ("idle", str(workers.idle)),
         (
             "running",
-            f"{workers.running}, {workers.connected} of them connected{_silent(workers)}",
+            f"{workers.running}, {workers.connected} of them connected{_silent(workers)}{lost}",
         ),
+        ("suspended", f"{workers.suspended}, which do not count"),
         ("held", str(workers.held)),
         ("ended", f"{workers.ended}, {workers.failed} of them failed"),
         ("evicted", str(workers.evicted)),

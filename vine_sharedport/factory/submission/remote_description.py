@@ -108,6 +108,9 @@ def adapt_to_schedd(
     ):
         if command in commands:
             remote[attribute] = commands.pop(command)
+    suspension = commands.get("My.JobMaxSuspendTime")
+    if suspension is not None:
+        remote["JobMaxSuspendTime"] = suspension
     job = replace(job, inputs=inputs, commands=commands)
     return job.with_defaults({f"My.remote_{name}": value for name, value in remote.items()})
 

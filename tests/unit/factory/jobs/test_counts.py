@@ -13,7 +13,7 @@ from vine_sharedport.factory.jobs.counts import Counts, WorkerCounter
 from vine_sharedport.factory.manager_view.monitor import ManagerView
 from vine_sharedport.factory.manager_view.routes import TCP
 
-STATES = ("idle", "running", "held", "ended", "removed", "connected")
+STATES = ("idle", "running", "suspended", "held", "ended", "removed", "connected")
 
 
 def table(**numbers: int) -> Any:

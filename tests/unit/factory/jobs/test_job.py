@@ -47,7 +47,8 @@ def test_a_job_that_ends_well() -> None:
     assert table.apply([_event("JOB_TERMINATED", 20.0, exit_status=3)]) == [job]
     assert (job.state, job.since, job.exit_status, job.left) == ("ended", 20.0, 3, False)
     assert table.counts() == {
-        "idle": 0, "running": 0, "held": 0, "ended": 1, "removed": 0, "connected": 0,
+        "idle": 0, "running": 0, "suspended": 0, "held": 0, "ended": 1, "removed": 0,
+        "connected": 0,
     }  # fmt: skip
 
 

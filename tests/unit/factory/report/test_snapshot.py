@@ -32,7 +32,7 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
     assert set(values["each"]) == {"cores", "memory", "disk", "gpus", "autosize"}
     assert set(values["workers"]) == {
         "idle", "running", "connected", "not_connected", "held", "ended",
-        "failed", "evicted", "others", "silent",
+        "failed", "evicted", "others", "silent", "suspended", "lost",
     }  # fmt: skip
     assert set(values["jobs"][0]) == {
         "id", "state", "since", "host", "worker", "reason", "exit_status", "evictions",
@@ -45,7 +45,7 @@ def test_json_has_the_names_that_programs_rely_on() -> None:
 
 def test_a_newer_versions_keys_are_passed_over_and_other_files_refused() -> None:
     values = {**SNAPSHOT.as_dict(), "colour": "blue"}
-    values["workers"] = {**values["workers"], "lost": 1}
+    values["workers"] = {**values["workers"], "sleeping": 1}
     assert Snapshot.from_dict(values) == SNAPSHOT
     for wrong in ({}, {"time": 1}, {**values, "workers": 5}, {**values, "jobs": [3]}):
         with pytest.raises(ValueError, match="no factory's status"):

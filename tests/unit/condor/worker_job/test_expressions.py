@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vine_sharedport.condor.expressions import is_expression
+from vine_sharedport.condor.worker_job.expressions import is_expression
 
 
 @pytest.mark.parametrize(
