@@ -38,8 +38,8 @@ _STATE = "_shared_port_temps"
 _DONE = "_shared_port_transfers"
 # Seconds of each of the stock waits that a wait is made of, while tasks are held back.
 _SLICE = 1
-# Bytes below which a place for temps is said to be small.
-_LITTLE_ROOM = 5 << 30
+# Bytes below which a place for temps is said to be small; seconds between two looks at it.
+_LITTLE_ROOM, _ROOM_INTERVAL = 5 << 30, 60.0
 
 _WAITS = ("wait_for_tag", "wait_for_task_id")
 _TASK_INPUTS = (
@@ -104,7 +104,8 @@ class _Kept(Temps):
     """The temps of a manager, and whether new ones are kept by it."""
 
     keeps = True
-    place_told = False
+    place_looked = -math.inf
+    place_warned = False
 
 
 def _stock(manager: Any, name: str) -> Any:
@@ -207,9 +208,7 @@ def _declare_temp(stock: Any, manager: Any, *args: Any, **kwargs: Any) -> Any:
     else:
         # cctools 7.14 makes them in the program's present directory.
         place = manager.staging_directory
-        if not kept.place_told:
-            kept.place_told = True
-            _tell_place(place)
+        _look_at_place(kept, place)
         path = os.path.join(place, f"temp-{uuid.uuid4()}")
         file = manager.declare_file(path, cache=True, unlink_when_done=True)
     path = file.source()
@@ -218,13 +217,20 @@ def _declare_temp(stock: Any, manager: Any, *args: Any, **kwargs: Any) -> Any:
     return file
 
 
-def _tell_place(place: str) -> None:
-    """Tell where temps are, and warn if there is little room for them."""
+def _look_at_place(kept: _Kept, place: str) -> None:
+    """Tell where temps are; warn once if there is little room for them, then or later."""
+    now, is_first = time.monotonic(), kept.place_looked < 0
+    if kept.place_warned or now < kept.place_looked + _ROOM_INTERVAL:
+        return
+    kept.place_looked = now
     try:
         free = shutil.disk_usage(place).free
     except OSError:
         return
-    level = logging.WARNING if free < _LITTLE_ROOM else logging.INFO
+    kept.place_warned = free < _LITTLE_ROOM
+    if not (is_first or kept.place_warned):
+        return
+    level = logging.WARNING if kept.place_warned else logging.INFO
     log.log(
         level,
         "temps come back to the manager, as peer transfers are off: %s has %.1f GB left for "
@@ -267,6 +273,11 @@ def _wait(stock: Any, manager: Any, *args: Any, **kwargs: Any) -> Any:
     if kept is None:
         return stock(manager, *args, **kwargs)
     kept.before_wait(manager)
+    if not kept.holds:
+        task = stock(manager, *args, **kwargs)
+        if task is not None:
+            kept.returned(task)
+        return task
     bound = inspect.signature(stock).bind(manager, *args, **kwargs)
     bound.apply_defaults()
     timeout = bound.arguments.get("timeout")

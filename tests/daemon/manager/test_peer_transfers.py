@@ -352,6 +352,14 @@ def test_a_place_with_little_room_for_temps_is_told(
     manager.declare_temp()
     assert not [text for text in caplog.messages if "staging_path=" in text]
     monkeypatch.setattr(peer_transfers, "_LITTLE_ROOM", free * 2)
+    manager.declare_temp()
+    assert not [text for text in caplog.messages if "staging_path=" in text]
+    monkeypatch.setattr(peer_transfers, "_ROOM_INTERVAL", 0.0)
+    for _ in range(3):  # it has become less; told once
+        manager.declare_temp()
+    (told,) = [text for text in caplog.messages if "staging_path=" in text]
+    assert str(tmp_path / "one") in told
+    caplog.clear()
     small = make_manager(staging_path=str(tmp_path / "two"))
     for _ in range(3):
         assert small.declare_temp().source().startswith(str(tmp_path / "two"))
