@@ -117,4 +117,42 @@ MENDS = (
         "except ZeroDivisionError as failed:",
         ("tests/unit/factory/test_api.py -k leaves_the_programs",),
     ),
+    Mend(
+        "names: the manager's own escapes",
+        "vine_sharedport/manager_protocol/query.py",
+        "data = _ESCAPE.sub(_as_json, data)",
+        "pass",
+        (
+            "tests/unit/manager_protocol/test_query.py -k own_escapes",
+            f"{_GONE}::test_a_manager_in_a_directory_with_an_odd_name_is_understood",
+        ),
+    ),
+    Mend(
+        "names: an owner's name ends at the @",
+        "vine_sharedport/condor/personal_pool/user.py",
+        'return login_name().partition("@")[0]',
+        "return login_name()",
+        ("tests/unit/condor/personal_pool/test_user.py -k owner_of_jobs",),
+    ),
+    Mend(
+        "names: a backslash stands for itself in a constraint",
+        "vine_sharedport/condor/schedd.py",
+        "return '\"' + text.replace('\"', '\\\\\"') + '\"'",
+        "return '\"' + text.replace('\\\\', '\\\\\\\\').replace('\"', '\\\\\"') + '\"'",
+        ("tests/unit/condor/personal_pool/test_user.py -k owner_of_jobs",),
+    ),
+    Mend(
+        "names: a user id without one",
+        "vine_sharedport/condor/personal_pool/user.py",
+        "except KeyError as error:",
+        "except ZeroDivisionError as error:",
+        ("tests/unit/condor/personal_pool/test_user.py -k without_a_name",),
+    ),
+    Mend(
+        "directories: files of ended jobs go",
+        "vine_sharedport/factory/jobs/last_words.py",
+        "while len(kept) > KEPT:",
+        "while False:",
+        ("tests/unit/factory/jobs/test_last_words.py -k stay",),
+    ),
 )

@@ -45,7 +45,8 @@ _AT_ONCE = 5.0
 
 def class_ad_string(text: str) -> str:
     """Return a string as it stands in a ClassAd expression, such as a constraint."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    # A backslash stands for itself there (seen with 25.14): two would be another text.
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 class Schedd:

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -58,6 +59,12 @@ _CHALLENGE_SIZE = 32
 
 # RFC 8446, 5.1: the record of an alert, major version 3; what a TLS server says to others.
 _TLS_ALERT = b"\x15\x03"
+
+# What jx_escape_string in jx_print.c writes and is no JSON: \' for an apostrophe, and a byte
+# above 0x7f as a negative number, such as \uffffffc3. Each escape is taken as a whole, for a
+# backslash before one may be escaped itself.
+_ESCAPE = re.compile(rb"\\(?:uffffff([89a-f][0-9a-f])|.)", re.DOTALL)
+
 
 # Of integers in JSON: more digits than any counter has, and no work for int().
 _MAX_DIGITS = 100
@@ -318,6 +325,7 @@ def read_answer(data: bytes, manager: str) -> list[dict[str, Any]]:
             "this address?"
         )
     shown = ascii(data[:60].decode(errors="replace"))
+    data = _ESCAPE.sub(_as_json, data)
     try:
         found = json.loads(data.decode(errors="replace"), parse_int=_integer)
     except (ValueError, RecursionError) as error:
@@ -331,6 +339,13 @@ def read_answer(data: bytes, manager: str) -> list[dict[str, Any]]:
             "manager?"
         )
     return found
+
+
+def _as_json(found: re.Match[bytes]) -> bytes:
+    """Return an escape as JSON has it."""
+    if found[0] == b"\\'":
+        return b"'"
+    return bytes([int(found[1], 16)]) if found[1] else found[0]
 
 
 def _integer(text: str) -> int:

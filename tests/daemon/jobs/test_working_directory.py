@@ -148,3 +148,16 @@ def test_commands_say_what_is_wrong_in_a_directory_that_was_removed(
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["it's", "o'neil's \u00e9t\u00e9", "a\\b'c"])
+def test_a_manager_in_a_directory_with_an_odd_name_is_understood(
+    make_manager: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    manager = make_manager()
+    with vine.Factory(
+        "condor", manager=manager, directory=str(tmp_path / "factory"), **SWIFT
+    ) as workers:
+        drive(manager, lambda: workers.status().manager.reachable)

@@ -392,3 +392,21 @@ def test_any_bytes_give_entries_or_the_documented_error(data: bytes) -> None:
 
 def test_no_answer_of_the_size_limit_has_room_for_too_many_values() -> None:
     assert module.MAX_VALUES * 3 < module.MAX_ANSWER, "else the bound would not bound"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (rb"it\'s", "it's"),
+        (rb"\'\'", "''"),
+        (rb"a\\\'b", "a\\'b"),
+        (rb"a\\b", "a\\b"),
+        (rb"\"\'\n", "\"'\n"),
+        (rb"\uffffffc3\uffffffa9t\'", "\u00e9t'"),
+        (rb"\u0001 \u00e9", "\u0001 \u00e9"),
+        (rb"c:\\uffffffc3", "c:\\uffffffc3"),
+        (b"plain \xc3\xa9", "plain \u00e9"),
+    ],
+)
+def test_the_managers_own_escapes_are_read(said: bytes, meant: str) -> None:
+    assert read_answer(b'[{"working_dir":"' + said + b'"}]', "m") == [{"working_dir": meant}]

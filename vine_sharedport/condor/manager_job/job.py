@@ -24,6 +24,7 @@ from vine_sharedport.condor.manager_job.description import (
     name_of,
 )
 from vine_sharedport.condor.manager_job.status import ATTRIBUTES, ManagerJob, read_job
+from vine_sharedport.condor.personal_pool.user import owner
 from vine_sharedport.condor.schedd import Schedd, class_ad_string
 from vine_sharedport.errors import NoStatusError, ScheddError, SettingError
 
@@ -272,10 +273,7 @@ def _history(wanted: str, count: int) -> list[ManagerJob]:
 
 def _mine() -> str:
     """Return the constraint for this user's jobs: a history has everybody's."""
-    import pwd
-
-    owner = pwd.getpwuid(os.geteuid()).pw_name
-    return f"Owner is {class_ad_string(owner)}"
+    return f"Owner is {class_ad_string(owner())}"
 
 
 def _free_name(name: str, taken: set[str]) -> str:

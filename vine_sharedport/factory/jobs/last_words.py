@@ -1,12 +1,17 @@
-"""What a job has written last: its launcher, and the worker itself or a wrapper around it."""
+"""What jobs have written: the last words of each, and which files stay.
+
+They are of its launcher, and of the worker itself or a wrapper around it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["LastWords", "launcher_line", "parse", "read"]
+__all__ = ["KEPT", "LastWords", "OutputFiles", "launcher_line", "parse", "read"]
 
 # Lines that follow one that says why an attempt has failed (backoff.c, dial.c).
 _TELLS_NOTHING = re.compile("vine_sharedport: (still so; )?trying again|.*: the same$")
@@ -19,6 +24,11 @@ _COMPLAINT = re.compile(r"(vine|work_queue)_worker: ")
 # Characters of a line that are told, and bytes of a file that are looked at.
 _LONGEST = 300
 _LOOKED_AT = 8192
+
+KEPT = 100
+"""Jobs whose files stay: so many that failed, and so many others."""
+
+_SUFFIXES = (".out", ".err")
 
 
 @dataclass(frozen=True)
@@ -80,3 +90,28 @@ def _end_of(path: str, *, missing_ok: bool = False) -> str:
         if missing_ok:
             return ""
         raise
+
+
+class OutputFiles:
+    """The files of jobs that have ended: kept of those that failed and of the last others.
+
+    Each worker leaves two, and a factory with short tasks has thousands of workers a day.
+
+    Args:
+        directory: Where they are.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._kept: dict[bool, deque[str]] = {True: deque(), False: deque()}
+
+    def ended(self, id: str, *, failed: bool) -> None:
+        """Keep a job's files, and remove those of the oldest of its kind above the limit."""
+        kept = self._kept[failed]
+        if id not in kept:
+            kept.append(id)
+        while len(kept) > KEPT:
+            oldest = kept.popleft()
+            for suffix in _SUFFIXES:
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._directory, oldest + suffix))

@@ -14,7 +14,7 @@ from vine_sharedport.errors import ExitStatus
 from vine_sharedport.events import JobFailed
 from vine_sharedport.factory.jobs.failure_backoff import FailureBackoff, has_failed
 from vine_sharedport.factory.jobs.job import Job
-from vine_sharedport.factory.jobs.last_words import LastWords, launcher_line, read
+from vine_sharedport.factory.jobs.last_words import LastWords, OutputFiles, launcher_line, read
 from vine_sharedport.factory.jobs.table import JobTable
 from vine_sharedport.factory.manager_view.monitor import ManagerView
 from vine_sharedport.factory.manager_view.silence import Silence
@@ -72,6 +72,7 @@ class Ledger:
         self._said: dict[str, LastWords] = {}  # by those that have ended
         self._lost: Sequence[Job] = ()
         self._no_container = ""
+        self._files = OutputFiles(directory)
         self._forgotten = {"submitted": 0, "ended": 0, "failed": 0, "evicted": 0}
 
     def close(self) -> None:
@@ -82,7 +83,11 @@ class Ledger:
     def note(self, changed: Iterable[Job]) -> None:
         """Log what has become of jobs, and keep what ended ones have said last."""
         self._forget_replaced()
-        for job in filter(self._is_ours, changed):
+        for job in changed:
+            if not job.left:
+                self._files.ended(job.id, failed=has_failed(job))
+            if not self._is_ours(job):
+                continue
             if not job.left:
                 self._hear(job)
                 if has_failed(job):

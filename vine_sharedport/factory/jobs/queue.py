@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import pwd
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vine_sharedport.condor.event_log import Event, EventLog
+from vine_sharedport.condor.personal_pool.user import owner
 from vine_sharedport.condor.schedd import Schedd
 from vine_sharedport.errors import ScheddError, SettingError, SharedPortError
 from vine_sharedport.events import Removed
@@ -82,7 +82,7 @@ class Queue:
         self._place = place
         self._where = place.where
         # At another schedd it may be another one; our own jobs tell.
-        self._user = pwd.getpwuid(os.getuid()).pw_name
+        self._user = owner()
         self._schedd = Schedd(self._where.schedd, self._where.pool)
         self._log: EventLog | None = None
         if self._where.has_log and place.log is not None:

@@ -10,12 +10,12 @@ lines. Tried with such a map on a schedd of the sandbox, not on an access point 
 
 from __future__ import annotations
 
-import getpass
 import logging
 import re
 from collections.abc import Iterable, Iterator
 
 from vine_sharedport.condor import bindings
+from vine_sharedport.condor.personal_pool.user import login_name
 from vine_sharedport.errors import SettingError, SharedPortError
 
 __all__ = ["MAP_FILE", "find_project", "map_files", "projects_in"]
@@ -40,7 +40,7 @@ def find_project(user: str | None = None, *, files: Iterable[str] | None = None)
     Raises:
         SettingError: There is none, or several; the message says what to set.
     """
-    user = getpass.getuser() if user is None else user
+    user = login_name() if user is None else user
     how = "set the submit command +ProjectName, as in commands={'+ProjectName': '\"NAME\"'}"
     read, missing = [], []
     for path in map_files() if files is None else files:
