@@ -25,8 +25,9 @@ settings.register_profile("stable", derandomize=True, deadline=None)
 settings.load_profile("stable")
 
 
-def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Take what concerns the whole session from the modules beside this one."""
+    parser.addoption("--long", action="store_true", help="run tests that wait for many minutes")
     pluginmanager.register(parallel)
     pluginmanager.register(tiers)
 

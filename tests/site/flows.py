@@ -23,6 +23,7 @@ class Flow:
     Attributes:
         port: The manager's own TCP port, which the firewall counts.
         worker_command: What the manager says starts a worker.
+        last_log: What the worker that was started last says.
     """
 
     def __init__(self, site: Site, user: str, program: str, **settings: Any) -> None:
@@ -69,7 +70,8 @@ class Flow:
         target = self.site[host].files / place
         source = self.site["ap"].files / place
         subprocess.run(["cp", "-a", source, target.parent], check=True)
-        log = open(target / "stdout", "w")
+        self.last_log = target / "stdout"
+        log = open(self.last_log, "w")
         with log:
             worker: subprocess.Popen[Any] = self.site.start(
                 host,

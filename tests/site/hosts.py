@@ -42,6 +42,15 @@ def line(
     ]  # fmt: skip
 
 
+def descendants(pid: int) -> set[int]:
+    """Return the process, on whichever host, and all that came of it."""
+    found = {pid}
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found |= descendants(int(child))
+    return found
+
+
 class Host:
     """One machine of the site.
 

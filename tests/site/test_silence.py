@@ -15,8 +15,14 @@ pytestmark = pytest.mark.site
 TRANSPORTS = ("shim", "relay")
 
 
-@pytest.mark.parametrize(("forgets", "network"), [(60, 1), (30, 2), (10, 1)])
-def test_tasks_after_silence_are_on_time(site: Site, forgets: int, network: int) -> None:
+@pytest.mark.parametrize(
+    ("forgets", "network"), [(60, 1), (30, 2), (10, 1), (150, 2), (320, 1)]
+)
+def test_tasks_after_silence_are_on_time(
+    site: Site, forgets: int, network: int, pytestconfig: pytest.Config
+) -> None:
+    if forgets > 60 and not pytestconfig.getoption("--long"):
+        pytest.skip("only with --long")
     router = site.routers[f"router{network}"]
     router.forget_after(forgets)
     settings = {"workers": len(TRANSPORTS), "idle": 2 * forgets}

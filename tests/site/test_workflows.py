@@ -7,12 +7,12 @@ import random
 import re
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .flows import Flow
+from .hosts import descendants
 from .site import Site
 
 pytestmark = pytest.mark.site
@@ -87,12 +87,6 @@ def test_two_users_have_managers_at_once(site: Site) -> None:
         for flow in (ann, ben):
             check(flow, groups=1)
         assert {worker.poll() for worker in workers} == {None}
-
-
-def descendants(pid: int) -> set[int]:
-    """Return the process and all that came of it."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {pid}.union(*(descendants(int(child)) for child in children))
 
 
 def sources(site: Site, host: str) -> set[int]:
