@@ -54,6 +54,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def _not_run(config: pytest.Config) -> list[str]:
     if hasattr(config, "workerinput") or config.option.collectonly:
         return []
+    if getattr(config.option, "lf", False):  # a part of what ran before
+        return []
     return sorted(REQUIRED & TIERS - _ran)
 
 
