@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vine_sharedport.errors import SettingError
 from vine_sharedport.keepalive import parse_keepalive
-from vine_sharedport.wire.handoff import check_sock_id
+from vine_sharedport.wire.reserved_ids import check_own_sock_id
 
 __all__ = ["SharedPort"]
 
@@ -25,7 +25,8 @@ class SharedPort:
 
     Attributes:
         name: The sock id, at most 41 letters, digits, ``.``, ``_`` or ``-``; a new one
-            for each manager by default. It is no secret. With a name of its own, a
+            for each manager by default, and none of HTCondor's own, such as ``collector``
+            or ``schedd_1``. It is no secret. With a name of its own, a
             manager that is started again is found by the workers of the one before.
         socket_dir: Directory of the endpoint's socket; HTCondor's
             ``DAEMON_SOCKET_DIR`` by default.
@@ -64,7 +65,7 @@ class SharedPort:
         if not isinstance(self.gate, bool):
             raise SettingError(f"SharedPort(gate={self.gate!r}): give True or False")
         if self.name is not None:
-            check_sock_id(self.name)
+            check_own_sock_id(self.name)
         if self.keepalive is not None:
             parse_keepalive(self.keepalive, "SharedPort(keepalive=...): ")
         for what, value, known in (

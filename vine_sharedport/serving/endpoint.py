@@ -39,7 +39,8 @@ from vine_sharedport.events import Crowded, Journal, SocketRemade
 from vine_sharedport.keepalive import chosen_keepalive
 from vine_sharedport.serving.counters import Refusal
 from vine_sharedport.wire.gate import NONCE_SIZE, GateServer, GateState
-from vine_sharedport.wire.handoff import PASS_SOCK_SIZE, check_sock_id, decode_pass_sock
+from vine_sharedport.wire.handoff import PASS_SOCK_SIZE, decode_pass_sock
+from vine_sharedport.wire.reserved_ids import check_own_sock_id
 
 __all__ = ["MAX_DIRECTORY", "MAX_PATH", "Endpoint", "Limits", "is_served"]
 
@@ -131,7 +132,7 @@ class Endpoint:
         keepalive: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.sock_id = check_sock_id(sock_id)
+        self.sock_id = check_own_sock_id(sock_id)
         self.path = _checked_path(directory, sock_id)
         self.refused: Counter[Refusal] = Counter()
         self._journal = Journal(log, clock=clock)

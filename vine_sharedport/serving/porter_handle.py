@@ -22,7 +22,7 @@ from vine_sharedport.serving.counters import Counters, Gauge, Refusal
 from vine_sharedport.serving.endpoint import is_served
 from vine_sharedport.serving.porter import STOP, Settings
 from vine_sharedport.supervision import Restarts, isolated_command
-from vine_sharedport.wire.handoff import check_sock_id
+from vine_sharedport.wire.reserved_ids import check_own_sock_id
 
 __all__ = ["PorterHandle"]
 
@@ -53,7 +53,7 @@ class PorterHandle:
     """
 
     def __init__(self, settings: Settings) -> None:
-        check_sock_id(settings.sock_id)
+        check_own_sock_id(settings.sock_id)
         self._settings = settings
         self._clients: socket.socket | None = None
         self._control: socket.socket | None = None

@@ -1,7 +1,8 @@
 """Bytes and text of HTCondor's protocols, without sockets.
 
 - ``sinful``: addresses; ``shared_port_ad``: the address in the shared port's ad file.
-- ``cedar``: messages, integers and strings; ``handoff``: CONNECT and PASS_SOCK.
+- ``cedar``: messages, integers and strings; ``handoff``: CONNECT and PASS_SOCK;
+  ``reserved_ids``: whom a CONNECT means that is HTCondor's own.
 - ``gate``: how both sides prove that they hold the manager's secret.
 
 Called on both sides. Computes only: no socket, no clock, no thread, no log. What a peer sends
