@@ -251,18 +251,21 @@ class OptionError(SettingError, AttributeError):
 
 
 class ScheddError(SharedPortError):
-    """The schedd does not answer, or refuses; nothing was changed there.
+    """The schedd does not answer, or refuses.
 
     Attributes:
         room: How many jobs it would take where those submitted are too many; None where it is
             no matter of their number.
+        denied: To how many jobs it did not do what was asked, as not allowed.
     """
 
     code = "schedd"
 
-    def __init__(self, cause: str, *, step: str | None = None, room: int | None = None) -> None:
+    def __init__(
+        self, cause: str, *, step: str | None = None, room: int | None = None, denied: int = 0
+    ) -> None:
         super().__init__(cause, step=step)
-        self.room = room
+        self.room, self.denied = room, denied
 
 
 class NoStatusError(SharedPortError):

@@ -205,7 +205,8 @@ class Schedd:
         if denied:
             raise ScheddError(
                 f"cannot {action} jobs: {self._what()} denies it for {denied} of the jobs with "
-                f"{constraint}: they are another user's, or this user has no write access"
+                f"{constraint}: they are another user's, or this user has no write access",
+                denied=denied,
             )
         return int(result["TotalSuccess"])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vine_sharedport.condor.personal_pool.user import owner
 from vine_sharedport.errors import ScheddError
 from vine_sharedport.factory.jobs.description import FACTORY_ATTRIBUTE, MANAGER_ATTRIBUTE
 
@@ -20,6 +21,7 @@ class FakeSchedd:
         factory: Whose jobs are submitted.
         manager: And for which manager, by its sock id.
         ads: The jobs.
+        owner: What it calls us.
         error: What it answers to everything; a submission is taken all the same.
         calls: The questions and actions, by their names.
         edits: The changes: attribute and value.
@@ -30,6 +32,7 @@ class FakeSchedd:
         self.factory = factory
         self.manager = manager
         self.ads: list[dict[str, Any]] = []
+        self.owner = owner()
         self.error: str | None = None
         self.calls: list[str] = []
         self.edits: list[tuple[str, Any]] = []
@@ -41,7 +44,7 @@ class FakeSchedd:
         now = int(time.time())
         ad = {"ClusterId": CLUSTER, "ProcId": len(self.ads), "JobStatus": status, "QDate": now,
               "EnteredCurrentStatus": now, FACTORY_ATTRIBUTE: self.factory,
-              MANAGER_ATTRIBUTE: self.manager, **values}  # fmt: skip
+              MANAGER_ATTRIBUTE: self.manager, "Owner": self.owner, **values}  # fmt: skip
         self.ads.append(ad)
         return ad
 
@@ -62,6 +65,8 @@ class FakeSchedd:
     def edit(self, constraint: str, attribute: str, value: Any) -> int:
         self._answer("edit")
         found = self._where(constraint)
+        if any(ad["Owner"] != self.owner for ad in found):
+            raise ScheddError("they are another user's")
         for ad in found:
             self.edits.append((attribute, value))
             ad[attribute] = value
@@ -70,11 +75,14 @@ class FakeSchedd:
     def act(self, action: str, constraint: str, *_: Any) -> int:
         self._answer("act")
         found = self._where(constraint)
-        if found:
+        ours = [ad for ad in found if ad["Owner"] == self.owner]
+        if ours:
             self.done.append(action)
-        for ad in found:
+        for ad in ours:
             ad["JobStatus"] = {"remove": 3, "release": 1}[action]
-        return len(found)
+        if denied := len(found) - len(ours):
+            raise ScheddError("they are another user's", denied=denied)
+        return len(ours)
 
     def _answer(self, call: str) -> None:
         self.calls.append(call)

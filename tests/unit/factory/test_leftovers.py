@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vine_sharedport.condor.personal_pool.user import owner
 from vine_sharedport.condor.schedd import Schedd
 from vine_sharedport.dialing import dial
 from vine_sharedport.errors import DialError, ScheddError, Verdict, WrongSecretError
@@ -59,7 +60,8 @@ def test_jobs_for_a_manager_that_has_gone_are_removed_and_no_others(
     JobLocation(kept, Destination(), None, 300).write(directory)
     leftovers.remove_for_other_manager(directory)
     id = paths.factory_id(directory)
-    assert done == ([f'VineSharedPortFactory =?= "{id}"'] if removed else [])
+    ours = f'VineSharedPortFactory =?= "{id}" && Owner =?= "{owner()}"'
+    assert done == ([ours] if removed else [])
 
 
 def test_a_schedd_that_does_not_answer_keeps_nobody_from_working(

@@ -105,7 +105,7 @@ def find_manager(name: str) -> ManagerJob:
     """
     number = name.split(".")[0]
     if number.isascii() and number.isdecimal():
-        wanted = f"ClusterId == {number} && {_ANY}"
+        wanted = f"ClusterId == {number} && {_ANY} && {_mine()}"
     else:
         checked_name(name)
         wanted = f'VineSharedPortManager is "{name}" && {_mine()}'
@@ -135,7 +135,7 @@ def stop_manager(name: str, *, timeout: float | None = None) -> ManagerJob:
     job = find_manager(name)
     if job.done:
         return job
-    one, reason = f"ClusterId == {job.id}", "by vine_sharedport manager stop"
+    one, reason = f"ClusterId == {job.id} && {_mine()}", "by vine_sharedport manager stop"
     schedd = Schedd()
     schedd.act("remove", one, reason)
     told = time.monotonic()

@@ -7,11 +7,11 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vine_sharedport.condor.event_log import Event, EventLog
-from vine_sharedport.condor.personal_pool.user import owner
-from vine_sharedport.condor.schedd import Schedd
+from vine_sharedport.condor.schedd import Schedd, class_ad_string
 from vine_sharedport.errors import ScheddError, SettingError, SharedPortError
 from vine_sharedport.events import Removed
 from vine_sharedport.factory.jobs.description import (
@@ -81,8 +81,8 @@ class Queue:
         self._factory = factory
         self._place = place
         self._where = place.where
-        # At another schedd it may be another one; our own jobs tell.
-        self._user = owner()
+        self._owner = place.known_owner(directory)
+        self._cluster: int | None = None  # of ours, which tells what the schedd calls us
         self._schedd = Schedd(self._where.schedd, self._where.pool)
         self._log: EventLog | None = None
         if self._where.has_log and place.log is not None:
@@ -95,8 +95,21 @@ class Queue:
 
     @property
     def mine(self) -> str:
-        """Constraint of the factory's jobs."""
+        """Constraint of the factory's jobs: their mark is public, and anybody can copy it."""
+        return self._our(self._mark)
+
+    @property
+    def _mark(self) -> str:
         return f'{FACTORY_ATTRIBUTE} =?= "{self._factory}"'
+
+    def _our(self, which: str) -> str:
+        """Return the constraint with our name, as far as it is known."""
+        if self._owner is None:  # at another schedd, before our first job there
+            return which
+        ours = f"Owner =?= {class_ad_string(self._owner)}"
+        if self._cluster is not None:  # which may show another name
+            ours = f"({ours} || ClusterId == {self._cluster})"
+        return f"{which} && {ours}"
 
     @property
     def has_submitted(self) -> bool:
@@ -145,27 +158,36 @@ class Queue:
         projection = [*QUEUE_ATTRIBUTES, *self._where.attributes, FACTORY_ATTRIBUTE, "Owner"]
         self.is_known = False
         with self._errors():
-            ads = self._schedd.query(
-                f'{MANAGER_ATTRIBUTE} =?= "{self._place.manager}" || {self.mine}', projection
-            )
+            either = f'({MANAGER_ATTRIBUTE} =?= "{self._place.manager}" || {self._mark})'
+            ads = self._schedd.query(self._our(either), projection)
             if self._log is not None:
                 self._changed += self.table.apply(self._clock.events(self._log.read()))
             ads = [dict(self._clock.ad(ad)) for ad in ads]
+            self._learn_owner(ads)
+            if self._owner is not None:
+                ads = [ad for ad in ads if ad.get("Owner") == self._owner]
             ours = [ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) == self._factory]
             self._fetch_spooled(ours)  # first, for what the jobs have said last
             self._changed += self.table.update(ours, asked=asked)
             self._note_troubles(ours)
-            self._user = next((str(ad.get("Owner")) for ad in ours), self._user)
-            # Everybody can submit a job with the manager's sock id.
-            theirs = (ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) != self._factory)
-            theirs = (ad for ad in theirs if ad.get("Owner") == self._user)
-            self.others.update(theirs, asked=asked)
+            if self._owner is not None:
+                theirs = (ad for ad in ads if ad.get(FACTORY_ATTRIBUTE) != self._factory)
+                self.others.update(theirs, asked=asked)
             self.others.forget(asked)
             self.is_known, self._asked = True, time.monotonic()
             if self._submitted is not None and int(asked) > self._submitted:
                 self._submitted = None
             self.error = None
         return self.is_known
+
+    def _learn_owner(self, ads: Iterable[Mapping[str, Any]]) -> None:
+        """Learn what the schedd calls us, from jobs that it has taken from us, and keep it."""
+        names = [str(ad["Owner"]) for ad in ads if ad.get("ClusterId") == self._cluster]
+        if names:
+            self._owner, self._cluster = names[0], None
+        if names and self._place.owner != self._owner:
+            self._place = replace(self._place, owner=self._owner)
+            self._place.write(self._directory)
 
     def _note_troubles(self, ads: Iterable[Mapping[str, Any]]) -> None:
         """Let idle jobs on a grid tell what they wait for."""
@@ -183,7 +205,7 @@ class Queue:
         """Fetch what ended jobs have left at a schedd that spools, and let them go."""
         if not self._where.spool or not any(ad.get("JobStatus") == 4 for ad in ads):
             return
-        constraint = f"{self.mine} && JobStatus == 4"
+        constraint = f"JobStatus == 4 && {self.mine}"
         try:
             self._schedd.retrieve(constraint)
         except ScheddError as error:
@@ -208,11 +230,13 @@ class Queue:
         Raises:
             ScheddError: The schedd does not take them.
         """
-        self._place.write(self._directory)
+        replace(self._place, owner=self._owner).write(self._directory)
         # Until the schedd has said yes or no, it may have them.
         self.is_known = False
         cluster = self._schedd.submit(description.job, count, spool=description.where.spool)
         self.is_known = True
+        if self._owner is None or self._place.owner != self._owner:
+            self._cluster = cluster
         now = self._submitted = time.time()
         self._clock.note(cluster, now)
         # The log may tell later, and they must not be submitted once more meanwhile.
@@ -237,7 +261,7 @@ class Queue:
         """Return what there is to know of held jobs, by their ids."""
         found: dict[str, Mapping[str, Any]] = {}
         with self._errors():
-            for which in _constraints(jobs):
+            for which in map(self._our, _constraints(jobs)):
                 ads = self._schedd.query(which, [*_HOLD_ATTRIBUTES, _REPAIRS_ATTRIBUTE])
                 found.update({f"{ad['ClusterId']}.{ad['ProcId']}": ad for ad in ads})
         return found
@@ -261,7 +285,7 @@ class Queue:
         if repairs >= _REPAIRS:
             return False
         (only,) = _constraints([job])
-        which = f"{only} && JobStatus == 5"
+        which = self._our(f"{only} && JobStatus == 5")
         with self._errors():
             # First the number: what fails half way must not be tried for ever.
             self._schedd.edit(which, _REPAIRS_ATTRIBUTE, repairs + 1)
@@ -280,7 +304,7 @@ class Queue:
         """Remove the jobs, whatever they do; whether the schedd did so."""
         with self._errors():
             removed = 0
-            for which in _constraints(jobs):
+            for which in map(self._our, _constraints(jobs)):
                 removed += self._schedd.act("remove", f"{only}{which}", reason)
             journal.record(Removed(removed, reason))
             return True
@@ -320,11 +344,11 @@ class Queue:
             Whether the schedd has done what it was asked.
         """
         with self._errors():
-            ads = self._schedd.query(
+            left = self._our(
                 f'{MANAGER_ATTRIBUTE} =?= "{self._place.manager}" && {FACTORY_ATTRIBUTE} '
-                f'isnt undefined && {FACTORY_ATTRIBUTE} isnt "{self._factory}"',
-                [FACTORY_ATTRIBUTE, "UserLog"],
+                f'isnt undefined && {FACTORY_ATTRIBUTE} isnt "{self._factory}"'
             )
+            ads = self._schedd.query(left, [FACTORY_ATTRIBUTE, "UserLog"])
             logs = {str(ad[FACTORY_ATTRIBUTE]): str(ad.get("UserLog")) for ad in ads}
             for factory, path in logs.items():
                 directory = os.path.dirname(path)
@@ -332,7 +356,7 @@ class Queue:
                 if not paths.has_ended(directory, factory):
                     continue
                 mark = f'{FACTORY_ATTRIBUTE} =?= "{factory}"'
-                removed = self._schedd.act("remove", mark, "their factory has ended")
+                removed = self._schedd.act("remove", self._our(mark), "their factory has ended")
                 log.warning(
                     "removed %d jobs of the factory %s in %s, which has ended",
                     removed, factory, directory,

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 
-from vine_sharedport.errors import SharedPortError
+from vine_sharedport.errors import ScheddError, SharedPortError
 from vine_sharedport.factory.jobs.queue import Queue
 
 __all__ = ["Removal"]
@@ -21,6 +21,8 @@ _LONGEST_TICK = 5.0
 _TIMEOUT = 1800.0
 # And for one whose configuration has gone too, as that of a personal pool does.
 _POOL_GONE_AFTER = 5.0
+# And for a schedd that answers and does not let us remove them.
+_DENIED_TIMEOUT = 30.0
 # And for running workers to be gone after their removal.
 _REMOVAL_TIMEOUT = 20.0
 
@@ -47,6 +49,7 @@ class Removal:
         self._deadline = time.monotonic() + _TIMEOUT
         self._removed: float | None = None
         self._pool_gone: float | None = None
+        self._denied: float | None = None
         self._tick = _TICK
 
     def go_on(self) -> None:
@@ -86,7 +89,12 @@ class Removal:
         elif now - self._pool_gone > _POOL_GONE_AFTER:
             self.is_over = self.is_done = True
             self.remark = "HTCondor itself has ended, and its jobs with it"
-        if now > self._deadline:
+        if not (isinstance(error, ScheddError) and error.denied):
+            self._denied = None
+        elif self._denied is None:
+            self._denied = now
+        is_denied = self._denied is not None and now - self._denied > _DENIED_TIMEOUT
+        if is_denied or now > self._deadline:
             self.is_over = True
             self.remark = (
                 f"its jobs could not be removed ({error}); remove them by condor_rm "

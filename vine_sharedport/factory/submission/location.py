@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 
 from vine_sharedport import records
+from vine_sharedport.condor.personal_pool.user import owner
 from vine_sharedport.errors import SettingError
 from vine_sharedport.factory.report.paths import write_file
 from vine_sharedport.factory.submission.destination import Destination
@@ -30,12 +31,14 @@ class JobLocation:
         where: Whose schedd has them.
         log: Their event log, in the factory's directory; None without one.
         lease: Seconds for which a job that does not run stays without a factory.
+        owner: What that schedd calls their owner; None before it has told.
     """
 
     manager: str
     where: Destination
     log: str | None
     lease: int
+    owner: str | None = None
 
     def write(self, directory: str) -> None:
         """Keep it.
@@ -44,6 +47,19 @@ class JobLocation:
             SettingError: It cannot be written.
         """
         write_file(os.path.join(directory, _NAME), records.encode(self))
+
+    def known_owner(self, directory: str) -> str | None:
+        """Return what the schedd calls this user; None where nobody can know it yet.
+
+        Raises:
+            SettingError: The user id has no name.
+        """
+        with contextlib.suppress(SettingError):
+            kept = self if self.owner else JobLocation.read(directory)
+            if kept and kept.owner and kept.where == self.where:
+                return kept.owner
+        is_here = self.where.schedd is None and self.where.pool is None
+        return owner() if is_here else None
 
     @staticmethod
     def forget(directory: str) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from tests.unit.factory.fake_schedd import AbsentSchedd
+from tests.unit.factory.fake_schedd import AbsentSchedd, FakeSchedd
+from vine_sharedport.condor.personal_pool.user import owner
+from vine_sharedport.factory.jobs.description import LEASE_ATTRIBUTE
 from vine_sharedport.factory.jobs.job import Job
 from vine_sharedport.factory.jobs.queue import Queue, _constraints
+from vine_sharedport.factory.jobs.removal import Removal
 from vine_sharedport.factory.report import paths
 from vine_sharedport.factory.submission.destination import Destination
 from vine_sharedport.factory.submission.location import JobLocation
@@ -64,13 +68,11 @@ def test_nobody_elses_job_can_name_what_is_removed(queue: Queue, tmp_path: Path)
         assert queue.remove_left_behind() is True
     finally:
         os.close(lock)
-    assert removed == [f'VineSharedPortFactory =?= "{ended}"']
+    assert removed == [f'VineSharedPortFactory =?= "{ended}" && Owner =?= "{owner()}"']
 
 
 def test_jobs_of_others_with_the_managers_name_do_not_count(queue: Queue) -> None:
-    import pwd
-
-    me = pwd.getpwuid(os.getuid()).pw_name
+    me = owner()
     base = {"ProcId": 0, "JobStatus": 1, "QDate": 1, "EnteredCurrentStatus": 1}
     ads = [
         {**base, "ClusterId": 1, "Owner": me, "VineSharedPortFactory": "e" * 32},
@@ -79,6 +81,92 @@ def test_jobs_of_others_with_the_managers_name_do_not_count(queue: Queue) -> Non
     queue._schedd = SimpleNamespace(query=lambda *_: ads)  # type: ignore[assignment]
     assert queue.query()
     assert [job.id for job in queue.others] == ["1.0"]
+
+
+@pytest.fixture
+def schedd(queue: Queue) -> FakeSchedd:
+    """Return a schedd for the queue, where two jobs of another user have its marks."""
+    found = FakeSchedd("f" * 32, "m")
+    for status in (1, 2):
+        found.add(status, ClusterId=900 + status, Owner="mallory")
+    queue._schedd = found  # type: ignore[assignment]
+    return found
+
+
+def test_what_others_submit_with_our_mark_neither_counts_nor_keeps_us_from_anything(
+    queue: Queue, schedd: FakeSchedd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedd.add(5)
+    assert queue.query()
+    assert [job.state for job in queue.table] == ["held"]
+    assert not list(queue.others)
+    assert (queue.count_left(), len(queue.names())) == ((1, 0), 1)
+    queue._renewed -= 3600
+    queue.renew_lease()
+    assert queue.error is None
+    assert [name for name, _ in schedd.edits] == [LEASE_ATTRIBUTE]
+    assert queue.remove_waiting(list(queue.table), "too many") is True
+    queue.query()
+    schedd.add(2)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.removal._TICK", 0.0)
+    removal = Removal(queue, "told to end")
+    for _ in range(4):
+        removal.go_on()
+    assert (removal.is_over, removal.is_done, queue.error) == (True, True, None)
+    assert {ad["Owner"] for ad in schedd.ads} == {"mallory"}
+
+
+def test_jobs_that_were_left_behind_are_removed_beside_those_of_others(
+    queue: Queue, schedd: FakeSchedd, tmp_path: Path
+) -> None:
+    ended = "a" * 32
+    (tmp_path / ended).mkdir()
+    (tmp_path / ended / paths.LOCK).touch()
+    (tmp_path / ended / "factory.id").write_text(ended)
+    log = str(tmp_path / ended / "workers.log")
+    for who in (owner(), "mallory"):
+        schedd.add(1, Owner=who, VineSharedPortFactory=ended, UserLog=log)
+    assert queue.remove_left_behind() is True
+    assert queue.error is None
+    gone = [ad["Owner"] for ad in schedd.ads if ad["JobStatus"] == 3]
+    assert gone == [owner()]
+
+
+def test_what_another_schedd_calls_us_is_learned_from_what_it_took_and_kept(
+    tmp_path: Path,
+) -> None:
+    def queue_there() -> Queue:
+        place = JobLocation("m", Destination(schedd="ap7"), "workers.log", 30)
+        made = Queue(str(tmp_path), factory="f" * 32, place=place)
+        made._schedd = schedd  # type: ignore[assignment]
+        return made
+
+    schedd = FakeSchedd("f" * 32, "m")
+    schedd.owner = "ann-of-there"
+    schedd.add(1, ClusterId=1, Owner="mallory")  # the first in the queue
+    queue = queue_there()
+    description: Any = SimpleNamespace(job=None, where=Destination(schedd="ap7"))
+    queue.submit(description, 2)
+    assert queue.query()
+    for each in (queue, queue_there()):
+        assert each.mine.endswith(' && Owner =?= "ann-of-there"')
+        assert each.count_left() == (2, 0)
+        assert each.query()
+        assert len(each.table) == 2
+
+
+def test_a_schedd_here_that_calls_us_otherwise_says_so_with_the_first_job(
+    queue: Queue,
+) -> None:
+    schedd = FakeSchedd("f" * 32, "m")
+    schedd.owner = "mapped"
+    queue._schedd = schedd  # type: ignore[assignment]
+    description: Any = SimpleNamespace(job=None, where=Destination())
+    queue.submit(description, 2)
+    assert queue.count_left() == (2, 0), "before the next look, too"
+    assert queue.query()
+    assert queue.mine.endswith(' && Owner =?= "mapped"')
+    assert len(queue.table) == 2
 
 
 def test_many_jobs_are_told_in_short_constraints() -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.unit.factory.fake_schedd import AbsentSchedd
+from vine_sharedport.errors import ScheddError
 from vine_sharedport.factory.jobs.queue import Queue
 from vine_sharedport.factory.jobs.removal import Removal
 from vine_sharedport.factory.submission.destination import Destination
@@ -70,3 +71,27 @@ def test_a_schedd_that_is_away_at_the_end_is_asked_less_and_less_and_told_of_onc
     assert (waits[0], waits[-1]) == (pytest.approx(0.3), 5.0)
     assert 1800 <= now[0] < 1810
     assert caplog.text.count("the schedd is not there") == 1
+
+
+def test_an_end_does_not_wait_long_for_jobs_that_it_may_not_remove(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    def act(*_: object) -> int:
+        raise ScheddError("denied for 2 of the jobs", denied=2)
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=wait)
+    monkeypatch.setattr("vine_sharedport.factory.jobs.removal.time", clock)
+    monkeypatch.delenv("CONDOR_CONFIG", raising=False)
+    queue._schedd = SimpleNamespace(act=act)  # type: ignore[assignment]
+    queue.follow = lambda: None  # type: ignore[method-assign]
+    removal = Removal(queue, "told to end")
+    while not removal.is_over:
+        removal.go_on()
+    assert not removal.is_done
+    assert "denied for 2 of the jobs" in removal.remark
+    assert 30 <= now[0] < 40
