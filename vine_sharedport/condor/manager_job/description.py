@@ -68,6 +68,15 @@ _OF_A_JOB = re.compile(
 # Settings that say where a secret is, or whether there is one, are needed; a secret is not.
 _SECRET_NAME = re.compile(r"PASSW|SECRET|TOKEN|CRED|KEY", re.IGNORECASE)
 _NO_SECRET = re.compile(r"|true|false|yes|no|required|preferred|optional|never", re.IGNORECASE)
+# Anything else may be one under any name, but not by these, nor a number as short as a time.
+_PUBLIC_NAME = re.compile(
+    r"_CONDOR_(\w+_)?(HOST|HOSTNAME|NAME|DOMAIN|ADDRESS|INTERFACE|PORT|METHODS|DIR|DIRECTORY|FILE"
+    r"|LOCK|LOG|SPOOL|BIN|SBIN|LIB|LIBEXEC|IPV4|IPV6|ENCRYPTION|INTEGRITY|AUTHENTICATION|DEBUG)",
+    re.IGNORECASE,
+)
+_SHORT_NUMBER = re.compile(r"-?[0-9]{1,6}(\.[0-9]{1,3})?")
+# As in http://user:password@proxy.
+_WITH_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 
 # A name is part of file names and ClassAd strings.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,63}")
@@ -180,7 +189,7 @@ def _environment(further: Sequence[str]) -> dict[str, str]:
     for name, value in os.environ.items():
         if not _SETTING.fullmatch(name) or _OF_A_JOB.fullmatch(name):
             continue
-        if _SECRET_NAME.search(name) and not _is_harmless(value):
+        if not _is_harmless(value) and not _is_public(name, value):
             log.warning(
                 "%s is not passed on: it may be a secret, and a job's environment is "
                 "public; give --env %s if it is none",
@@ -209,6 +218,13 @@ def _environment(further: Sequence[str]) -> dict[str, str]:
             )
         chosen[name] = value
     return chosen
+
+
+def _is_public(name: str, value: str) -> bool:
+    """Whether a setting can be no secret, by its name or as a short number."""
+    if _SECRET_NAME.search(name) or _WITH_PASSWORD.search(value):
+        return False
+    return bool(_PUBLIC_NAME.fullmatch(name) or _SHORT_NUMBER.fullmatch(value))
 
 
 def _is_harmless(value: str) -> bool:

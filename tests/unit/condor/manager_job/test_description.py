@@ -82,6 +82,14 @@ def test_describing_makes_nothing(here: Path) -> None:
         ("_CONDOR_PASSWORD", "123456", False),
         ("_CONDOR_MY_PASSWORD", "hunter2", False),
         ("_CONDOR_API_KEY", "abc+/=", False),
+        ("_CONDOR_COLLECTOR_HOST", "cm.example.org:9618", True),
+        ("_CONDOR_SEC_CLIENT_AUTHENTICATION_METHODS", "FS, IDTOKENS", True),
+        ("_CONDOR_QUEUE_LIMIT_OF_MINE", "600", True),
+        ("_CONDOR_TOOL_DEBUG", "D_FULLDEBUG", True),
+        ("_CONDOR_MY_KNOB", "hunter2", False),
+        ("_CONDOR_ACCESS", "eyJhbGciOiJIUzI1NiJ9.e30.sig", False),
+        ("_CONDOR_PIN", "123456789012", False),
+        ("_CONDOR_PROXY_HOST", "http://user:hunter2@proxy:3128", False),
         ("_CONDOR_SCRATCH_DIR", "/execute/dir_1", False),
         ("_CONDOR_ANCESTOR_12", "1:2:3", False),
         ("_CONDOR_CREDS", "/x", False),
@@ -105,8 +113,10 @@ def test_a_setting_that_may_be_a_secret_is_named_when_it_is_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("_CONDOR_MY_PASSWORD", "hunter2")
+    monkeypatch.setenv("_CONDOR_MY_KNOB", "hunter2")
     described()
-    assert "--env _CONDOR_MY_PASSWORD" in caplog.text
+    for name in ("_CONDOR_MY_PASSWORD", "_CONDOR_MY_KNOB"):
+        assert f"--env {name}" in caplog.text
     assert "hunter2" not in caplog.text
 
 
