@@ -70,9 +70,8 @@ int leave_preload(char *value)
             size++;
         if (!is_ours(from, size)) {
             size += from[size] != 0; /* with its separator */
-            memcpy(to, from, size);
-            to += size;
-            from += size;
+            while (size--) /* forwards, as they may overlap */
+                *to++ = *from++;
         } else {
             from += size + (from[size] != 0);
         }

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vine_sharedport.bundle import shim_build
 from vine_sharedport.errors import SettingError, SinfulError
 from vine_sharedport.wire.handoff import check_sock_id
 from vine_sharedport.wire.sinful import Sinful
@@ -344,3 +345,12 @@ def test_the_parser_stays_within_its_memory(
         assert len(run_driver(driver, texts)) == len(texts)
 
     run()
+
+
+@pytest.mark.parametrize("ours", [shim_build.LIBRARY, f"/x/{shim_build.LIBRARY}"])
+@pytest.mark.parametrize("others", ["libc.so.6", "/opt/" + "a" * 200 + ".so b.so::c.so"])
+def test_taking_our_entry_out_copies_over_no_overlap(
+    driver: str, ours: str, others: str
+) -> None:
+    for text in (f"{ours}:{others}", f"{others} {ours}:{others}", f"{ours} {ours}:{others}"):
+        assert len(run_driver(driver, [text.encode()])) == 1
