@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,8 +295,15 @@ def _check_socket_dir(path: str) -> None:
             step="remove that file, or set "
             "DAEMON_SOCKET_DIR to another place and run condor_reconfig",
         )
+    info = os.stat(path)
+    if info.st_mode & stat.S_IWOTH and not info.st_mode & stat.S_ISVTX:
+        mine = info.st_uid == os.geteuid()
+        raise DiscoveryError(
+            f"every user of this host can replace the sockets in the directory {path} (mode "
+            f"{info.st_mode & 0o7777:04o}, wanted 1733)",
+            step=f"chmod o-w {shlex.quote(path)}" if mine else remedy,
+        )
     if not os.access(path, os.W_OK | os.X_OK):
-        info = os.stat(path)
         raise DiscoveryError(
             f"the socket directory {path} is not writable for user id {os.geteuid()} (mode "
             f"{info.st_mode & 0o7777:04o}, owner {info.st_uid}, wanted 1733)",

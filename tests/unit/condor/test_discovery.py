@@ -476,6 +476,28 @@ def test_directory_that_is_not_writable_is_named_with_its_mode(
     assert "1733 root root" in message
 
 
+@pytest.mark.parametrize(
+    ("mode", "refused"),
+    [(0o777, True), (0o703, True), (0o773, True), (0o1777, False), (0o1733, False),
+     (0o700, False), (0o770, False)],
+)  # fmt: skip
+@pytest.mark.parametrize("mine", [True, False])
+def test_directory_where_others_can_replace_a_socket_is_refused(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool, mine: bool
+) -> None:
+    directory.mkdir()
+    directory.chmod(mode)
+    if not mine:
+        monkeypatch.setattr(discovery.os, "geteuid", lambda: 4242)
+    if not refused:
+        discovery._check_socket_dir(str(directory))
+        return
+    message = _refusal(directory)
+    assert re.search(naming(directory, f"{mode:04o}"), message)
+    assert ("chmod o-w" in message) is mine
+    assert ("1733 root root" in message) is not mine
+
+
 def test_path_of_89_characters_is_the_longest() -> None:
     longest = "/nonexistent/" + "d" * (89 - len("/nonexistent/"))
     assert "tmpfiles" in _refusal(longest)
