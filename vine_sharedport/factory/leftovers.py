@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 
 from vine_sharedport.dialing import dial
 from vine_sharedport.dialing.race import verdict_of
@@ -98,7 +99,8 @@ def remove_at_other_schedd(
         problem = Problem(
             "schedd",
             f"a factory that was killed here may have jobs at {name}: {error}",
-            f"remove them by condor_rm{queue.tool_options} -constraint '{queue.mine}'",
+            f"remove them by condor_rm{queue.tool_options} -constraint "
+            f"{shlex.quote(queue.mine)}",
         )
         log.warning("%s; %s", problem.explanation, problem.remedy)
         return problem

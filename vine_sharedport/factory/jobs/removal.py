@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 
 from vine_sharedport.errors import ScheddError, SharedPortError
@@ -98,7 +99,7 @@ class Removal:
             self.is_over = True
             self.remark = (
                 f"its jobs could not be removed ({error}); remove them by condor_rm "
-                f"-constraint '{self._queue.mine}'"
+                f"-constraint {shlex.quote(self._queue.mine)}"
             )
 
 

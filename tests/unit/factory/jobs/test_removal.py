@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -87,6 +88,7 @@ def test_an_end_does_not_wait_long_for_jobs_that_it_may_not_remove(
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=wait)
     monkeypatch.setattr("vine_sharedport.factory.jobs.removal.time", clock)
     monkeypatch.delenv("CONDOR_CONFIG", raising=False)
+    queue._owner = "o'neil"  # a shell reads the command
     queue._schedd = SimpleNamespace(act=act)  # type: ignore[assignment]
     queue.follow = lambda: None  # type: ignore[method-assign]
     removal = Removal(queue, "told to end")
@@ -94,4 +96,6 @@ def test_an_end_does_not_wait_long_for_jobs_that_it_may_not_remove(
         removal.go_on()
     assert not removal.is_done
     assert "denied for 2 of the jobs" in removal.remark
+    command = removal.remark.partition("remove them by ")[2]
+    assert shlex.split(command) == ["condor_rm", "-constraint", queue.mine]
     assert 30 <= now[0] < 40
