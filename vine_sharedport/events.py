@@ -37,6 +37,9 @@ __all__ = [
     "JsonFormatter",
     "LeftBehind",
     "Listening",
+    "NameHeld",
+    "NameTaken",
+    "NameUnknown",
     "NotListening",
     "PorterEnded",
     "Refused",
@@ -141,6 +144,42 @@ class SocketRemade(
     """Somebody has removed an endpoint's file."""
 
     path: str
+
+
+class NameHeld(
+    Event,
+    code="name-held",
+    text="the abstract socket name of {sock_id} is held",
+    level=logging.DEBUG,
+):
+    """Nobody else can take an endpoint's other name."""
+
+    sock_id: str
+
+
+class NameTaken(
+    Event,
+    code="name-taken",
+    text="another program on this host has taken the abstract socket name of {sock_id}, and "
+    "may get the connections of its workers; trying to get it back",
+    level=logging.WARNING,
+    every=60.0,
+):
+    """Somebody else has an endpoint's other name."""
+
+    sock_id: str
+
+
+class NameUnknown(
+    Event,
+    code="name-unknown",
+    text="cannot keep the abstract socket name from other users of this host: {why}",
+    level=logging.WARNING,
+    every=60.0,
+):
+    """An endpoint's other name cannot be looked for, or not be held."""
+
+    why: str
 
 
 class HandOff(Event, code="hand-off", text="hand-off sock_id={sock_id}", level=logging.DEBUG):

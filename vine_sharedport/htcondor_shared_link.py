@@ -26,6 +26,7 @@ from vine_sharedport.keepalive import OFF, chosen_keepalive
 from vine_sharedport.registry.command_lines import manager_worker_command
 from vine_sharedport.registry.reference import Reference
 from vine_sharedport.secret_file import read_secret_file
+from vine_sharedport.serving.abstract_name import find_owners
 from vine_sharedport.serving.counters import Gauge
 from vine_sharedport.serving.endpoint import Endpoint, Limits
 from vine_sharedport.serving.porter import Settings
@@ -64,6 +65,8 @@ class Counts:
         workers: Connections that the shared port brought and that began as a worker does,
             each time that one connects. With TLS or a password nobody can tell: 0.
         queries: Such as asked for the manager's status; likewise.
+        name_taken: How often another program on this host had the sock id's abstract name, and
+            may have got connections of workers.
     """
 
     accepted: int
@@ -72,6 +75,7 @@ class Counts:
     pending: int
     workers: int = 0
     queries: int = 0
+    name_taken: int = 0
 
 
 class Link:
@@ -114,6 +118,7 @@ class Link:
         self._ad_time = 0
         self._told: Sinful | None = None  # the address that the program may have handed on
         self._looked = self._seen = time.monotonic()
+        self._name_is_taken = False
         _links.add(self)
 
     def __repr__(self) -> str:
@@ -186,7 +191,11 @@ class Link:
             pending = shared[Gauge.PENDING] + shared[Gauge.READY] + under_way
             self._last = Counts(
                 *(accepted, by_tcp, shared.refused(), pending),
-                *(shared[Gauge.WORKERS], shared[Gauge.QUERIES]),
+                *(
+                    shared[Gauge.WORKERS],
+                    shared[Gauge.QUERIES],
+                    shared[Gauge.NAME_TAKEN_SO_FAR],
+                ),
             )
         return self._last
 
@@ -212,7 +221,22 @@ class Link:
         if self.is_open:
             self._porter.tend()
             if time.monotonic() > self._looked + _LOOK_INTERVAL:
+                self._look_at_name()
                 self._look_at_shared_port()
+
+    def _look_at_name(self) -> None:
+        """Tell the program's user when somebody else has the sock id's other name."""
+        is_taken = bool(self._porter.counters[Gauge.NAME_TAKEN])
+        if is_taken and not self._name_is_taken:
+            log.warning(
+                "another program on this host has taken the abstract socket name of %s, and "
+                "may get the connections of its workers: tell the administrator, and start the "
+                "program again with another sock id",
+                self.sock_id,
+            )
+        elif self._name_is_taken and not is_taken:
+            log.warning("the abstract socket name of %s is held again", self.sock_id)
+        self._name_is_taken = is_taken
 
     def _look_at_shared_port(self) -> None:
         """Tell the program's user when HTCondor ends, or comes back elsewhere."""
@@ -286,7 +310,9 @@ def attach(
         HookError: The library is not as expected; it is untouched.
         LaunchError: The porter did not start.
     """
-    porter = _start_porter(sock_id, directory, secret_file, log_file, limits, keepalive)
+    porter = _start_porter(
+        *(sock_id, directory, secret_file, log_file, limits, keepalive, ad_file)
+    )
     try:
         hooked = accept_hook.attach(library, listen_fd, porter, tcp=tcp)
     except BaseException:
@@ -318,7 +344,8 @@ def relay_to(
             ``attach()``.
     """
     porter = _start_porter(
-        *(sock_id, directory, secret_file, log_file, limits, keepalive), relay_port=port
+        *(sock_id, directory, secret_file, log_file, limits, keepalive, ad_file),
+        relay_port=port,
     )
     return Link(address, porter, None, ad_file=ad_file, secret_file=secret_file)
 
@@ -330,6 +357,7 @@ def _start_porter(
     log_file: str | None,
     limits: Limits | None,
     keepalive: str | None,
+    ad_file: str | None,
     relay_port: int | None = None,
 ) -> PorterHandle:
     secret = None if secret_file is None else read_secret_file(secret_file, private=True).hex()
@@ -342,6 +370,7 @@ def _start_porter(
         relay_port=relay_port,
         # As this process has it: the porter that replaces one is to have the same.
         keepalive=str(chosen_keepalive(keepalive) or OFF),
+        owners=find_owners(ad_file),
     )
     return PorterHandle(settings)
 

@@ -33,7 +33,7 @@ class Refusal(Slug):
 
 
 class Gauge(Slug):
-    """How many connections came, or wait, and for whom."""
+    """How many connections came, or wait, and for whom; and how the endpoint fares."""
 
     HANDED_OVER = "handed-over", "handed to the manager so far"
     WORKERS = "workers", "of those, began as a worker does"
@@ -41,6 +41,9 @@ class Gauge(Slug):
     PENDING = "pending", "waiting for the client's first bytes"
     READY = "ready", "waiting for the manager"
     STARTS = "starts", "porters started so far"
+    NAMES_HELD = "names-held", "abstract names now held"
+    NAME_TAKEN = "name-taken", "abstract names that another program has now"
+    NAME_TAKEN_SO_FAR = "name-taken-so-far", "times that another program had one"
 
 
 def describe_refused(refused: Mapping[str, int]) -> str:

@@ -42,6 +42,7 @@ from vine_sharedport.events import (
     NotListening,
     Refused,
 )
+from vine_sharedport.serving.abstract_name import AbstractName
 from vine_sharedport.serving.counters import Counters, Gauge, Refusal, describe_refused
 from vine_sharedport.serving.endpoint import Endpoint, Limits
 from vine_sharedport.supervision import open_pidfd
@@ -86,6 +87,7 @@ class Settings:
         relay_port: Loopback TCP port to which clients are relayed, for a manager that
             cannot take descriptors; None hands them over.
         keepalive: How silent clients are probed, as ``Endpoint`` takes it.
+        owners: Uids of HTCondor's daemons, beside root and this user.
         manager_pid: Process to end with; the one that writes these settings.
     """
 
@@ -98,6 +100,7 @@ class Settings:
     secret: str | None = field(default=None, repr=False)  # never in a log
     relay_port: int | None = None
     keepalive: str | None = None
+    owners: list[int] = field(default_factory=list)
     manager_pid: int = field(default_factory=os.getpid)
 
     def encode(self) -> bytes:
@@ -146,6 +149,7 @@ class _Porter:
         self._epoll.register(clients, 0)
         self._max_fds = _raise_descriptor_limit() - _RESERVED_FDS
         self._crowded = False
+        self._taken_before = counters[Gauge.NAME_TAKEN_SO_FAR]  # in the porters before this one
         self._seen: dict[Refusal, int] = {reason: counters[reason] for reason in Refusal}
 
     def run(self) -> None:
@@ -154,13 +158,17 @@ class _Porter:
         endpoint = self._make_endpoint()
         if endpoint is None:
             return
+        name = AbstractName(self._settings.sock_id, self._settings.owners)
         try:
+            name.first_look()
+            self._count_names(name)
             self._epoll.register(endpoint.fileno(), select.EPOLLIN)
             inode = os.stat(endpoint.path).st_ino
             self._say({"ready": {"path": endpoint.path, "inode": inode}})
             _journal.record(Listening(endpoint.sock_id, endpoint.path))
-            self._serve(endpoint)
+            self._serve(endpoint, name)
         finally:
+            name.close()
             endpoint.close()
             refused = describe_refused(self._counters.refused())
             _journal.record(Closed(endpoint.sock_id, refused))
@@ -201,11 +209,11 @@ class _Porter:
                 self._check_manager(*event)
             self._check_parent()
 
-    def _serve(self, endpoint: Endpoint) -> None:
+    def _serve(self, endpoint: Endpoint, name: AbstractName) -> None:
         next_touch = time.monotonic() + _KEEP_ALIVE
         next_check = time.monotonic() + _CHECK_FILE
         while True:
-            for event in self._epoll.poll(self._timeout(endpoint, next_check)):
+            for event in self._epoll.poll(self._timeout(endpoint, next_check, name.due)):
                 self._check_manager(*event)
             self._queue.extend(endpoint.poll(0.0))
             if self._settings.relay_port is None:
@@ -215,6 +223,9 @@ class _Porter:
             self._count(endpoint)
             self._check_parent()
             now = time.monotonic()
+            if now >= name.due:
+                name.step()
+                self._count_names(name)
             if now >= next_check:
                 next_check = now + _CHECK_FILE
                 if now >= next_touch or not os.path.exists(endpoint.path):
@@ -224,8 +235,8 @@ class _Porter:
                     except EndpointError as error:
                         _journal.record(NotListening(str(error), _CHECK_FILE))
 
-    def _timeout(self, endpoint: Endpoint, next_check: float) -> float:
-        deadlines = [next_check]
+    def _timeout(self, endpoint: Endpoint, *due: float) -> float:
+        deadlines = [*due]
         if endpoint.next_deadline is not None:
             deadlines.append(endpoint.next_deadline)
         timeout = max(0.0, min(deadlines) - time.monotonic())
@@ -288,6 +299,11 @@ class _Porter:
                 _journal.record(Refused(reason, total - self._counters[reason]))
                 self._counters[reason] = total
         endpoint.pause(endpoint.pending + len(self._queue) >= self._max_fds)
+
+    def _count_names(self, name: AbstractName) -> None:
+        self._counters[Gauge.NAMES_HELD] = name.held
+        self._counters[Gauge.NAME_TAKEN] = name.taken
+        self._counters[Gauge.NAME_TAKEN_SO_FAR] = self._taken_before + name.taken_so_far
 
     def _check_manager(self, fd: int, mask: int) -> None:
         if fd == self._clients.fileno() and mask & ~select.EPOLLOUT:

@@ -22,7 +22,7 @@ import pytest
 
 from tests.unit import helpers
 from vine_sharedport import fdpass
-from vine_sharedport.serving import porter
+from vine_sharedport.serving import abstract_name, porter
 from vine_sharedport.serving.counters import Counters, Gauge, Refusal
 from vine_sharedport.serving.endpoint import Endpoint, Limits
 from vine_sharedport.serving.porter import Settings
@@ -69,6 +69,12 @@ class InsidePorter:
         self.counters.close()
         for sock in (self.clients, self.control, *self._theirs):
             sock.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_htcondor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the porter see none of the pools that run on this machine."""
+    monkeypatch.setattr(abstract_name, "_SOCKETS", os.devnull)
 
 
 @pytest.fixture
