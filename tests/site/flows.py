@@ -47,9 +47,11 @@ class Flow:
         site.firewall.watch(self.port)
 
     def read(self) -> dict[str, Any]:
-        """Return the next line that the program prints."""
+        """Return the next line that the program prints; Work Queue's own are none of its."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
+        while line and not line.startswith("{"):
+            line = self._process.stdout.readline()
         if not line:
             status = self._process.wait()
             self._errors.seek(0)
