@@ -9,7 +9,7 @@ import pytest
 from .site import Site
 from .test_workflows import begin, check
 
-pytestmark = pytest.mark.site
+pytestmark = [pytest.mark.site, pytest.mark.long]
 
 
 @pytest.mark.parametrize("transport", ["shim", "relay"])

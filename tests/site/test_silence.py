@@ -10,7 +10,7 @@ import pytest
 from .flows import Flow
 from .site import Site
 
-pytestmark = pytest.mark.site
+pytestmark = [pytest.mark.site, pytest.mark.long]
 
 TRANSPORTS = ("shim", "relay")
 
@@ -18,11 +18,7 @@ TRANSPORTS = ("shim", "relay")
 @pytest.mark.parametrize(
     ("forgets", "network"), [(60, 1), (30, 2), (10, 1), (150, 2), (320, 1)]
 )
-def test_tasks_after_silence_are_on_time(
-    site: Site, forgets: int, network: int, pytestconfig: pytest.Config
-) -> None:
-    if forgets > 60 and not pytestconfig.getoption("--long"):
-        pytest.skip("only with --long")
+def test_tasks_after_silence_are_on_time(site: Site, forgets: int, network: int) -> None:
     router = site.routers[f"router{network}"]
     router.forget_after(forgets)
     settings = {"workers": len(TRANSPORTS), "idle": 2 * forgets}

@@ -15,7 +15,7 @@ import pytest
 
 from .site import Site
 
-pytestmark = pytest.mark.site
+pytestmark = [pytest.mark.site, pytest.mark.long]
 
 PROGRAM = (Path(__file__).parent / "silent_manager.py").read_text()
 # The worker's side has what its own kernel has: here the manager's alone must do.

@@ -61,7 +61,10 @@ def seconds_on_one_machine(site: Site) -> float:
 
 
 @pytest.mark.parametrize("transport", ["shim", "relay"])
-@pytest.mark.parametrize("places", PLACES)
+@pytest.mark.parametrize(
+    "places",
+    [pytest.param(x, marks=pytest.mark.long) if x == "mixed" else x for x in PLACES],
+)
 def test_cached_and_temporary_files_reach_all_workers(
     site: Site, places: str, transport: str, seconds_on_one_machine: float
 ) -> None:
