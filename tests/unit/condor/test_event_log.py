@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import re
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -74,6 +77,26 @@ def test_each_event_tells_what_it_knows(tmp_path: Path) -> None:
         "JOB_HELD", "The reason", 34, 102,
     )  # fmt: skip
     assert (ended.type, ended.exit_status, ended.exit_signal) == ("JOB_TERMINATED", 3, None)
+
+
+@pytest.mark.parametrize(
+    "hours", [-9.5, 5.75, 13.0, random.choice([-12.0, -3.5, 1.0, 14.0]), 0.0]
+)
+def test_the_times_are_ours_where_daemons_have_another_time_zone(
+    tmp_path: Path, hours: float
+) -> None:
+    """Each event has the time of its own, whichever was written last."""
+    path = tmp_path / "log"
+    now = time.time()
+    for age, event in ((90, SUBMIT), (5, EXECUTE)):
+        theirs = datetime.fromtimestamp(now - age + 3600 * hours).isoformat(" ", "seconds")
+        text = re.sub(rb"2026-07-12 [0-9:]{8}", theirs.encode(), event)
+        with open(path, "ab") as file:
+            file.write(text)
+    with EventLog(path) as log:
+        submitted, executing = log.read()
+    assert submitted.time == pytest.approx(now - 90, abs=2)
+    assert executing.time == pytest.approx(now - 5, abs=2)
 
 
 def test_a_half_written_event_is_read_when_it_is_whole(tmp_path: Path) -> None:
