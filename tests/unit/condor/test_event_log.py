@@ -79,13 +79,13 @@ def test_each_event_tells_what_it_knows(tmp_path: Path) -> None:
     assert (ended.type, ended.exit_status, ended.exit_signal) == ("JOB_TERMINATED", 3, None)
 
 
-@pytest.mark.parametrize(
-    "hours", [-9.5, 5.75, 13.0, random.choice([-12.0, -3.5, 1.0, 14.0]), 0.0]
-)
+@pytest.mark.parametrize("hours", [-9.5, 5.75, 13.0, 0.0, None])
 def test_the_times_are_ours_where_daemons_have_another_time_zone(
-    tmp_path: Path, hours: float
+    tmp_path: Path, hours: float | None
 ) -> None:
     """Each event has the time of its own, whichever was written last."""
+    if hours is None:
+        hours = random.randint(-12 * 4, 14 * 4) / 4
     path = tmp_path / "log"
     now = time.time()
     for age, event in ((90, SUBMIT), (5, EXECUTE)):
