@@ -60,11 +60,9 @@ def seconds_on_one_machine(site: Site) -> float:
     return float(run(site, ["", ""])["seconds"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("transport", ["shim", "relay"])
-@pytest.mark.parametrize(
-    "places",
-    [pytest.param(x, marks=pytest.mark.long) if x == "mixed" else x for x in PLACES],
-)
+@pytest.mark.parametrize("places", PLACES)
 def test_cached_and_temporary_files_reach_all_workers(
     site: Site, places: str, transport: str, seconds_on_one_machine: float
 ) -> None:
