@@ -7,31 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vine_sharedport.condor.event_log import Event
-from vine_sharedport.factory.jobs.job import STATES, Job
+from tests.unit.factory.jobs.events import event as _event
+from tests.unit.factory.jobs.events import execute as _execute
+from tests.unit.factory.jobs.events import only as _only
+from tests.unit.factory.jobs.events import running as _running
+from vine_sharedport.factory.jobs.job import STATES
 from vine_sharedport.factory.jobs.table import JobTable
-
-
-def _event(type: str, time: float = 100.0, proc: int = 0, **more: Any) -> Event:
-    return Event(type, 7, proc, time, **more)
-
-
-def _execute(
-    time: float, proc: int = 0, host: str | None = "node1.a.edu", **more: Any
-) -> Event:
-    return _event("EXECUTE", time, proc, host=host, **more)
-
-
-def _only(table: JobTable) -> Job:
-    (job,) = table
-    return job
-
-
-def _running(*events: Event) -> JobTable:
-    table = JobTable()
-    table.apply([_event("SUBMIT", 1.0, event.proc) for event in events])
-    table.apply(events)
-    return table
 
 
 def test_unknown_events_and_those_of_whole_clusters_change_nothing() -> None:
